@@ -1,0 +1,57 @@
+//! One coded picture or audio access unit, and the holes between them.
+
+use bytes::Bytes;
+
+use crate::MediaTime;
+
+/// Which of the (at most two) tracks of a publication: one picture and one sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrackKind {
+    /// The picture.
+    Video,
+    /// The sound.
+    Audio,
+}
+
+/// One access unit on the publication's timeline.
+///
+/// Invariant after [`crate::ingest`] and the timeline: per track, `dts` strictly increases (decode order, not display
+/// order). H.264 `data` is AVCC with 4-byte NAL lengths and no parameter sets beyond what the publisher put in band;
+/// AAC `data` is one raw access unit without ADTS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Picture or sound.
+    pub track: TrackKind,
+    /// Decode time.
+    pub dts: MediaTime,
+    /// Presentation time; may be before `dts` when the publisher sends negative composition offsets.
+    pub pts: MediaTime,
+    /// A decoder can start here (IDR or recovery point). Always true for audio.
+    pub keyframe: bool,
+    /// The payload, shared by every recording of the stream.
+    pub data: Bytes,
+}
+
+/// Why media is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// The publisher went away and came back.
+    PublisherLost,
+    /// The node died and came back.
+    NodeCrashed,
+    /// The publisher's clock jumped, or frames were unusable.
+    FramesRejected,
+    /// The spool lost bytes.
+    SpoolFailed,
+}
+
+/// A hole in the media: everything after it continues at `resumes_at` on the same timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Last media time before the hole.
+    pub starts_at: MediaTime,
+    /// First media time after it.
+    pub resumes_at: MediaTime,
+    /// Why.
+    pub reason: GapReason,
+}

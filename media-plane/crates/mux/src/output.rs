@@ -1,0 +1,138 @@
+//! The port between frames and spooled bytes.
+
+use bytes::Bytes;
+use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
+
+/// Which object of an output: API file index (grows at every cut) and part of that file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// `File.index` of the API.
+    pub file: u32,
+    /// Which object of that file.
+    pub part: ObjectPart,
+}
+
+/// FLV, MP4 and AAC files are one object; an HLS file is a playlist and its segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectPart {
+    /// The only object of the file.
+    Whole,
+    /// A media segment, counted from 0 within the file.
+    Segment(u32),
+    /// An initialisation segment (fMP4), counted from 0.
+    Init(u32),
+    /// The media playlist.
+    Playlist,
+}
+
+/// What an object is, known when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectSpec {
+    /// Its identity within the output.
+    pub object: ObjectId,
+    /// File name extension without the dot.
+    pub extension: &'static str,
+    /// HTTP content type.
+    pub content_type: &'static str,
+}
+
+/// "An object truncated here is valid and playable": a whole FLV tag, TS packet run, ADTS frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// End of the media before this point, on the publication's timeline.
+    pub media_time: MediaTime,
+}
+
+/// What an object or file holds, known when it is closed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// First DTS on the publication's timeline.
+    pub starts_at: MediaTime,
+    /// End of the last frame on the publication's timeline.
+    pub ends_at: MediaTime,
+    /// Video frames inside.
+    pub video_frames: u64,
+    /// Audio frames inside.
+    pub audio_frames: u64,
+    /// Video configuration at its end.
+    pub video: Option<CodecConfig>,
+    /// Audio configuration at its end.
+    pub audio: Option<CodecConfig>,
+}
+
+/// What a muxer asks the spool to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Start an object.
+    Open(ObjectSpec),
+    /// Add bytes to its end.
+    Append(ObjectId, Bytes),
+    /// Everything appended so far is a playable object.
+    Commit(ObjectId, Mark),
+    /// Bytes that belong in front of everything appended, known last (MP4 `ftyp`+`moov`+`mdat` header).
+    Head(ObjectId, Bytes),
+    /// Nothing will be added.
+    Close(ObjectId, Summary),
+    /// Replace the playlist. It may be shipped only after every object it names (all were closed before).
+    Playlist {
+        /// The playlist object.
+        object: ObjectId,
+        /// Its whole text.
+        body: Bytes,
+        /// It carries `EXT-X-ENDLIST`.
+        last: bool,
+    },
+    /// Every object of API file `file` is closed.
+    FileDone(u32, Summary),
+}
+
+/// What a muxer does with a codec configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Goes on in the same file.
+    Continue,
+    /// Goes on in a new file, which starts at the next key frame.
+    CutHere,
+    /// The container cannot carry it; the track is left out.
+    Unsupported,
+}
+
+/// A frame a muxer did not take; its state is as before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// The track has no usable configuration.
+    #[error("no configuration for this track")]
+    NoConfig,
+    /// The first video frame of a file must be a key frame.
+    #[error("waiting for a key frame")]
+    WaitingForKeyFrame,
+    /// The payload cannot be carried.
+    #[error("malformed payload: {0}")]
+    Malformed(String),
+}
+
+/// The outcome of a whole output.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finished {
+    /// What is still to be spooled, in order; ends with the last `FileDone`.
+    pub outputs: Vec<Output>,
+    /// API files made.
+    pub files: u32,
+}
+
+/// One container being written. Outputs are drained with [`Muxer::poll`] after every call.
+pub trait Muxer: Send {
+    /// Adds a frame. Transactional: an error leaves the state as before.
+    fn push(&mut self, frame: &Frame) -> Result<(), Rejected>;
+    /// Announces a track's configuration, first or changed; must precede the frames that need it.
+    fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction;
+    /// Tells of a hole: a discontinuity, an edit or a cut, as the container needs.
+    fn gap(&mut self, gap: Gap);
+    /// Starts a new file at the next key frame.
+    fn cut(&mut self);
+    /// Ends the output; nothing can be pushed after.
+    fn finish(self: Box<Self>) -> Finished;
+    /// The next thing to spool.
+    fn poll(&mut self) -> Option<Output>;
+}
