@@ -1,0 +1,42 @@
+# Every target installs what it needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+FUZZ_SECONDS ?= 600
+
+.PHONY: help demo run test lint bench fuzz fmt
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## record 20 s of generated picture and sound end to end and show the files
+	@.ci/install build
+	@cargo build --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
+	@cargo run --quiet -p recorder-tests --bin demo
+
+run: ## the same pair, left running
+	@.ci/install build
+	@cargo build --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
+	@cargo run --quiet -p recorder-tests --bin demo -- --serve
+
+test: ## every test, on SQLite and on a private Postgres
+	@.ci/install test
+	@cargo build --workspace --bins
+	@tests/tools/with-postgres.sh cargo nextest run --workspace
+
+lint: ## formatting, clippy without warnings, tree rules
+	@.ci/install build
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+bench: ## CPU, memory and allocations of the media node at 1, 20 and 100 streams; binding to applied
+	@.ci/install build
+	@cargo build --release --bins -p recorder-control -p recorder-media -p recorder-tests
+	@cargo run --release --quiet -p recorder-tests --bin bench
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (default 600) each
+	@.ci/install build
+	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+fmt: ## format the workspace
+	@cargo fmt --all

@@ -1,0 +1,133 @@
+//! A control plane and its media nodes as real processes in a folder of their own.
+
+use std::path::{Path, PathBuf};
+
+use recorder_proto::pb::v1;
+use tonic::transport::Channel;
+
+use crate::process::Process;
+use crate::wait;
+
+/// One channel to the public API.
+pub type Api = Channel;
+
+/// A whole installation. Everything dies and its folder disappears when it is dropped.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    database: String,
+    /// The control plane; `None` while a test has it stopped.
+    pub control: Option<Process>,
+    /// The media nodes `m1`, `m2`, ... in order.
+    pub nodes: Vec<Process>,
+    api: String,
+    link: String,
+    settings: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// Control plane on SQLite plus one node.
+    pub async fn start() -> Self {
+        Self::with_settings(&[]).await
+    }
+
+    /// The same with extra settings for the nodes, as `RECORDER_...` variables.
+    pub async fn with_settings(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let database = format!("sqlite://{}", folder.path().join("control.db").display());
+        Self::with_database(folder, database, settings).await
+    }
+
+    /// The same on a given database.
+    pub async fn with_database(folder: tempfile::TempDir, database: String, settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let listen = "127.0.0.1:0".to_owned();
+        let mut cluster = Self {
+            folder,
+            database,
+            control: None,
+            nodes: Vec::new(),
+            api: listen.clone(),
+            link: listen,
+            settings,
+        };
+        cluster.start_control().await;
+        cluster.start_node(1).await;
+        cluster
+    }
+
+    /// The folder of this installation.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the embedded library keeps its files.
+    pub fn library(&self) -> PathBuf {
+        self.folder.path().join("library")
+    }
+
+    /// Starts (or restarts, on the same ports) the control plane.
+    pub async fn start_control(&mut self) {
+        let folder = self.folder.path().join("control");
+        let settings = [
+            ("RECORDER_DATABASE_URL", self.database.clone()),
+            ("RECORDER_API_LISTEN", self.api.clone()),
+            ("RECORDER_LINK_LISTEN", self.link.clone()),
+            ("RECORDER_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+            ("RECORDER_LIBRARY_ROOT", self.library().display().to_string()),
+            ("RECORDER_SEAL_KEY_FILE", folder.join("seal.key").display().to_string()),
+        ];
+        let control = Process::start("recorder-control", &folder, &settings).await;
+        self.api = control.address("api").to_owned();
+        self.link = control.address("link").to_owned();
+        self.control = Some(control);
+    }
+
+    /// Starts (or restarts) node `m{number}` and waits until the control plane lists it as active.
+    pub async fn start_node(&mut self, number: usize) {
+        self.start_node_detached(number).await;
+        let name = format!("nodes/m{number}");
+        let mut nodes = v1::node_service_client::NodeServiceClient::new(self.api().await);
+        wait::until("the node to be active", async || {
+            let request = v1::GetNodeRequest { name: name.clone() };
+            let node = nodes.get_node(request).await.ok()?.into_inner();
+            (node.state() == v1::node::State::Active).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts (or restarts) node `m{number}` without asking the control plane, which may be away.
+    pub async fn start_node_detached(&mut self, number: usize) {
+        let name = format!("m{number}");
+        let folder = self.folder.path().join(&name);
+        let listen = |listener: &str| {
+            let before = self.nodes.get(number - 1).map(|node| node.address(listener).to_owned());
+            before.unwrap_or_else(|| "127.0.0.1:0".to_owned())
+        };
+        let mut settings = vec![
+            ("RECORDER_NODE_ID", name.clone()),
+            ("RECORDER_LINK_CONTROL", format!("http://{}", self.link)),
+            ("RECORDER_SPOOL_PATH", folder.join("spool").display().to_string()),
+            ("RECORDER_LIBRARY_ROOT", self.library().display().to_string()),
+            ("RECORDER_RTMP_LISTEN", listen("rtmp")),
+            ("RECORDER_HTTP_LISTEN", listen("http")),
+            ("RECORDER_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ];
+        settings.extend(self.settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
+        let node = Process::start("recorder-media", &folder, &settings).await;
+        if self.nodes.len() < number {
+            self.nodes.push(node);
+        } else {
+            self.nodes[number - 1] = node;
+        }
+    }
+
+    /// A channel to the public API.
+    pub async fn api(&self) -> Api {
+        Channel::from_shared(format!("http://{}", self.api)).expect("address").connect().await.expect("api")
+    }
+
+    /// The publish URL of a stream on the first node, with the push domain as a parameter.
+    pub fn rtmp_url(&self, domain: &str, stream: &str) -> String {
+        format!("rtmp://{}/live/{stream}?domain={domain}", self.nodes[0].address("rtmp"))
+    }
+}

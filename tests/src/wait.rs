@@ -1,0 +1,26 @@
+//! Waiting for facts instead of sleeping.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for a fact before it fails; `RECORDER_TEST_PATIENCE` (seconds) overrides it.
+pub fn patience() -> Duration {
+    let seconds = std::env::var("RECORDER_TEST_PATIENCE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(60))
+}
+
+/// Polls `probe` until it yields a value, and returns it; panics with `what` when patience ends.
+pub async fn until<T, F, Fut>(what: &str, mut probe: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + patience();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {:?} in vain for {what}", patience());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
