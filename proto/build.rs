@@ -22,12 +22,30 @@ const FILES: &[&str] = &[
     "recorder/node/v1/node_link.proto",
 ];
 
+/// Messages that may carry a secret: their `Debug` is written by hand in `src/redact.rs`.
+const SECRETIVE: &[&str] = &[
+    ".recorder.v1.Storage.S3",
+    ".recorder.v1.Storage.Gcs",
+    ".recorder.v1.Domain.PublishAuth",
+    ".recorder.v1.Token",
+    ".recorder.v1.Webhook",
+    ".recorder.node.v1.FetchCredentialResponse",
+];
+
+/// Enums nested in the messages above: `skip_debug` reaches them too, and they hold no secret.
+const PLAIN_ENUMS: &[&str] = &[
+    ".recorder.v1.Domain.PublishAuth.Mode",
+    ".recorder.v1.Token.Role",
+    ".recorder.v1.Webhook.Signature",
+    ".recorder.v1.Webhook.State",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=recorder");
-    let google_rpc = prost::Message::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+    println!("cargo:rerun-if-changed=build.rs");
     let mut resolver = ChainFileResolver::new();
     resolver.add(IncludeFileResolver::new(PathBuf::from(".")));
-    resolver.add(DescriptorSetFileResolver::new(google_rpc));
+    resolver.add(DescriptorSetFileResolver::new(google_rpc()?));
     resolver.add(GoogleFileResolver::new());
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(true);
@@ -36,6 +54,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set = compiler.file_descriptor_set();
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), set.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").extern_path(".google.rpc", "::tonic_types::pb").compile_fds(set)?;
+    let builder = PLAIN_ENUMS
+        .iter()
+        .fold(tonic_prost_build::configure(), |builder, path| builder.enum_attribute(path, "#[derive(Debug)]"));
+    builder
+        .bytes(".")
+        // Equal messages must encode to equal bytes: request_id compares a hash of the body.
+        .btree_map(".")
+        .skip_debug(SECRETIVE)
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(set)?;
     Ok(())
+}
+
+/// The google.rpc descriptors that tonic-types ships, under the paths everyone imports them by.
+fn google_rpc() -> Result<prost_types::FileDescriptorSet, prost::DecodeError> {
+    let mut set = prost_types::FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+    for file in &mut set.file {
+        if let Some(name) = &mut file.name
+            && !name.contains('/')
+        {
+            *name = format!("google/rpc/{name}");
+        }
+    }
+    Ok(set)
 }
