@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
     "recorder/v1/template.proto",
     "recorder/v1/usage.proto",
     "recorder/v1/webhook.proto",
+    "recorder/node/v1/directive.proto",
     "recorder/node/v1/node_link.proto",
 ];
 
@@ -29,6 +30,7 @@ const SECRETIVE: &[&str] = &[
     ".recorder.v1.Domain.PublishAuth",
     ".recorder.v1.Token",
     ".recorder.v1.Webhook",
+    ".recorder.node.v1.Directive.DomainPolicy",
     ".recorder.node.v1.FetchCredentialResponse",
 ];
 

@@ -89,6 +89,19 @@ impl fmt::Debug for v1::Webhook {
     }
 }
 
+impl fmt::Debug for node::directive::DomainPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DomainPolicy")
+            .field("domain", &self.domain)
+            .field("protocols", &self.protocols)
+            .field("auth_mode", &self.auth_mode)
+            .field("keys", &self.key_hashes.len())
+            .field("external_url", &self.external_url)
+            .field("disabled", &self.disabled)
+            .finish()
+    }
+}
+
 impl fmt::Debug for node::FetchCredentialResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FetchCredentialResponse")
