@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The node's durable local journal: every muxed byte goes through it, and it is the only caller of fsync.
+//!
+//! A publication task hands what its muxers say ([`mux::Output`]) to a [`Writer`], which never waits for the disk. A few
+//! dedicated threads write it to the page cache, append an extent record per object to the output's journal and sync
+//! both every [`Config::flush_interval`]: that interval is what a crash may cost. Shipping hears through [`Events`] what
+//! is on disk, reads it back, notes its own progress in the same journal ([`Record`]) and releases the bytes at the end.
+//!
+//! On disk: `<path>/<recording>-e<epoch>/<format>/journal` and beside it `<file>-<part>.data` and `.head` per object.
+
+mod config;
+mod error;
+mod event;
+mod key;
+mod spool;
+mod stored;
+
+pub use config::{Config, Usage};
+pub use error::Error;
+pub use event::{Event, Events};
+pub use key::{OutputKey, object_name};
+pub use spool::{Spool, Writer};
+pub use stored::{
+    Committed, ObjectState, Part, Record, ReleasedFile, StoredFile, StoredObject, StoredOutput, StoredPlaylist, Upload,
+};
