@@ -1,7 +1,11 @@
 //! What flows between ingest and muxers: frames, codec configurations and one continuous timeline. No I/O.
 
+pub mod aac;
+mod avc;
+mod bits;
 mod config;
 mod frame;
+pub mod h264;
 pub mod ingest;
 mod time;
 
