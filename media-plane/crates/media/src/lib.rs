@@ -7,8 +7,12 @@ mod config;
 mod frame;
 pub mod h264;
 pub mod ingest;
+mod lineup;
 mod time;
+pub mod timeline;
 
 pub use config::{AacConfig, AvcConfig, Codec, CodecConfig, ConfigError};
 pub use frame::{Frame, Gap, GapReason, TrackKind};
+pub use lineup::{Lineup, Presence, Tracks};
 pub use time::MediaTime;
+pub use timeline::{Timed, Timeline};

@@ -1,0 +1,241 @@
+//! The start gate: holds a publication's first frames until it is known which tracks it has.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ingest::Metadata;
+use crate::{CodecConfig, MediaTime, Timed, TrackKind};
+
+/// Wait for the second track, in media time or wall time, whichever passes first: players and publishers alike give up
+/// on a missing track after about this long.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Frames held at most, in bytes of payload: two seconds of 16 Mbit/s.
+const MAX_HELD_BYTES: usize = 4 << 20;
+/// Items held at most, so that tiny frames cannot pile up either.
+const MAX_HELD_ITEMS: usize = 2_048;
+
+/// What is known of one track when the gate opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Neither announced nor seen.
+    #[default]
+    Absent,
+    /// Announced by metadata or a sequence header, but no frame came.
+    Announced,
+    /// Of a codec that cannot be recorded.
+    Unsupported,
+    /// There are frames.
+    Present,
+}
+
+/// The tracks of a publication when its recording starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracks {
+    /// The picture.
+    pub video: Presence,
+    /// The sound.
+    pub audio: Presence,
+}
+
+impl Tracks {
+    /// Sound without picture, whether honestly so or "quasi audio/video" (video announced, never sent): what an
+    /// audio-only recording is made of.
+    pub fn is_audio_only(self) -> bool {
+        self.audio == Presence::Present && self.video != Presence::Present
+    }
+
+    /// Video was announced but none came.
+    pub fn is_quasi(self) -> bool {
+        self.video == Presence::Announced
+    }
+}
+
+/// The start gate; see the module. A track that shows up after it has opened simply passes, configuration first.
+#[derive(Debug, Default)]
+pub struct Lineup {
+    held: VecDeque<Timed>,
+    held_bytes: usize,
+    tracks: Tracks,
+    metadata: Option<Metadata>,
+    first: Option<(MediaTime, Duration)>,
+    open: bool,
+}
+
+impl Lineup {
+    /// A closed gate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the publisher says about itself, as a hint: if it names one kind of track only, nothing waits for the other.
+    pub fn announce(&mut self, metadata: &Metadata) {
+        for (codec, presence) in [(metadata.video, &mut self.tracks.video), (metadata.audio, &mut self.tracks.audio)] {
+            if codec.is_some() && *presence == Presence::Absent {
+                *presence = Presence::Announced;
+            }
+        }
+        self.metadata = Some(metadata.clone());
+    }
+
+    /// Passes `item` on to `out`, or holds it. Answers with the tracks once: when the gate opens.
+    pub fn push(&mut self, item: Timed, arrival: Duration, out: &mut Vec<Timed>) -> Option<Tracks> {
+        if self.open {
+            out.push(item);
+            return None;
+        }
+        let mut media = MediaTime::ZERO;
+        match &item {
+            Timed::Config(track, CodecConfig::Unsupported(_)) => *self.presence(*track) = Presence::Unsupported,
+            Timed::Config(track, _) => {
+                let presence = self.presence(*track);
+                if *presence != Presence::Present {
+                    *presence = Presence::Announced;
+                }
+            }
+            Timed::Frame(frame) => {
+                *self.presence(frame.track) = Presence::Present;
+                self.held_bytes += frame.data.len();
+                let (first, _) = *self.first.get_or_insert((frame.dts, arrival));
+                media = frame.dts - first;
+            }
+            Timed::Gap(_) => {}
+        }
+        self.held.push_back(item);
+        let full = self.held_bytes >= MAX_HELD_BYTES || self.held.len() >= MAX_HELD_ITEMS;
+        if self.is_complete() || full || media >= MediaTime::from_duration(MAX_WAIT) {
+            return self.open(out);
+        }
+        self.tick(arrival, out)
+    }
+
+    /// Opens the gate if the wait is over on the wall clock; call it now and then while no frame comes.
+    pub fn tick(&mut self, now: Duration, out: &mut Vec<Timed>) -> Option<Tracks> {
+        let (_, since) = self.first?;
+        if self.open || now.saturating_sub(since) < MAX_WAIT {
+            return None;
+        }
+        self.open(out)
+    }
+
+    /// Opens the gate now, at the end of a publication that was shorter than the wait.
+    pub fn flush(&mut self, out: &mut Vec<Timed>) -> Option<Tracks> {
+        if self.open { None } else { self.open(out) }
+    }
+
+    fn presence(&mut self, track: TrackKind) -> &mut Presence {
+        match track {
+            TrackKind::Video => &mut self.tracks.video,
+            TrackKind::Audio => &mut self.tracks.audio,
+        }
+    }
+
+    /// Every track that can be expected is there.
+    fn is_complete(&self) -> bool {
+        let Tracks { video, audio } = self.tracks;
+        let settled = |presence| matches!(presence, Presence::Present | Presence::Unsupported);
+        let (video_ruled_out, audio_ruled_out) = match &self.metadata {
+            Some(Metadata { video: Some(_), audio: None, .. }) => (false, audio == Presence::Absent),
+            Some(Metadata { video: None, audio: Some(_), .. }) => (video == Presence::Absent, false),
+            _ => (false, false),
+        };
+        self.first.is_some() && (settled(video) || video_ruled_out) && (settled(audio) || audio_ruled_out)
+    }
+
+    fn open(&mut self, out: &mut Vec<Timed>) -> Option<Tracks> {
+        self.open = true;
+        self.held_bytes = 0;
+        out.extend(std::mem::take(&mut self.held));
+        Some(self.tracks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AacConfig, Codec, Frame};
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    fn frame(track: TrackKind, millis: i64, size: usize) -> Timed {
+        let dts = MediaTime::from_millis(millis);
+        Timed::Frame(Frame { track, dts, pts: dts, keyframe: true, data: Bytes::from(vec![0; size]) })
+    }
+
+    fn config(track: TrackKind) -> Timed {
+        let aac = AacConfig::parse(Bytes::from_static(&[0x12, 0x10])).unwrap();
+        Timed::Config(track, CodecConfig::Aac(Arc::new(aac)))
+    }
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    use TrackKind::{Audio, Video};
+
+    #[test]
+    fn e9_opens_when_both_tracks_have_shown_a_frame_and_loses_nothing() {
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        let items = [config(Video), config(Audio), frame(Audio, 0, 1), frame(Audio, 23, 1), frame(Video, 40, 1)];
+        let mut opened = None;
+        for item in items.clone() {
+            assert!(opened.is_none() && out.is_empty());
+            opened = lineup.push(item, at(0), &mut out);
+        }
+        assert_eq!(opened, Some(Tracks { video: Presence::Present, audio: Presence::Present }));
+        assert_eq!(out, items);
+        assert_eq!(lineup.push(frame(Audio, 46, 1), at(0), &mut out), None);
+        assert_eq!(out.len(), 6);
+    }
+
+    #[test]
+    fn e20_metadata_that_names_one_kind_ends_the_wait() {
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        lineup.announce(&Metadata { audio: Some(Codec::Aac), ..Metadata::default() });
+        assert_eq!(lineup.push(config(Audio), at(0), &mut out), None);
+        let tracks = lineup.push(frame(Audio, 0, 1), at(0), &mut out).unwrap();
+        assert!(tracks.is_audio_only() && !tracks.is_quasi());
+    }
+
+    #[test]
+    fn r10_announced_but_absent_video_is_quasi_after_the_wait() {
+        for announce in [true, false] {
+            let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+            if announce {
+                let both = Metadata { audio: Some(Codec::Aac), video: Some(Codec::H264), ..Metadata::default() };
+                lineup.announce(&both);
+            } else {
+                // Headers only.
+                assert_eq!(lineup.push(config(Video), at(0), &mut out), None);
+            }
+            assert_eq!(lineup.push(frame(Audio, 0, 1), at(0), &mut out), None);
+            assert_eq!(lineup.push(frame(Audio, 1_999, 1), at(1), &mut out), None);
+            let tracks = lineup.push(frame(Audio, 2_000, 1), at(2), &mut out).unwrap();
+            assert!(tracks.is_audio_only() && tracks.is_quasi());
+        }
+    }
+
+    #[test]
+    fn e9_the_wait_ends_by_wall_clock_by_bytes_and_by_the_end() {
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        assert_eq!(lineup.tick(at(9_000), &mut out), None);
+        assert_eq!(lineup.push(frame(Video, 0, 1), at(100), &mut out), None);
+        assert_eq!(lineup.tick(at(2_099), &mut out), None);
+        assert_eq!(lineup.tick(at(2_100), &mut out).unwrap().video, Presence::Present);
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        assert!(lineup.push(frame(Video, 0, MAX_HELD_BYTES), at(0), &mut out).is_some());
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        assert_eq!(lineup.push(frame(Video, 0, 1), at(0), &mut out), None);
+        assert_eq!(lineup.flush(&mut out).unwrap().audio, Presence::Absent);
+        assert_eq!((out.len(), lineup.flush(&mut out)), (1, None));
+    }
+
+    #[test]
+    fn r47_an_unsupported_track_is_not_waited_for() {
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        let hevc = Timed::Config(Video, CodecConfig::Unsupported(Codec::H265));
+        assert_eq!(lineup.push(hevc, at(0), &mut out), None);
+        let tracks = lineup.push(frame(Audio, 0, 1), at(0), &mut out).unwrap();
+        assert_eq!(tracks, Tracks { video: Presence::Unsupported, audio: Presence::Present });
+        assert!(tracks.is_audio_only());
+    }
+}
