@@ -1,0 +1,113 @@
+//! Audio tags (FLV 10.1 section E.4.2, Enhanced RTMP v2).
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use media::ingest::{Event, Rejection};
+use media::{AacConfig, Codec, CodecConfig, TrackKind};
+
+use super::enhanced::{self, packet};
+use super::{Current, SCALE, TagReader, adts};
+
+const AUDIO: TrackKind = TrackKind::Audio;
+/// Sound formats, the upper half of the first byte.
+const FORMAT_MP3: u8 = 2;
+const FORMAT_EXTENDED: u8 = 9;
+const FORMAT_AAC: u8 = 10;
+const FORMAT_MP3_8K: u8 = 14;
+/// AAC packet types.
+const AAC_SEQUENCE_HEADER: u8 = 0;
+const AAC_RAW: u8 = 1;
+
+impl TagReader {
+    /// An audio message at `time` milliseconds.
+    pub fn audio(&mut self, time: u32, mut body: Bytes) {
+        let Ok(first) = body.try_get_u8() else { return };
+        match first >> 4 {
+            FORMAT_AAC => match body.try_get_u8() {
+                Ok(AAC_SEQUENCE_HEADER) => self.aac_config(&body),
+                Ok(AAC_RAW) => self.aac_frames(time, body),
+                Ok(_) => {}
+                Err(_) => self.reject(AUDIO, Rejection::Malformed),
+            },
+            FORMAT_EXTENDED => self.enhanced_audio(time, first & 0x0f, body),
+            FORMAT_MP3 | FORMAT_MP3_8K => self.unsupported(AUDIO, Codec::Mp3, true),
+            other => self.unsupported(AUDIO, Codec::Other(other), true),
+        }
+    }
+
+    fn enhanced_audio(&mut self, time: u32, kind: u8, mut body: Bytes) {
+        let packet = enhanced::skip_modifiers(kind, &mut body)
+            .and_then(|kind| enhanced::read_packet(kind, packet::AUDIO_MULTITRACK, body));
+        let found = match packet {
+            None => return self.reject(AUDIO, Rejection::Malformed),
+            Some(None) => return,
+            Some(Some(found)) => found,
+        };
+        match (found.kind, enhanced::codec(&found.four_cc)) {
+            (packet::SEQUENCE_START, Codec::Aac) => self.aac_config(&found.body),
+            (packet::CODED_FRAMES, Codec::Aac) => self.aac_frames(time, found.body),
+            (packet::SEQUENCE_START, codec) => self.unsupported(AUDIO, codec, false),
+            (packet::CODED_FRAMES, codec) => self.unsupported(AUDIO, codec, true),
+            // End of sequence, channel layout, and packet types to come.
+            _ => {}
+        }
+    }
+
+    fn aac_config(&mut self, asc: &Bytes) {
+        if matches!(&self.audio, Current::Record(current) if current == asc) {
+            return;
+        }
+        let asc = Bytes::copy_from_slice(asc);
+        match AacConfig::parse(asc.clone()) {
+            Ok(config) => {
+                self.audio = Current::Record(asc);
+                self.aac = Some(config.clone());
+                self.events.push_back(Event::Config(AUDIO, CodecConfig::Aac(Arc::new(config))));
+            }
+            Err(_) => self.reject(AUDIO, Rejection::Malformed),
+        }
+    }
+
+    /// One raw access unit, or ADTS frames from an encoder that should not send them here.
+    fn aac_frames(&mut self, time: u32, body: Bytes) {
+        if body.is_empty() {
+            return;
+        }
+        let mut rest = body;
+        if adts::Header::parse(&rest).is_none() {
+            return self.aac_frame(time, rest);
+        }
+        let mut offset: u32 = 0;
+        while let Some(header) = adts::Header::parse(&rest) {
+            if !matches!(self.audio, Current::Record(_)) {
+                // The header says what the missing configuration would.
+                self.aac_config(&Bytes::copy_from_slice(&header.audio_specific_config()));
+            }
+            let unit = rest.split_to(header.frame_length).split_off(header.header_length);
+            if !unit.is_empty() {
+                self.aac_frame(time.wrapping_add(offset), unit);
+            }
+            offset = offset.saturating_add(self.frame_millis());
+        }
+        if !rest.is_empty() {
+            self.reject(AUDIO, Rejection::Malformed);
+        }
+    }
+
+    fn aac_frame(&mut self, time: u32, data: Bytes) {
+        if matches!(self.audio, Current::Record(_)) {
+            self.frame(AUDIO, time, 0, true, data);
+        } else {
+            self.reject(AUDIO, Rejection::BeforeConfig);
+        }
+    }
+
+    /// How long one access unit lasts, in whole milliseconds.
+    fn frame_millis(&self) -> u32 {
+        self.aac.as_ref().map_or(0, |aac| {
+            let millis = u64::from(aac.samples_per_frame) * u64::from(SCALE);
+            millis.checked_div(u64::from(aac.sample_rate)).and_then(|millis| u32::try_from(millis).ok()).unwrap_or(0)
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! FLV tags as RTMP carries them, legacy and Enhanced RTMP, into ingest events.
+//!
+//! Of a multitrack stream, track 0 is read. Sequence headers are events only when they say something new.
+
+mod adts;
+mod audio;
+mod enhanced;
+mod metadata;
+mod video;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use media::ingest::{Event, RawFrame, Rejection, SourceTime};
+use media::{AacConfig, Codec, CodecConfig, TrackKind};
+
+/// RTMP counts milliseconds.
+const SCALE: u32 = 1000;
+
+/// The configuration record in force, as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Current {
+    /// None came yet.
+    None,
+    /// A record that is in use.
+    Record(Bytes),
+    /// A codec that cannot be recorded.
+    Unsupported(Codec),
+}
+
+/// Reads the audio, video and data messages of one publication.
+#[derive(Debug)]
+pub struct TagReader {
+    video: Current,
+    nal_length_size: u8,
+    audio: Current,
+    aac: Option<AacConfig>,
+    events: VecDeque<Event>,
+}
+
+impl Default for TagReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TagReader {
+    /// Before the first message.
+    pub fn new() -> Self {
+        Self { video: Current::None, nal_length_size: 4, audio: Current::None, aac: None, events: VecDeque::new() }
+    }
+
+    /// The next event.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// A data message (AMF0). Everything but metadata that can be read is ignored.
+    pub fn data(&mut self, body: &[u8]) {
+        if let Some(metadata) = metadata::parse(body) {
+            self.events.push_back(Event::Metadata(metadata));
+        }
+    }
+
+    fn reject(&mut self, track: TrackKind, why: Rejection) {
+        self.events.push_back(Event::Rejected(track, why));
+    }
+
+    /// A configuration, or a frame, of a codec that no output carries.
+    fn unsupported(&mut self, track: TrackKind, codec: Codec, is_frame: bool) {
+        let current = match track {
+            TrackKind::Video => &mut self.video,
+            TrackKind::Audio => &mut self.audio,
+        };
+        if *current != Current::Unsupported(codec) {
+            *current = Current::Unsupported(codec);
+            self.events.push_back(Event::Config(track, CodecConfig::Unsupported(codec)));
+        }
+        if is_frame {
+            self.reject(track, Rejection::UnsupportedCodec);
+        }
+    }
+
+    fn frame(&mut self, track: TrackKind, time: u32, composition: i32, keyframe: bool, data: Bytes) {
+        let time = SourceTime { value: time, scale: SCALE };
+        self.events.push_back(Event::Frame(RawFrame { track, time, composition, keyframe, data }));
+    }
+}
