@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What both binaries need to run: configuration, listeners, drain, health, telemetry, secrets, time and retries.
+pub mod accept;
+pub mod access_log;
+pub mod admin;
+pub mod build_info;
+pub mod clock;
+pub mod config;
+pub mod drain;
+mod error;
+pub mod metrics;
+pub mod readiness;
+pub mod retry;
+pub mod secret;
+pub mod serve;
+pub mod sizes;
+pub mod telemetry;
+
+pub use error::Error;
