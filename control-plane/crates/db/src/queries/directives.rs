@@ -1,0 +1,81 @@
+//! The resolved directives as they are, and the log that deltas are made of.
+use diesel::prelude::*;
+
+use super::counters;
+use crate::schema::{directive_log, directives};
+use crate::{AnyConnection, Result};
+
+/// A directive in force; `body` is the compiler's business.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
+#[diesel(table_name = directives)]
+#[allow(missing_docs)]
+pub struct Row {
+    pub name: String,
+    /// The version that last changed it.
+    pub version: i64,
+    pub body: Vec<u8>,
+}
+
+/// One line of the log; no body is a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
+#[diesel(table_name = directive_log, treat_none_as_default_value = false)]
+#[allow(missing_docs)]
+pub struct Change {
+    pub version: i64,
+    pub name: String,
+    pub body: Option<Vec<u8>>,
+    pub time: i64,
+}
+
+/// The newest version; 0 before the first directive.
+pub fn version(connection: &mut AnyConnection) -> Result<i64> {
+    counters::current(connection, counters::DIRECTIVES)
+}
+
+/// The next version: one per transaction that changes directives.
+pub fn next_version(connection: &mut AnyConnection) -> Result<i64> {
+    counters::next(connection, counters::DIRECTIVES)
+}
+
+/// Every directive in force, by name.
+pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
+    Ok(directives::table.order(directives::name.asc()).load(connection)?)
+}
+
+/// One directive.
+pub fn get(connection: &mut AnyConnection, name: &str) -> Result<Option<Row>> {
+    Ok(directives::table.find(name).first(connection).optional()?)
+}
+
+/// Puts (`body`) or removes (None) a directive, and logs it under `version`.
+pub fn apply(connection: &mut AnyConnection, change: &Change) -> Result<()> {
+    diesel::delete(directives::table.find(&change.name)).execute(connection)?;
+    if let Some(body) = &change.body {
+        let row = Row { name: change.name.clone(), version: change.version, body: body.clone() };
+        diesel::insert_into(directives::table).values(&row).execute(connection)?;
+    }
+    diesel::insert_into(directive_log::table).values(change).execute(connection)?;
+    Ok(())
+}
+
+/// Changes after a version, oldest first.
+pub fn changes_after(connection: &mut AnyConnection, version: i64) -> Result<Vec<Change>> {
+    Ok(directive_log::table
+        .filter(directive_log::version.gt(version))
+        .order((directive_log::version.asc(), directive_log::name.asc()))
+        .load(connection)?)
+}
+
+/// The oldest version that the log still covers; None when the log is empty.
+pub fn oldest_change(connection: &mut AnyConnection) -> Result<Option<i64>> {
+    Ok(directive_log::table
+        .select(directive_log::version)
+        .order(directive_log::version.asc())
+        .first(connection)
+        .optional()?)
+}
+
+/// Forgets changes up to and including a version.
+pub fn prune(connection: &mut AnyConnection, version: i64) -> Result<usize> {
+    Ok(diesel::delete(directive_log::table.filter(directive_log::version.le(version))).execute(connection)?)
+}

@@ -1,0 +1,22 @@
+-- safe because: undoing the first migration means wanting an empty database.
+DROP TABLE idempotency;
+DROP TABLE events;
+DROP TABLE facts_seen;
+DROP TABLE directive_log;
+DROP TABLE directives;
+DROP TABLE node_acks;
+DROP TABLE nodes;
+DROP TABLE streams;
+DROP TABLE files;
+DROP TABLE claims;
+DROP TABLE recordings;
+DROP TABLE rules;
+DROP TABLE bindings;
+DROP TABLE domain_keys;
+DROP TABLE domains;
+DROP TABLE template_revisions;
+DROP TABLE templates;
+DROP TABLE storage_credentials;
+DROP TABLE storages;
+DROP TABLE counters;
+DROP TABLE settings;
