@@ -1,4 +1,6 @@
 //! What both binaries need to run: configuration, listeners, drain, health, telemetry, secrets, time and retries.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
 pub mod accept;
 pub mod access_log;
 pub mod admin;

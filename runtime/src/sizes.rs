@@ -66,7 +66,7 @@ pub fn format_size(bytes: u64) -> String {
         return "unlimited".to_owned();
     }
     let exact = SIZE_UNITS.iter().find(|(name, factor)| {
-        (name.contains('i') || bytes % 1024 != 0) && bytes >= *factor && bytes.is_multiple_of(*factor)
+        (name.contains('i') || !bytes.is_multiple_of(1024)) && bytes >= *factor && bytes.is_multiple_of(*factor)
     });
     exact.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
@@ -98,7 +98,7 @@ pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     let mut text = String::new();
     let mut units = DURATION_UNITS;
-    units.sort_by(|left, right| right.1.cmp(&left.1));
+    units.sort_by_key(|(_, nanoseconds)| std::cmp::Reverse(*nanoseconds));
     for (unit, nanoseconds) in units {
         let count = rest / nanoseconds;
         if count > 0 {

@@ -200,7 +200,7 @@ impl Flags {
             }
             // A switch may stand alone: `--spool-sync` is `--spool-sync true`.
             let alone = setting.is_some_and(|setting| setting.kind == Kind::Bool)
-                && !arguments.peek().is_some_and(|next| Value::parse(Kind::Bool, next).is_ok());
+                && arguments.peek().is_none_or(|next| Value::parse(Kind::Bool, next).is_err());
             let value = inline
                 .or_else(|| alone.then(|| "true".to_owned()))
                 .or_else(|| arguments.next_if(|next| !next.starts_with("--")));

@@ -2,6 +2,7 @@
 //!
 //! A binary declares a table of [`Setting`]s, wraps it into a [`Program`], calls [`Program::start`] and turns the
 //! resulting [`Settings`] into its own struct with [`Settings::deserialize`].
+pub mod common;
 mod load;
 mod nearest;
 mod print;

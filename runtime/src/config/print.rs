@@ -31,7 +31,7 @@ pub(super) fn help(program: &Program) -> String {
 fn describe(text: &mut String, setting: &Setting) {
     let default = match setting.default {
         Some(_) if setting.secret => MASK.to_owned(),
-        Some(default) if default.is_empty() => "empty".to_owned(),
+        Some("") => "empty".to_owned(),
         Some(default) => default.to_owned(),
         None => "unset".to_owned(),
     };
