@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prost::Message;
+use recorder_proto::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
 use crate::clock::Clock;
@@ -120,7 +120,7 @@ where
         };
         if !admitted {
             entry.finish(Code::ResourceExhausted);
-            return Box::pin(std::future::ready(Ok(busy().into_http())));
+            return Box::pin(std::future::ready(Ok(Status::from(Problem::rate_limited(BUSY_RETRY)).into_http())));
         }
         let reply = self.inner.call(request);
         Box::pin(async move {
@@ -135,12 +135,6 @@ where
             Ok(response.map(|inner| Body::new(Observed { inner, entry })))
         })
     }
-}
-
-fn busy() -> Status {
-    let mut details = ErrorDetails::new();
-    details.set_error_info("RATE_LIMITED", "recorder", HashMap::new()).set_retry_info(Some(BUSY_RETRY));
-    Status::with_error_details(Code::ResourceExhausted, "too many requests are running", details)
 }
 
 fn code(headers: &HeaderMap) -> Option<Code> {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
+/// Whether an error is worth a retry, and whose it is: the words are part of the wire vocabulary.
+pub use recorder_proto::problem::{Blame, Retry};
 
 /// One whole token of a [`Budget`], in the units it counts in.
 const TOKEN: u64 = 1_000;
