@@ -11,6 +11,7 @@ pub mod drain;
 mod error;
 pub mod metrics;
 pub mod readiness;
+pub mod ready;
 pub mod retry;
 pub mod secret;
 pub mod serve;

@@ -3,7 +3,9 @@
 
 pub mod bucket;
 pub mod cluster;
+pub mod load;
 pub mod probe;
 pub mod process;
 pub mod publisher;
+pub mod scene;
 pub mod wait;

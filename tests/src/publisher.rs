@@ -52,7 +52,9 @@ impl Source {
             command.args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", &self.gop.to_string()]);
             command.args(["-keyint_min", &self.gop.to_string(), "-sc_threshold", "0", "-bf", &self.b_frames.to_string()]);
             command.args(["-b:v", &rate, "-minrate", &rate, "-maxrate", &rate, "-bufsize", &rate]);
-            command.args(["-x264-params", "nal-hrd=cbr"]);
+            // The test picture alone cannot fill a high bit rate.
+            let noise = if self.kilobits > 2_000 { "noise=alls=40:allf=t" } else { "null" };
+            command.args(["-vf", noise]);
         }
         if self.tracks != Tracks::Video {
             command.args(["-c:a", "aac", "-b:a", "128k", "-ac", "2"]);

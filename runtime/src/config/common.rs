@@ -45,6 +45,17 @@ pub const SEAL_KEY: Setting = Setting::new("seal", "key", Kind::Text)
     .secret()
     .help("the same keys, separated by commas, instead of a file; prefer the environment, flags show in ps");
 
+/// `ready.file`
+pub const READY_FILE: Setting = Setting::new("ready", "file", Kind::Path)
+    .help("written once everything listens: the bound addresses as JSON, for scripts that let the system choose ports");
+
+/// Section `ready`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ready {
+    /// See [`READY_FILE`].
+    pub file: Option<PathBuf>,
+}
+
 /// Section `log`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Log {

@@ -1,0 +1,229 @@
+//! The composition root: every port is taken and every file opened before anything is served.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use recorder_proto::ids::BootId;
+use recorder_proto::pb::node::directive::{Control, control::Action};
+use recorder_runtime::accept::Listener;
+use recorder_runtime::admin::Admin;
+use recorder_runtime::clock::{Clock, SystemClock};
+use recorder_runtime::config::Settings;
+use recorder_runtime::drain::{self, Drain, Outcome};
+use recorder_runtime::readiness::{Check, Readiness};
+use recorder_runtime::{metrics, ready, telemetry};
+use spool::Spool;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::config::Config;
+use crate::http;
+use crate::ingest::{RtmpListener, tls_acceptor};
+use crate::link::{Directives, FactLog, Link};
+use crate::node::{Facts, Node};
+use crate::registry::Command;
+use crate::shipping::{self, Shipping};
+
+/// Commands of the control plane that wait for the registry.
+const CONTROLS: usize = 64;
+/// How often gauges that nobody pushes are read.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the HTTP listener may take to finish replies once everything else is done.
+const HTTP_GRACE: Duration = Duration::from_secs(2);
+
+/// A node that is ready to run.
+pub struct App {
+    node: Arc<Node>,
+    drain: Drain,
+    controls: mpsc::Receiver<Control>,
+    shipping: Shipping,
+    rtmp: Vec<RtmpListener>,
+    http: TcpListener,
+    admin: (Admin, Listener),
+    spool_check: Check,
+    addresses: Vec<(&'static str, SocketAddr)>,
+}
+
+impl App {
+    /// Opens everything. Fails, rather than serving half of it, with words for the operator.
+    pub async fn build(config: Config, settings: &Settings) -> anyhow::Result<Self> {
+        let logs = telemetry::init(config.log.format, &config.log.filter)?;
+        settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let prometheus = metrics::install()?;
+        let clock = SystemClock::shared();
+        let drain = Drain::new();
+        drain::signals(drain.clone())?;
+        let readiness = Readiness::new(drain.signal());
+        let spool_check = readiness.register("spool");
+
+        let (rtmp, http) = bind(&config).await?;
+        let admin = Listener::bind(config.admin.listen).await?;
+        let mut addresses = vec![("http", http.local_addr()?), ("admin", admin.address())];
+        for listener in &rtmp {
+            addresses.push((if listener.tls.is_some() { "rtmps" } else { "rtmp" }, listener.socket.local_addr()?));
+        }
+
+        let (node, shipping, controls) = open(config, &clock, &drain, &addresses)?;
+        let admin_page = Admin {
+            name: "recorder-media",
+            readiness,
+            drain: drain.signal(),
+            metrics: prometheus,
+            logs,
+            config: settings.print(),
+            clock,
+        };
+        Ok(Self { node, drain, controls, shipping, rtmp, http, admin: (admin_page, admin), spool_check, addresses })
+    }
+
+    /// Serves until the drain is over.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { node, drain, controls, shipping, rtmp, http, admin, spool_check, addresses } = self;
+        for (listener, address) in &addresses {
+            tracing::info!(node = %node.settings.node.id, listener, %address, "listening");
+        }
+        let permits = Arc::new(Semaphore::new(node.settings.rtmp.max_connections));
+        for listener in rtmp {
+            tokio::spawn(listener.run(Arc::clone(&node), Arc::clone(&permits)));
+        }
+        tokio::spawn(serve_http(http, http::routes(&node.settings.library.root), node.drain.clone()));
+        tokio::spawn(admin.0.run(admin.1));
+        tokio::spawn(obey(Arc::clone(&node), controls));
+        tokio::spawn(measure(Arc::clone(&node), spool_check));
+        let shipped = tokio::spawn(shipping.run());
+        let linked = {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.link.run(Arc::clone(&node) as _, node.drain.clone()).await })
+        };
+        if let Some(file) = &node.settings.ready.file {
+            ready::announce(file, &addresses).with_context(|| file.display().to_string())?;
+        }
+        tokio::select! {
+            () = node.drain.draining() => {}
+            reason = node.link.fenced() => bail!("another process took this node's id: {reason}"),
+        }
+        leave(&node, &drain).await;
+        let _ = linked.await;
+        let _ = shipped.await;
+        node.spool.close().await;
+        Ok(())
+    }
+}
+
+async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, TcpListener)> {
+    let listen = async |name: &str, address: SocketAddr| {
+        TcpListener::bind(address).await.with_context(|| format!("{name}.listen {address}"))
+    };
+    let mut rtmp = vec![RtmpListener { socket: listen("rtmp", config.rtmp.listen).await?, tls: None }];
+    if let Some(address) = config.rtmp.tls_listen {
+        let (Some(certificate), Some(key)) = (&config.rtmp.tls_certificate, &config.rtmp.tls_key) else {
+            bail!("rtmp.tls_listen needs rtmp.tls_certificate and rtmp.tls_key");
+        };
+        let tls = Some(tls_acceptor(certificate, key)?);
+        rtmp.push(RtmpListener { socket: listen("rtmp.tls", address).await?, tls });
+    }
+    Ok((rtmp, listen("http", config.http.listen).await?))
+}
+
+fn open(
+    config: Config,
+    clock: &Arc<dyn Clock>,
+    drain: &Drain,
+    addresses: &[(&'static str, SocketAddr)],
+) -> anyhow::Result<(Arc<Node>, Shipping, mpsc::Receiver<Control>)> {
+    let create = |folder: &Path| std::fs::create_dir_all(folder).with_context(|| folder.display().to_string());
+    let state = Node::state_folder(&config);
+    create(&state)?;
+    create(&config.library.root)?;
+    let (spool, stored, events) = Spool::open(spool::Config {
+        limit: config.spool.limit,
+        high_water: f64::from(config.spool.high_water) / 100.0,
+        flush_interval: config.spool.flush_interval,
+        ..spool::Config::new(Node::spool_folder(&config))
+    })
+    .context("spool")?;
+    let facts = FactLog::open(&state)?;
+    let (send_control, controls) = mpsc::channel(CONTROLS);
+    let directives = Directives::open(&state);
+    let link = Link::new(&config.link.control, directives, facts.clone(), Arc::clone(clock), send_control)
+        .context("link.control")?;
+    let urls = addresses.iter().filter(|(name, _)| name.starts_with("rtmp"));
+    let node = Arc::new(Node {
+        clock: Arc::clone(clock),
+        boot: BootId::new(clock.now(), rand::random()),
+        link,
+        spool,
+        registry: Default::default(),
+        drain: drain.signal(),
+        facts: Facts::new(facts),
+        addresses: urls.map(|(name, address)| format!("{name}://{address}")).collect(),
+        found: shipping::inventory(&stored),
+        settings: config,
+    });
+    let shipping = Shipping::new(Arc::clone(&node), stored, events);
+    Ok((node, shipping, controls))
+}
+
+async fn serve_http(listener: TcpListener, routes: Router, drain: drain::Signal) {
+    let ended = async move { drain.deadline().await };
+    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(ended).await {
+        tracing::error!(%error, "the HTTP listener failed");
+    }
+}
+
+/// Passes the control plane's commands to the connections they concern.
+async fn obey(node: Arc<Node>, mut controls: mpsc::Receiver<Control>) {
+    while let Some(control) = controls.recv().await {
+        let recording = control.recording.clone();
+        let done = match control.action() {
+            Action::Stop => node.registry.command(&recording, Command::Stop { recording: recording.clone() }),
+            Action::Disconnect => {
+                let reason = "disconnected by an operator".to_owned();
+                node.registry.command(&recording, Command::Disconnect { reason })
+            }
+            Action::Split | Action::RetryUploads | Action::Unspecified => false,
+        };
+        tracing::info!(recording, command = control.command_id, done, action = ?control.action(), "command");
+    }
+}
+
+/// Reads what nobody pushes: readiness of the spool and gauges.
+async fn measure(node: Arc<Node>, spool_check: Check) {
+    let mut interval = tokio::time::interval(GAUGE_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = node.drain.deadline() => return,
+        }
+        let usage = node.spool.usage();
+        if usage.accepting {
+            spool_check.ready();
+        } else {
+            spool_check.failing("above its high-water mark");
+        }
+        let (streams, recordings) = node.registry.counts();
+        ::metrics::gauge!(metrics::PUBLICATIONS, "protocol" => "rtmp").set(streams as f64);
+        ::metrics::gauge!(metrics::RECORDINGS, "state" => "recording").set(recordings as f64);
+        ::metrics::gauge!(metrics::SPOOL_BYTES).set(usage.bytes as f64);
+        ::metrics::gauge!(metrics::SPOOL_LIMIT_BYTES).set(usage.limit as f64);
+        ::metrics::gauge!(metrics::LINK_CONNECTED).set(f64::from(u8::from(node.link.is_connected())));
+        ::metrics::gauge!(metrics::FACTS_UNREPORTED).set(node.link.facts().unreported() as f64);
+    }
+}
+
+/// Ends the publishers, then waits for the uploads until the deadline; what is left ships after the next start.
+async fn leave(node: &Node, drain: &Drain) {
+    node.registry.disconnect_all("the node is stopping");
+    match drain.wait(node.settings.drain.deadline).await {
+        Outcome::Complete => tracing::info!("everything is delivered"),
+        Outcome::Deadline { holders } => {
+            let bytes = node.spool.usage().bytes;
+            tracing::warn!(bytes, holders = holders.join(", "), "leaving; these bytes ship after the next start");
+        }
+    }
+    tokio::time::sleep(HTTP_GRACE.min(node.settings.drain.deadline)).await;
+}

@@ -1,0 +1,149 @@
+//! Settings of the media node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use recorder_runtime::config::{Kind, Program, Setting, common};
+use serde::Deserialize;
+
+const fn setting(section: &'static str, key: &'static str, kind: Kind) -> Setting {
+    Setting::new(section, key, kind)
+}
+
+/// Everything that can be set, with what happens at the extremes.
+pub const SETTINGS: &[Setting] = &[
+    setting("node", "id", Kind::Text)
+        .or("m1")
+        .help("name of this node, unique in the installation")
+        .extremes("two processes with one id: the older one stops"),
+    setting("link", "control", Kind::List)
+        .or("http://127.0.0.1:7081")
+        .help("node-link addresses of the control plane, tried in turn"),
+    setting("rtmp", "listen", Kind::Socket).or("0.0.0.0:1935").help("where RTMP publishers connect"),
+    setting("rtmp", "tls_listen", Kind::Socket).help("where RTMPS publishers connect; needs tls_certificate and tls_key"),
+    setting("rtmp", "tls_certificate", Kind::Path).help("certificate chain of the RTMPS listener, PEM"),
+    setting("rtmp", "tls_key", Kind::Path).help("private key of the RTMPS listener, PEM"),
+    setting("rtmp", "idle_timeout", Kind::Duration)
+        .or("30s")
+        .help("a publisher that sends nothing for this long has ended")
+        .extremes("too short: cuts stalled encoders; too long: recordings of dead connections end late"),
+    setting("rtmp", "max_connections", Kind::Integer { min: 1, max: 1_000_000 })
+        .or("2000")
+        .help("connections at once, publishing or not")
+        .extremes("too few: publishers are turned away; too many: file descriptors run out"),
+    setting("http", "listen", Kind::Socket).or("0.0.0.0:8080").help("library files over HTTP"),
+    setting("library", "root", Kind::Path)
+        .or("/var/lib/recorder/library")
+        .help("root of file-system storages; the default storage of the installation"),
+    setting("spool", "path", Kind::Path)
+        .or("/var/lib/recorder/node")
+        .help("local journal: every recorded byte is here before it is anywhere else"),
+    setting("spool", "limit", Kind::Size)
+        .or("200GiB")
+        .help("bytes the spool may hold")
+        .extremes("too small: a long outage of the bucket stops recording; too large: the disk fills"),
+    setting("spool", "high_water", Kind::Percent)
+        .or("80%")
+        .help("above this share of the limit no new publisher is taken")
+        .extremes("too high: running recordings may meet the limit"),
+    setting("spool", "flush_interval", Kind::Duration)
+        .or("500ms")
+        .help("how much media a power loss may cost")
+        .extremes("too short: many fsyncs; too long: more is lost"),
+    setting("upload", "concurrency", Kind::Integer { min: 1, max: 1_000 })
+        .or("16")
+        .help("uploads at once")
+        .extremes("too few: files arrive late; too many: providers throttle"),
+    common::admin_listen("127.0.0.1:7091"),
+    common::DRAIN_DEADLINE,
+    common::LOG_FORMAT,
+    common::LOG_FILTER,
+    common::READY_FILE,
+];
+
+/// The program as `--help` presents it.
+pub const PROGRAM: Program =
+    Program::new("recorder-media", "Media node of Recorder: takes live streams in, writes them to your storage.", SETTINGS);
+
+/// All settings, typed.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Config {
+    pub node: Node,
+    pub link: Link,
+    pub rtmp: Rtmp,
+    pub http: Http,
+    pub library: Library,
+    pub spool: Spool,
+    pub upload: Upload,
+    pub drain: common::Drain,
+    pub admin: common::Admin,
+    pub log: common::Log,
+    pub ready: common::Ready,
+}
+
+/// Section `node`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Node {
+    /// Node id.
+    pub id: String,
+}
+
+/// Section `link`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Link {
+    /// URLs of the control plane's link listener.
+    pub control: Vec<String>,
+}
+
+/// Section `rtmp`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Rtmp {
+    /// Plain listener.
+    pub listen: SocketAddr,
+    /// RTMPS listener.
+    pub tls_listen: Option<SocketAddr>,
+    /// Its certificate chain.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// Silence that ends a publisher.
+    pub idle_timeout: Duration,
+    /// Connections at once.
+    pub max_connections: usize,
+}
+
+/// Section `http`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Http {
+    /// Listener.
+    pub listen: SocketAddr,
+}
+
+/// Section `library`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Library {
+    /// Root folder.
+    pub root: PathBuf,
+}
+
+/// Section `spool`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Spool {
+    /// Folder.
+    pub path: PathBuf,
+    /// Bytes.
+    pub limit: u64,
+    /// Percent of the limit.
+    pub high_water: u8,
+    /// Between fsyncs.
+    pub flush_interval: Duration,
+}
+
+/// Section `upload`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Upload {
+    /// Uploads at once.
+    pub concurrency: usize,
+}

@@ -1,0 +1,142 @@
+//! May this publisher publish here? Decided from the domain's policy alone.
+
+use chrono::{DateTime, Utc};
+use md5::{Digest, Md5};
+use recorder_proto::pb::node::directive::DomainPolicy;
+use recorder_proto::pb::v1::protocol;
+use subtle::ConstantTimeEq;
+
+/// Why a publisher is refused; the text goes to the publisher and must not help to guess keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Nobody told this node about the domain.
+    #[error("push domain {0:?} is not known here; create it or bind a template to it")]
+    UnknownDomain(String),
+    /// Switched off.
+    #[error("push domain {0:?} is disabled")]
+    Disabled(String),
+    /// The domain takes other protocols only.
+    #[error("push domain {0:?} does not take this protocol")]
+    Protocol(String),
+    /// `txSecret` or `txTime` is missing.
+    #[error("this push domain needs a signed URL: txSecret and txTime are missing")]
+    Unsigned,
+    /// `txTime` has passed.
+    #[error("the signed URL has expired")]
+    Expired,
+    /// No key gives this signature.
+    #[error("the signature of the URL is wrong")]
+    WrongSignature,
+    /// The domain asks for a kind of authentication that this release does not have.
+    #[error("push domain authentication {0} is not available in this release")]
+    Unavailable(String),
+}
+
+/// What a publisher presents.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// `MD5(key + stream + txTime)` in hex.
+    pub secret: Option<&'a str>,
+    /// Expiry as hexadecimal seconds since the epoch.
+    pub time: Option<&'a str>,
+}
+
+/// Checks a publisher against the policy of its domain (`None` = unknown domain).
+pub fn check(
+    policy: Option<&DomainPolicy>,
+    domain: &str,
+    protocol: protocol::Kind,
+    stream: &str,
+    credentials: Credentials<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), Denied> {
+    let policy = policy.ok_or_else(|| Denied::UnknownDomain(domain.to_owned()))?;
+    if policy.disabled {
+        return Err(Denied::Disabled(domain.to_owned()));
+    }
+    if !policy.protocols.is_empty() && !policy.protocols.contains(&protocol.into()) {
+        return Err(Denied::Protocol(domain.to_owned()));
+    }
+    match policy.auth_mode.as_str() {
+        "" | "OPEN" | "MODE_UNSPECIFIED" => Ok(()),
+        "SIGNED_URL" => check_signature(&policy.signing_keys, stream, credentials, now),
+        other => Err(Denied::Unavailable(other.to_owned())),
+    }
+}
+
+fn check_signature(
+    keys: &[impl AsRef<[u8]>],
+    stream: &str,
+    credentials: Credentials<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), Denied> {
+    let (Some(secret), Some(time)) = (credentials.secret, credentials.time) else { return Err(Denied::Unsigned) };
+    let expires = i64::from_str_radix(time, 16).map_err(|_| Denied::WrongSignature)?;
+    let secret = secret.to_ascii_lowercase();
+    // Every key is tried whatever the outcome, and the comparison is constant time: nothing to measure.
+    let matching = keys.iter().filter(|key| {
+        let digest = Md5::new().chain_update(key).chain_update(stream).chain_update(time).finalize();
+        bool::from(hex::encode(digest).as_bytes().ct_eq(secret.as_bytes()))
+    });
+    if matching.count() == 0 {
+        return Err(Denied::WrongSignature);
+    }
+    // After the signature: whoever cannot sign learns nothing about times.
+    if expires < now.timestamp() { Err(Denied::Expired) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> DomainPolicy {
+        DomainPolicy {
+            domain: "push.example.com".into(),
+            auth_mode: "SIGNED_URL".into(),
+            signing_keys: vec!["primary".into(), "secondary".into()],
+            ..Default::default()
+        }
+    }
+
+    fn sign(key: &str, stream: &str, time: &str) -> String {
+        hex::encode(Md5::digest(format!("{key}{stream}{time}")))
+    }
+
+    fn ask(policy: Option<&DomainPolicy>, secret: Option<&str>, time: Option<&str>) -> Result<(), Denied> {
+        let now = DateTime::from_timestamp(0x6000_0000, 0).unwrap();
+        check(policy, "push.example.com", protocol::Kind::Rtmp, "cam1", Credentials { secret, time }, now)
+    }
+
+    #[test]
+    fn both_keys_sign_and_nothing_else_does() {
+        let policy = policy();
+        for key in ["primary", "secondary"] {
+            let secret = sign(key, "cam1", "60000001");
+            assert_eq!(ask(Some(&policy), Some(&secret), Some("60000001")), Ok(()));
+            assert_eq!(ask(Some(&policy), Some(&secret.to_uppercase()), Some("60000001")), Ok(()));
+        }
+        let other_stream = sign("primary", "cam2", "60000001");
+        assert_eq!(ask(Some(&policy), Some(&other_stream), Some("60000001")), Err(Denied::WrongSignature));
+        let other_time = sign("primary", "cam1", "60000001");
+        assert_eq!(ask(Some(&policy), Some(&other_time), Some("60000002")), Err(Denied::WrongSignature));
+        assert_eq!(ask(Some(&policy), Some(""), Some("zz")), Err(Denied::WrongSignature));
+        assert_eq!(ask(Some(&policy), None, None), Err(Denied::Unsigned));
+    }
+
+    #[test]
+    fn an_expired_url_is_refused_as_expired_only_when_it_was_genuine() {
+        let policy = policy();
+        let genuine = sign("primary", "cam1", "5fffffff");
+        assert_eq!(ask(Some(&policy), Some(&genuine), Some("5fffffff")), Err(Denied::Expired));
+        assert_eq!(ask(Some(&policy), Some("00"), Some("5fffffff")), Err(Denied::WrongSignature));
+    }
+
+    #[test]
+    fn unknown_disabled_and_other_protocol_are_refused() {
+        assert!(matches!(ask(None, None, None), Err(Denied::UnknownDomain(_))));
+        let disabled = DomainPolicy { disabled: true, ..Default::default() };
+        assert!(matches!(ask(Some(&disabled), None, None), Err(Denied::Disabled(_))));
+        let whip = DomainPolicy { protocols: vec![protocol::Kind::Whip.into()], ..Default::default() };
+        assert!(matches!(ask(Some(&whip), None, None), Err(Denied::Protocol(_))));
+    }
+}

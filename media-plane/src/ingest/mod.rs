@@ -1,0 +1,7 @@
+//! Where publishers come in: one shell per protocol around a sans-IO session.
+
+pub mod auth;
+pub mod rtmp;
+mod rtmp_listener;
+
+pub use rtmp_listener::{RtmpListener, tls_acceptor};

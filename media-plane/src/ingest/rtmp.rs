@@ -1,0 +1,256 @@
+//! One RTMP connection: socket bytes to the session, its events to the publication, its answers back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::rtmp::{Limits, PublishRequest, READ_BUFFER_BYTES, Refusal, Session, SessionEvent};
+use bytes::BytesMut;
+use media::ingest::EndCause;
+use recorder_proto::ids::SessionId;
+use recorder_proto::names::StreamKey;
+use recorder_proto::pb::v1::protocol;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::auth::{self, Credentials};
+use crate::node::Node;
+use crate::publication::{Publication, Publisher};
+use crate::registry::Command;
+
+/// Pause after a read that emptied the socket while media flows. A recorder gains nothing from seeing each packet the
+/// moment it arrives, and reading a burst at once saves most of the system calls and wake-ups of a real-time stream.
+const READ_PACE: Duration = Duration::from_millis(20);
+/// A peer that does not read its answers for this long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the publisher that is replaced may take to let go.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+struct Publishing {
+    stream: StreamKey,
+    session: SessionId,
+    commands: mpsc::Receiver<Command>,
+    publication: Box<Publication>,
+}
+
+struct Connection<S> {
+    node: Arc<Node>,
+    remote: SocketAddr,
+    socket: S,
+    session: Session,
+    input: BytesMut,
+    publishing: Option<Publishing>,
+}
+
+enum Wake {
+    Read(std::io::Result<usize>),
+    Command(Option<Command>),
+    Deadline,
+}
+
+/// Serves one connection until it ends. Never fails: whatever happens is the end of this connection only.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(node: Arc<Node>, socket: S, remote: SocketAddr) {
+    let limits = Limits { idle_timeout: node.settings.rtmp.idle_timeout, ..Limits::default() };
+    let session = Session::new(limits, rand::random(), node.clock.monotonic());
+    let mut connection = Connection { node, remote, socket, session, input: BytesMut::new(), publishing: None };
+    let cause = connection.run().await;
+    connection.end(cause).await;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn run(&mut self) -> EndCause {
+        loop {
+            if let Some(cause) = self.advance().await {
+                return cause;
+            }
+            match self.wake().await {
+                Wake::Read(Ok(0)) => return EndCause::ConnectionLost,
+                Wake::Read(Ok(_)) => {}
+                Wake::Read(Err(_)) => return EndCause::ConnectionLost,
+                Wake::Command(Some(Command::TakeOver(hand_over))) => {
+                    self.hand_over(hand_over);
+                    return EndCause::Replaced;
+                }
+                Wake::Command(Some(Command::Stop { recording })) => {
+                    if let Some(publishing) = &mut self.publishing {
+                        publishing.publication.stop(&recording);
+                    }
+                }
+                Wake::Command(Some(Command::Disconnect { reason })) => return EndCause::Disconnected(reason),
+                Wake::Command(None) => return EndCause::Disconnected("the node is stopping".into()),
+                Wake::Deadline => {
+                    let now = self.node.clock.monotonic();
+                    if let Some(publishing) = &mut self.publishing {
+                        publishing.publication.tick(now);
+                    }
+                    if let Err(error) = self.session.handle_timeout(now) {
+                        let publishing = self.publishing.is_some();
+                        tracing::debug!(remote = %self.remote, %error, "RTMP deadline");
+                        return if publishing { EndCause::IdleTimeout } else { EndCause::ConnectionLost };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Feeds buffered input and acts on every event until more input is needed. `Some` = the connection is over.
+    async fn advance(&mut self) -> Option<EndCause> {
+        loop {
+            let now = self.node.clock.monotonic();
+            let outcome = self.session.handle(&mut self.input, now);
+            let mut progress = false;
+            while let Some(event) = self.session.poll_event() {
+                progress = true;
+                match event {
+                    SessionEvent::Publish(request) => self.publish(&request).await,
+                    SessionEvent::Media(event) => {
+                        if let Some(publishing) = &mut self.publishing {
+                            publishing.publication.ingest(event, now);
+                        }
+                    }
+                    SessionEvent::Ended(cause) => self.unpublish(cause).await,
+                }
+            }
+            if self.flush().await.is_err() {
+                return Some(EndCause::ConnectionLost);
+            }
+            if let Err(error) = outcome {
+                tracing::info!(remote = %self.remote, %error, "RTMP peer broke the protocol");
+                return Some(EndCause::ProtocolError(error.to_string()));
+            }
+            if self.session.is_closed() {
+                return Some(EndCause::ConnectionLost);
+            }
+            if !progress {
+                return None;
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> std::io::Result<()> {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.socket.write_all(&output).await?;
+            self.socket.flush().await
+        };
+        tokio::time::timeout(WRITE_TIMEOUT, write).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let now = self.node.clock.monotonic();
+        let media_flows = self.publishing.is_some();
+        let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
+        let deadline = [self.session.next_deadline(), tick].into_iter().flatten().min();
+        let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(now));
+        let (socket, input, spool) = (&mut self.socket, &mut self.input, &self.node.spool);
+        let read = async {
+            if media_flows {
+                tokio::time::sleep(READ_PACE).await;
+                // Back-pressure: what the disk cannot take yet waits in the publisher's socket, not in memory.
+                spool.writable().await;
+            }
+            input.reserve(READ_BUFFER_BYTES);
+            socket.read_buf(input).await
+        };
+        let command = async {
+            match &mut self.publishing {
+                Some(publishing) => publishing.commands.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = command => Wake::Command(command),
+            read = read => Wake::Read(read),
+            () = tokio::time::sleep(wait) => Wake::Deadline,
+        }
+    }
+
+    /// Decides about a publish request: names, then authentication, then admission, then the registry.
+    async fn publish(&mut self, request: &PublishRequest) {
+        let stream = match StreamKey::new(&request.domain(), &request.app, &request.stream) {
+            Ok(stream) => stream,
+            Err(error) => return self.refuse(Refusal::BadName, &error.to_string(), "name"),
+        };
+        let policy = self.node.link.directives().domain(stream.domain());
+        let credentials = Credentials { secret: request.param("txSecret"), time: request.param("txTime") };
+        let now = self.node.clock.now();
+        let allowed =
+            auth::check(policy.as_ref(), stream.domain(), protocol::Kind::Rtmp, stream.stream(), credentials, now);
+        if let Err(denied) = allowed {
+            return self.refuse(Refusal::Denied, &denied.to_string(), "auth");
+        }
+        if let Err(reason) = self.node.admits() {
+            return self.refuse(Refusal::Failed, reason, "admission");
+        }
+        // One connection, one publication: a second publish on it ends the first.
+        self.unpublish(EndCause::Unpublished).await;
+        let session = SessionId::new(now, rand::random());
+        let admission = self.node.registry.admit(&stream, session);
+        let publisher = Publisher {
+            session,
+            stream: stream.clone(),
+            protocol: protocol::Kind::Rtmp,
+            remote: self.remote.to_string(),
+            encoder: request.encoder.clone().unwrap_or_default(),
+        };
+        let replaced = match admission.replaced {
+            Some(replaced) => tokio::time::timeout(TAKE_OVER_TIMEOUT, replaced).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let publication = match replaced {
+            Some(mut publication) => {
+                publication.resume(publisher);
+                publication
+            }
+            None => Box::new(Publication::start(Arc::clone(&self.node), publisher)),
+        };
+        tracing::info!(%session, %stream, remote = %self.remote, "publishing");
+        self.publishing = Some(Publishing { stream, session, commands: admission.commands, publication });
+        self.session.accept(self.node.clock.monotonic());
+    }
+
+    fn refuse(&mut self, refusal: Refusal, reason: &str, kind: &'static str) {
+        tracing::info!(remote = %self.remote, reason, "publisher refused");
+        metrics::counter!("recorder_publish_rejected_total", "protocol" => "rtmp", "reason" => kind).increment(1);
+        self.session.reject(refusal, reason);
+    }
+
+    fn hand_over(&mut self, hand_over: tokio::sync::oneshot::Sender<Box<Publication>>) {
+        if let Some(mut publishing) = self.publishing.take() {
+            publishing.publication.interrupt(&EndCause::Replaced);
+            if let Err(publication) = hand_over.send(publishing.publication) {
+                // The newer publisher is gone already, so this stream has none.
+                self.node.registry.leave(&publishing.stream, publishing.session);
+                publication.end(EndCause::Replaced);
+            }
+        }
+    }
+
+    async fn unpublish(&mut self, cause: EndCause) {
+        let Some(mut publishing) = self.publishing.take() else { return };
+        self.node.registry.leave(&publishing.stream, publishing.session);
+        // From here on nobody can ask for it; a request that came just before is still answered.
+        publishing.commands.close();
+        while let Some(command) = publishing.commands.recv().await {
+            if let Command::TakeOver(hand_over) = command {
+                publishing.publication.interrupt(&cause);
+                match hand_over.send(publishing.publication) {
+                    Ok(()) => return,
+                    Err(publication) => publishing.publication = publication,
+                }
+            }
+        }
+        publishing.publication.end(cause);
+    }
+
+    async fn end(&mut self, cause: EndCause) {
+        self.session.finish(&cause);
+        let _ = self.flush().await;
+        let _ = self.socket.shutdown().await;
+        self.unpublish(cause).await;
+    }
+}

@@ -1,0 +1,344 @@
+//! The control link: dials the control plane, keeps directives fresh, delivers facts, fetches credentials.
+//!
+//! Recording never waits for it. Every stream that breaks is opened again, and what was lost in between is asked or
+//! told anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use recorder_proto::pb::node::node_link_service_client::NodeLinkServiceClient;
+use recorder_proto::pb::node::stream_directives_request::{Ack, Heartbeat, Hello, Message as Say, Nack};
+use recorder_proto::pb::node::stream_directives_response::Message as Heard;
+use recorder_proto::pb::node::{
+    ClaimRecordingRequest, FetchCredentialRequest, FetchCredentialResponse, RegisterRequest, ReportFactsRequest,
+    StreamDirectivesRequest, StreamDirectivesResponse, directive,
+};
+use recorder_runtime::clock::Clock;
+use recorder_runtime::drain::Signal;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::claims;
+use super::directives::{Applied, Directives};
+use super::facts::FactLog;
+
+/// Facts in one message; small enough that a message stays far below gRPC's default limit of 4 MiB.
+const FACT_BATCH: usize = 200;
+/// How long one dial or unary call may take before another endpoint is tried.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shortest and longest pause between attempts to reach the control plane.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// What the node says about itself with every heartbeat.
+pub trait Report: Send + Sync {
+    /// Counters and load at this moment.
+    fn heartbeat(&self) -> Heartbeat;
+    /// Who the node is and what its spool holds.
+    fn registration(&self) -> RegisterRequest;
+}
+
+/// The link as the rest of the node sees it. Clones share it.
+#[derive(Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    endpoints: Vec<Endpoint>,
+    directives: Directives,
+    facts: FactLog,
+    clock: Arc<dyn Clock>,
+    controls: mpsc::Sender<directive::Control>,
+    node_epoch: AtomicU64,
+    connected: AtomicBool,
+    client: watch::Sender<Option<NodeLinkServiceClient<Channel>>>,
+    fenced: watch::Sender<Option<String>>,
+}
+
+impl Link {
+    /// Prepares the link; nothing is dialled before [`Link::run`].
+    pub fn new(
+        control: &[String],
+        directives: Directives,
+        facts: FactLog,
+        clock: Arc<dyn Clock>,
+        controls: mpsc::Sender<directive::Control>,
+    ) -> Result<Self, tonic::transport::Error> {
+        let endpoints = control.iter().map(|url| endpoint(url)).collect::<Result<Vec<_>, _>>()?;
+        let shared = Shared {
+            endpoints,
+            directives,
+            facts,
+            clock,
+            controls,
+            node_epoch: AtomicU64::new(0),
+            connected: AtomicBool::new(false),
+            client: watch::Sender::new(None),
+            fenced: watch::Sender::new(None),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The last good directives.
+    pub fn directives(&self) -> &Directives {
+        &self.shared.directives
+    }
+
+    /// The durable fact queue.
+    pub fn facts(&self) -> &FactLog {
+        &self.shared.facts
+    }
+
+    /// True while the control plane answers.
+    pub fn is_connected(&self) -> bool {
+        self.shared.connected.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when a newer process took this node's id; the sentence says so.
+    pub async fn fenced(&self) -> String {
+        let mut fenced = self.shared.fenced.subscribe();
+        match fenced.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The sender lives in `self.shared`.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The credential of a storage; waits for the control plane as long as it takes, because uploads can wait.
+    pub async fn credential(&self, storage: &str, version: u64) -> Result<FetchCredentialResponse, Status> {
+        let mut clients = self.shared.client.subscribe();
+        loop {
+            let client = match clients.wait_for(Option::is_some).await {
+                Ok(client) => client.clone(),
+                Err(_) => return Err(Status::cancelled("the link is closed")),
+            };
+            let Some(mut client) = client else { continue };
+            let request = FetchCredentialRequest {
+                node_epoch: self.shared.node_epoch.load(Ordering::Relaxed),
+                storage: storage.to_owned(),
+                credential_version: version,
+            };
+            match client.fetch_credential(request).await {
+                Ok(reply) => return Ok(reply.into_inner()),
+                Err(status) if is_transient(&status) => tokio::time::sleep(RETRY.1).await,
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    /// Keeps the link up until `drain` ends.
+    pub async fn run(&self, report: Arc<dyn Report>, drain: Signal) {
+        tokio::select! {
+            () = self.shared.keep_connected(report.as_ref()) => {}
+            () = drain.deadline() => {}
+        }
+        self.shared.disconnected();
+    }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?;
+    Ok(endpoint
+        .connect_timeout(CALL_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true))
+}
+
+fn is_transient(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Aborted)
+}
+
+impl Shared {
+    async fn keep_connected(&self, report: &dyn Report) {
+        let mut pause = RETRY.0;
+        for endpoint in self.endpoints.iter().cycle() {
+            let before = self.clock.monotonic();
+            let ended = self.serve(endpoint, report).await;
+            self.disconnected();
+            if self.fenced.borrow().is_some() {
+                return;
+            }
+            tracing::warn!(control = %endpoint.uri(), reason = %ended, "the control link is down; recording goes on");
+            // A link that held for a while starts over with short pauses; one that flaps does not.
+            let held = self.clock.monotonic().saturating_sub(before);
+            pause = if held > RETRY.1 { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        }
+    }
+
+    fn disconnected(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+        self.client.send_replace(None);
+        self.directives.interrupted();
+    }
+
+    /// One connection, from dial to its end; returns why it ended.
+    async fn serve(&self, endpoint: &Endpoint, report: &dyn Report) -> Status {
+        let client = match endpoint.connect().await {
+            Ok(channel) => NodeLinkServiceClient::new(channel),
+            Err(error) => return Status::unavailable(error.to_string()),
+        };
+        let mut registration = report.registration();
+        registration.node_time = Some(recorder_proto::time::timestamp(self.clock.now()));
+        let registered = tokio::time::timeout(CALL_TIMEOUT, client.clone().register(registration.clone())).await;
+        let registered = match registered {
+            Ok(Ok(reply)) => reply.into_inner(),
+            Ok(Err(status)) => return status,
+            Err(_) => return Status::deadline_exceeded("register did not answer"),
+        };
+        let epoch = registered.node_epoch;
+        self.node_epoch.store(epoch, Ordering::Relaxed);
+        self.connected.store(true, Ordering::Relaxed);
+        self.client.send_replace(Some(client.clone()));
+        tracing::info!(control = %endpoint.uri(), node_epoch = epoch, "registered at the control plane");
+        let lease = registered.lease.as_ref().and_then(recorder_proto::time::std_duration).unwrap_or(Duration::from_secs(15));
+        tokio::select! {
+            status = self.follow_directives(client.clone(), &registration.node, epoch, lease, report) => status,
+            status = self.deliver_facts(client, epoch) => status,
+        }
+    }
+
+    async fn follow_directives(
+        &self,
+        mut client: NodeLinkServiceClient<Channel>,
+        node: &str,
+        epoch: u64,
+        lease: Duration,
+        report: &dyn Report,
+    ) -> Status {
+        let (say, outbox) = mpsc::channel(16);
+        let hello = Hello { node: node.to_owned(), node_epoch: epoch, applied_version: self.directives.version() };
+        let _ = say.send(request(Say::Hello(hello))).await;
+        let mut inbox = match client.stream_directives(ReceiverStream::new(outbox)).await {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => return status,
+        };
+        let mut beat = tokio::time::interval(lease / 3);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let reply = tokio::select! {
+                heard = inbox.message() => match heard {
+                    Ok(Some(response)) => self.hear(response).await,
+                    Ok(None) => return Status::unavailable("the control plane closed the directive stream"),
+                    Err(status) => return status,
+                },
+                _ = beat.tick() => {
+                    let mut heartbeat = report.heartbeat();
+                    heartbeat.node_time = Some(recorder_proto::time::timestamp(self.clock.now()));
+                    Ok(Some(Say::Heartbeat(heartbeat)))
+                }
+            };
+            match reply {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    if say.send(request(message)).await.is_err() {
+                        return Status::unavailable("the directive stream is gone");
+                    }
+                }
+                Err(status) => return status,
+            }
+        }
+    }
+
+    async fn hear(&self, response: StreamDirectivesResponse) -> Result<Option<Say>, Status> {
+        let (version, nonce) = (response.version, response.nonce);
+        let applied = match response.message {
+            Some(Heard::Snapshot(snapshot)) => self.directives.snapshot(version, snapshot.directives, snapshot.last),
+            Some(Heard::Delta(delta)) => self.directives.delta(version, delta.upserts, &delta.removed),
+            Some(Heard::Bookmark(_)) => {
+                self.directives.bookmark(version);
+                Applied::default()
+            }
+            Some(Heard::Fenced(fenced)) => {
+                let reason = format!("{} (current epoch {})", fenced.reason, fenced.current_epoch);
+                self.fenced.send_replace(Some(reason.clone()));
+                return Err(Status::failed_precondition(reason));
+            }
+            Some(Heard::Drain(_)) | None => Applied::default(),
+        };
+        for control in applied.controls {
+            // Bounded: a command waits for the registry, and with it the acknowledgement.
+            let _ = self.controls.send(control).await;
+        }
+        if nonce.is_empty() {
+            return Ok(None);
+        }
+        let applied_version = self.directives.version();
+        Ok(Some(if applied.rejections.is_empty() {
+            Say::Ack(Ack { nonce, applied_version })
+        } else {
+            Say::Nack(Nack { nonce, applied_version, rejections: applied.rejections })
+        }))
+    }
+
+    /// Sends every fact in order, batch by batch; a recording that starts is claimed before its facts go.
+    async fn deliver_facts(&self, mut client: NodeLinkServiceClient<Channel>, epoch: u64) -> Status {
+        let (send, outbox) = mpsc::channel(1);
+        let mut appended = self.facts.appended();
+        let mut replies = match client.report_facts(ReceiverStream::new(outbox)).await {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => return status,
+        };
+        loop {
+            appended.mark_unchanged();
+            let batch = self.facts.after(self.facts.acknowledged(), FACT_BATCH);
+            let Some(last) = batch.last().map(|fact| fact.sequence) else {
+                tokio::select! {
+                    changed = appended.changed() => if changed.is_err() { return Status::cancelled("no more facts") },
+                    heard = replies.message() => return closed(heard.map(drop)),
+                }
+                continue;
+            };
+            for claim in batch.iter().filter_map(claims::of_fact) {
+                if let Err(status) = self.claim(&mut client, claim, epoch).await {
+                    return status;
+                }
+            }
+            if send.send(ReportFactsRequest { node_epoch: epoch, facts: batch }).await.is_err() {
+                return Status::unavailable("the fact stream is gone");
+            }
+            while self.facts.acknowledged() < last {
+                let reply = match replies.message().await {
+                    Ok(Some(reply)) => reply,
+                    other => return closed(other.map(drop)),
+                };
+                for refusal in &reply.refusals {
+                    let message = refusal.error.as_ref().map_or("", |error| error.message.as_str());
+                    tracing::warn!(sequence = refusal.sequence, message, "the control plane refused a fact");
+                }
+                self.facts.acknowledge(reply.durable_sequence);
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        client: &mut NodeLinkServiceClient<Channel>,
+        mut claim: ClaimRecordingRequest,
+        epoch: u64,
+    ) -> Result<(), Status> {
+        claim.node_epoch = epoch;
+        match client.claim_recording(claim).await {
+            Ok(_) => Ok(()),
+            Err(status) if is_transient(&status) => Err(status),
+            Err(status) => {
+                // The fact itself creates the recording; a refused claim must not hold back every later fact.
+                tracing::warn!(%status, "a claim was refused");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn request(message: Say) -> StreamDirectivesRequest {
+    StreamDirectivesRequest { message: Some(message) }
+}
+
+fn closed(result: Result<(), Status>) -> Status {
+    result.err().unwrap_or_else(|| Status::unavailable("the control plane closed the fact stream"))
+}

@@ -1,0 +1,287 @@
+//! The last good directives: what this node records, decided without asking anyone.
+//!
+//! Kept on disk, so that a node that restarts while the control plane is away still knows what to record.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use prost::Message;
+use recorder_proto::key::KeyTemplate;
+use recorder_proto::matching;
+use recorder_proto::pb::node::directive::{self, DomainPolicy, Standing};
+use recorder_proto::pb::node::stream_directives_request::nack::Rejection;
+use recorder_proto::pb::node::{Directive, GetSnapshotResponse, Plan};
+use tonic::Code;
+use tonic_types::pb::Status;
+
+const FILE: &str = "directives.pb";
+
+/// What the node does beside remembering when directives change.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Directives that were refused; their last good version stays.
+    pub rejections: Vec<Rejection>,
+    /// Commands that arrived.
+    pub controls: Vec<directive::Control>,
+}
+
+#[derive(Default)]
+struct Known {
+    version: u64,
+    by_name: BTreeMap<String, Directive>,
+    /// Names of DomainPolicy and Standing directives by push domain, so that a publish reads only its own.
+    by_domain: HashMap<String, BTreeSet<String>>,
+    /// Names seen in the snapshot that is arriving in chunks.
+    arriving: Option<BTreeSet<String>>,
+}
+
+/// The directives of this node.
+pub struct Directives {
+    path: PathBuf,
+    known: RwLock<Known>,
+}
+
+impl Directives {
+    /// Reads what an earlier run left; an unreadable file counts as none, because the control plane has the truth.
+    pub fn open(folder: &Path) -> Self {
+        let path = folder.join(FILE);
+        let mut known = Known::default();
+        match std::fs::read(&path).map(|bytes| GetSnapshotResponse::decode(bytes.as_slice())) {
+            Ok(Ok(stored)) => {
+                known.version = stored.version;
+                stored.directives.into_iter().for_each(|directive| known.put(directive));
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "stored directives are unreadable; waiting for the control plane"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "stored directives cannot be read; waiting for the control plane"),
+        }
+        Self { path, known: RwLock::new(known) }
+    }
+
+    /// The version held completely.
+    pub fn version(&self) -> u64 {
+        self.read().version
+    }
+
+    /// One chunk of a snapshot. After the `last` one everything it did not name is forgotten.
+    pub fn snapshot(&self, version: u64, directives: Vec<Directive>, last: bool) -> Applied {
+        let mut known = self.write();
+        let mut arriving = known.arriving.take().unwrap_or_default();
+        arriving.extend(directives.iter().map(|directive| directive.name.clone()));
+        let applied = known.upsert(directives);
+        if last {
+            let gone: Vec<String> = known.by_name.keys().filter(|name| !arriving.contains(*name)).cloned().collect();
+            gone.iter().for_each(|name| known.remove(name));
+            known.version = version;
+            self.persist(&known);
+        } else {
+            known.arriving = Some(arriving);
+        }
+        applied
+    }
+
+    /// The effect of one transaction of the control plane.
+    pub fn delta(&self, version: u64, upserts: Vec<Directive>, removed: &[String]) -> Applied {
+        let mut known = self.write();
+        let applied = known.upsert(upserts);
+        removed.iter().for_each(|name| known.remove(name));
+        known.version = version;
+        self.persist(&known);
+        applied
+    }
+
+    /// Nothing changed up to `version`.
+    pub fn bookmark(&self, version: u64) {
+        let mut known = self.write();
+        if version > known.version && known.arriving.is_none() {
+            known.version = version;
+        }
+    }
+
+    /// A broken stream forgets the half of a snapshot that had arrived.
+    pub fn interrupted(&self) {
+        self.write().arriving = None;
+    }
+
+    /// The policy of a push domain.
+    pub fn domain(&self, domain: &str) -> Option<DomainPolicy> {
+        let known = self.read();
+        known.of_domain(domain).find_map(|directive| match directive.directive.as_ref() {
+            Some(directive::Directive::Domain(policy)) => Some(policy.clone()),
+            _ => None,
+        })
+    }
+
+    /// Bindings and rules of a push domain.
+    pub fn standings(&self, domain: &str) -> Vec<Standing> {
+        let known = self.read();
+        let of_domain = known.of_domain(domain);
+        of_domain
+            .filter_map(|directive| match directive.directive.as_ref() {
+                Some(directive::Directive::Standing(standing)) => Some(standing.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn persist(&self, known: &Known) {
+        // Commands are done once; a restart must not repeat them.
+        let keep = |directive: &&Directive| !matches!(directive.directive, Some(directive::Directive::Control(_)));
+        let stored = GetSnapshotResponse {
+            version: known.version,
+            directives: known.by_name.values().filter(keep).cloned().collect(),
+        };
+        if let Err(error) = super::persist::replace(&self.path, &stored.encode_to_vec()) {
+            tracing::error!(%error, "directives cannot be stored; a restart without the control plane would not record");
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn upsert(&mut self, directives: Vec<Directive>) -> Applied {
+        let mut applied = Applied::default();
+        for directive in directives {
+            match check(&directive) {
+                Err(message) => applied.rejections.push(reject(&directive.name, message)),
+                Ok(()) => {
+                    if let Some(directive::Directive::Control(control)) = &directive.directive {
+                        applied.controls.push(control.clone());
+                    }
+                    self.put(directive);
+                }
+            }
+        }
+        applied
+    }
+
+    fn put(&mut self, directive: Directive) {
+        self.remove(&directive.name);
+        if let Some(domain) = domain_of(&directive) {
+            self.by_domain.entry(domain.to_owned()).or_default().insert(directive.name.clone());
+        }
+        self.by_name.insert(directive.name.clone(), directive);
+    }
+
+    fn remove(&mut self, name: &str) {
+        let Some(old) = self.by_name.remove(name) else { return };
+        let Some(domain) = domain_of(&old) else { return };
+        if let Some(names) = self.by_domain.get_mut(domain) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_domain.remove(domain);
+            }
+        }
+    }
+
+    fn of_domain(&self, domain: &str) -> impl Iterator<Item = &Directive> {
+        let names = self.by_domain.get(domain);
+        names.into_iter().flatten().filter_map(|name| self.by_name.get(name))
+    }
+}
+
+fn domain_of(directive: &Directive) -> Option<&str> {
+    match directive.directive.as_ref()? {
+        directive::Directive::Domain(policy) => Some(&policy.domain),
+        directive::Directive::Standing(standing) => Some(&standing.domain),
+        _ => None,
+    }
+}
+
+fn reject(name: &str, message: String) -> Rejection {
+    let error = Status { code: Code::InvalidArgument as i32, message, details: Vec::new() };
+    Rejection { directive: name.to_owned(), error: Some(error) }
+}
+
+/// What this release cannot do must be said now, not discovered when the stream is live.
+fn check(directive: &Directive) -> Result<(), String> {
+    match directive.directive.as_ref() {
+        None => Err("this node does not know this kind of directive".into()),
+        Some(directive::Directive::Standing(standing)) => {
+            matching::Standing::try_from(standing).map_err(|unusable| unusable.to_string())?;
+            standing.plan.as_ref().filter(|_| !standing.skip).map_or(Ok(()), check_plan)
+        }
+        Some(directive::Directive::Scheduled(scheduled)) => {
+            check_plan(scheduled.plan.as_ref().ok_or("the plan is missing")?)
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_plan(plan: &Plan) -> Result<(), String> {
+    let template = plan.template.as_ref().ok_or("plan.template is missing")?;
+    let storage = plan.storage.as_ref().ok_or("plan.storage is missing")?;
+    if !["s3", "gcs", "file_system"].contains(&storage.kind.as_str()) {
+        return Err(format!("plan.storage.kind: this node cannot write to {:?}", storage.kind));
+    }
+    KeyTemplate::parse(&template.path).map(drop).map_err(|errors| {
+        let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        format!("plan.template.path: {}", sentences.join("; "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recorder_proto::pb::node::plan::StorageRef;
+    use recorder_proto::pb::v1::Template;
+
+    fn standing(name: &str, domain: &str, kind: &str) -> Directive {
+        let storage = StorageRef { name: "storages/library".into(), kind: kind.into(), ..Default::default() };
+        let template = Template { name: "templates/t".into(), ..Default::default() };
+        let plan = Plan { template: Some(template), storage: Some(storage), ..Default::default() };
+        let rank = matching::rank(matching::Level::Domain, 0);
+        let standing = Standing { domain: domain.into(), rank, plan: Some(plan), ..Default::default() };
+        Directive { name: name.into(), version: 1, directive: Some(directive::Directive::Standing(standing)) }
+    }
+
+    #[test]
+    fn a_snapshot_in_chunks_prunes_only_after_its_last_chunk() {
+        let folder = tempfile::tempdir().unwrap();
+        let directives = Directives::open(folder.path());
+        directives.delta(3, vec![standing("old", "a.example", "s3")], &[]);
+        directives.snapshot(7, vec![standing("one", "a.example", "s3")], false);
+        assert_eq!(directives.standings("a.example").len(), 2);
+        assert_eq!(directives.version(), 3);
+        directives.snapshot(7, vec![standing("two", "b.example", "s3")], true);
+        assert_eq!(directives.standings("a.example").len(), 1);
+        assert_eq!(directives.version(), 7);
+    }
+
+    #[test]
+    fn directives_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        Directives::open(folder.path()).delta(9, vec![standing("one", "a.example", "file_system")], &[]);
+        let directives = Directives::open(folder.path());
+        assert_eq!(directives.version(), 9);
+        assert_eq!(directives.standings("a.example").len(), 1);
+    }
+
+    #[test]
+    fn a_bad_directive_is_named_and_its_last_good_version_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let directives = Directives::open(folder.path());
+        directives.delta(1, vec![standing("one", "a.example", "s3")], &[]);
+        let update = vec![standing("one", "a.example", "tape"), standing("two", "a.example", "s3")];
+        let applied = directives.delta(2, update, &[]);
+        assert_eq!(applied.rejections.len(), 1);
+        assert_eq!(applied.rejections[0].directive, "one");
+        assert_eq!(directives.standings("a.example").len(), 2);
+        assert_eq!(directives.version(), 2);
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_reason_not_to_start() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), b"\xff\xff\xff garbage").unwrap();
+        assert_eq!(Directives::open(folder.path()).version(), 0);
+    }
+}

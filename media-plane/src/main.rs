@@ -1,0 +1,37 @@
+//! The media node: parse settings, build, serve, drain.
+
+use std::process::ExitCode;
+
+use recorder_media::app::App;
+use recorder_media::config::{Config, PROGRAM};
+use recorder_runtime::config::EX_USAGE;
+
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+fn main() -> ExitCode {
+    let settings = PROGRAM.start();
+    let config: Config = match settings.deserialize() {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(u8::try_from(EX_USAGE).unwrap_or(1));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("the async runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async { App::build(config, &settings).await?.run().await });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("recorder-media: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What every part of the node shares.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use recorder_proto::facts::Fact;
+use recorder_proto::ids::{BootId, EventId};
+use recorder_proto::pb;
+use recorder_proto::pb::node::register_request::{Capacity, SpoolEntry};
+use recorder_proto::pb::node::stream_directives_request::Heartbeat;
+use recorder_proto::pb::v1::{format, protocol};
+use recorder_runtime::build_info;
+use recorder_runtime::clock::Clock;
+use recorder_runtime::drain::{Signal, Stage};
+use spool::Spool;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::link::{FactError, FactLog, Link, Report};
+use crate::registry::Registry;
+
+/// The shared parts; see the module.
+pub struct Node {
+    /// Settings in effect.
+    pub settings: Config,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// This start of the process.
+    pub boot: BootId,
+    /// Control link.
+    pub link: Link,
+    /// Local journal.
+    pub spool: Spool,
+    /// Live publications.
+    pub registry: Registry,
+    /// On the way out?
+    pub drain: Signal,
+    /// Where facts go.
+    pub facts: Facts,
+    /// URLs under which publishers reach this node.
+    pub addresses: Vec<String>,
+    /// What the spool held at start, told at registration.
+    pub found: Vec<SpoolEntry>,
+}
+
+impl Node {
+    /// Whether a new publisher is taken; the sentence says why not.
+    pub fn admits(&self) -> Result<(), &'static str> {
+        if self.drain.stage() != Stage::Accepting {
+            return Err("the node is stopping; publish to another one");
+        }
+        if !self.spool.usage().accepting {
+            return Err("the node's spool is full; uploads are behind");
+        }
+        Ok(())
+    }
+
+    /// Where this process keeps its own state, beside the recorded bytes.
+    pub fn state_folder(settings: &Config) -> PathBuf {
+        settings.spool.path.join("state")
+    }
+
+    /// Where the spool keeps recorded bytes.
+    pub fn spool_folder(settings: &Config) -> PathBuf {
+        settings.spool.path.join("spool")
+    }
+}
+
+impl Report for Node {
+    fn heartbeat(&self) -> Heartbeat {
+        let (streams, recordings) = self.registry.counts();
+        Heartbeat {
+            streams: u32::try_from(streams).unwrap_or(u32::MAX),
+            recordings: u32::try_from(recordings).unwrap_or(u32::MAX),
+            cpu_load: load(),
+            spool_bytes: self.spool.usage().bytes,
+            upload_lag: None,
+            node_time: None,
+            accepting: self.admits().is_ok(),
+        }
+    }
+
+    fn registration(&self) -> pb::node::RegisterRequest {
+        pb::node::RegisterRequest {
+            node: self.settings.node.id.clone(),
+            boot_id: self.boot.to_string(),
+            version: build_info::VERSION.to_owned(),
+            addresses: self.addresses.clone(),
+            capacity: Some(Capacity {
+                max_streams: u32::try_from(self.settings.rtmp.max_connections).unwrap_or(u32::MAX),
+                spool_limit_bytes: self.settings.spool.limit,
+                formats: [format::Kind::Hls, format::Kind::Flv, format::Kind::Mp4, format::Kind::Aac]
+                    .map(i32::from)
+                    .to_vec(),
+                protocols: vec![protocol::Kind::Rtmp.into()],
+            }),
+            spool: self.found.clone(),
+            ..Default::default()
+        }
+    }
+}
+
+/// One-minute load average, relative to the number of cores; 0 where the system does not say.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let average: f64 = text.split_whitespace().next().and_then(|value| value.parse().ok()).unwrap_or(0.0);
+    average / std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
+}
+
+/// Gives facts their id and puts them in line. Clones share the line.
+#[derive(Clone)]
+pub struct Facts {
+    log: FactLog,
+}
+
+impl Facts {
+    /// Into this log.
+    pub fn new(log: FactLog) -> Self {
+        Self { log }
+    }
+
+    /// Puts a fact in line without waiting for the disk; facts keep the order of these calls.
+    pub fn emit(&self, at: DateTime<Utc>, fact: Fact) {
+        drop(self.enqueue(at, fact));
+    }
+
+    /// Puts a fact in line and returns its sequence once it is durable here.
+    pub async fn report(&self, at: DateTime<Utc>, fact: Fact) -> Result<u64, FactError> {
+        self.enqueue(at, fact).await.map_err(|_| FactError::Closed)
+    }
+
+    fn enqueue(&self, at: DateTime<Utc>, fact: Fact) -> oneshot::Receiver<u64> {
+        let id = EventId::new(at, rand::random());
+        self.log.enqueue(fact.to_wire(id, at))
+    }
+}
