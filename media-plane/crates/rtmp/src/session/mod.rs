@@ -62,6 +62,10 @@ impl Refusal {
     }
 }
 
+fn is_media(message_kind: u8) -> bool {
+    matches!(message_kind, kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3)
+}
+
 /// How far the conversation has come.
 #[derive(Debug)]
 enum State {
@@ -165,7 +169,8 @@ impl Session {
 
     fn next_message(&mut self, input: &mut BytesMut) -> Result<Option<Message>, SessionError> {
         if let Some(aggregate) = &mut self.aggregate {
-            if let Some(message) = aggregate.next() {
+            // Only media belongs in there: a Set Chunk Size would change how the bytes around it are read.
+            if let Some(message) = aggregate.find(|message| is_media(message.kind)) {
                 return Ok(Some(message));
             }
             self.aggregate = None;
@@ -207,8 +212,7 @@ impl Session {
             kind::VIDEO => self.tags.video(message.timestamp, message.payload),
             kind::DATA_AMF0 => self.tags.data(&message.payload),
             kind::DATA_AMF3 => self.tags.data(message.payload.strip_prefix(&[0]).unwrap_or(&message.payload)),
-            // An aggregate inside an aggregate is not a thing; the outer one goes on.
-            kind::AGGREGATE if self.aggregate.is_none() => self.aggregate = Some(Aggregate::new(message)),
+            kind::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
             _ => {}
         }
         while let Some(event) = self.tags.poll() {

@@ -6,8 +6,9 @@ use crate::amf0::{Value, Writer};
 use crate::chunk::writer::Layout;
 use crate::message::{Message, kind, user_control};
 
-/// Announced with Set Chunk Size before anything longer than 128 bytes is sent.
-const CHUNK_SIZE: usize = 4096;
+/// Announced with Set Chunk Size in the answer to `connect`; until then the protocol's default holds.
+const CHUNK_SIZE: u32 = 4096;
+const DEFAULT_CHUNK_SIZE: usize = 128;
 /// How much the peer may send before it hears an acknowledgement, in bytes: what Flash Media Server uses.
 const WINDOW: u32 = 2_500_000;
 /// Chunk stream ids by use, as every server has them.
@@ -52,16 +53,23 @@ impl<'a> Status<'a> {
 }
 
 /// Messages to the peer, as bytes waiting to be sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replies {
     /// Bytes to send.
     pub(super) out: Vec<u8>,
+    chunk_size: usize,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self { out: Vec::new(), chunk_size: DEFAULT_CHUNK_SIZE }
+    }
 }
 
 impl Replies {
     fn send(&mut self, csid: u32, message_kind: u8, stream_id: u32, payload: Vec<u8>) {
         let message = Message { kind: message_kind, timestamp: 0, stream_id, payload: Bytes::from(payload) };
-        for chunk in Layout::full(csid, 0, CHUNK_SIZE).chunks(&message) {
+        for chunk in Layout::full(csid, 0, self.chunk_size).chunks(&message) {
             self.out.extend_from_slice(&chunk);
         }
     }
@@ -87,7 +95,8 @@ impl Replies {
     pub(super) fn connected(&mut self, transaction: f64, object_encoding: f64, enhanced: Option<u32>) {
         self.control(kind::WINDOW_ACK_SIZE, &WINDOW.to_be_bytes());
         self.control(kind::SET_PEER_BANDWIDTH, &[&WINDOW.to_be_bytes()[..], &[LIMIT_DYNAMIC]].concat());
-        self.control(kind::SET_CHUNK_SIZE, &(CHUNK_SIZE as u32).to_be_bytes());
+        self.control(kind::SET_CHUNK_SIZE, &CHUNK_SIZE.to_be_bytes());
+        self.chunk_size = CHUNK_SIZE as usize;
         let mut server = vec![
             ("fmsVer".to_owned(), Value::String("FMS/3,5,7,7009".to_owned())),
             ("capabilities".to_owned(), Value::Number(31.0)),

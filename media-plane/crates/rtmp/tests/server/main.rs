@@ -1,0 +1,13 @@
+//! The session as a server sees it: bytes in, events and answers out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod attacks;
+mod chunks;
+mod codecs;
+mod commands;
+mod deadlines;
+mod enhanced;
+mod handshakes;
+mod memory;
+mod peer;
+mod properties;
