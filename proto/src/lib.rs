@@ -1,5 +1,6 @@
 //! The wire contract and the shared vocabulary of both planes: no I/O, no async runtime.
 
+pub mod facts;
 pub mod format;
 pub mod ids;
 pub mod key;
