@@ -11,7 +11,7 @@ mod video;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use media::ingest::{Event, RawFrame, Rejection, SourceTime};
+use media::ingest::{Event, Metadata, RawFrame, Rejection, SourceTime};
 use media::{AacConfig, Codec, CodecConfig, TrackKind};
 
 /// RTMP counts milliseconds.
@@ -35,6 +35,7 @@ pub struct TagReader {
     nal_length_size: u8,
     audio: Current,
     aac: Option<AacConfig>,
+    metadata: Option<Metadata>,
     events: VecDeque<Event>,
 }
 
@@ -47,7 +48,14 @@ impl Default for TagReader {
 impl TagReader {
     /// Before the first message.
     pub fn new() -> Self {
-        Self { video: Current::None, nal_length_size: 4, audio: Current::None, aac: None, events: VecDeque::new() }
+        Self {
+            video: Current::None,
+            nal_length_size: 4,
+            audio: Current::None,
+            aac: None,
+            metadata: None,
+            events: VecDeque::new(),
+        }
     }
 
     /// The next event.
@@ -55,9 +63,13 @@ impl TagReader {
         self.events.pop_front()
     }
 
-    /// A data message (AMF0). Everything but metadata that can be read is ignored.
+    /// A data message (AMF0). Everything but metadata that says something new is ignored; GStreamer repeats it all the
+    /// time.
     pub fn data(&mut self, body: &[u8]) {
-        if let Some(metadata) = metadata::parse(body) {
+        if let Some(metadata) = metadata::parse(body)
+            && self.metadata.as_ref() != Some(&metadata)
+        {
+            self.metadata = Some(metadata.clone());
             self.events.push_back(Event::Metadata(metadata));
         }
     }

@@ -219,3 +219,20 @@ fn e9_metadata_that_cannot_be_read_is_no_reason_to_stop() {
     }
     assert!(peer.events.is_empty());
 }
+
+#[test]
+fn e9_repeated_metadata_is_swallowed_and_changed_metadata_reported() {
+    let mut peer = Peer::publishing();
+    for width in [640.0, 640.0, 1280.0, 1280.0] {
+        peer.feed(&peer.client.metadata(&[("width".to_owned(), Value::Number(width))])).unwrap();
+    }
+    let widths: Vec<Option<f64>> = peer
+        .media()
+        .iter()
+        .map(|event| match event {
+            Event::Metadata(claims) => claims.width,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(widths, [Some(640.0), Some(1280.0)]);
+}
