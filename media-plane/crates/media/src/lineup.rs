@@ -50,7 +50,10 @@ impl Tracks {
     }
 }
 
-/// The start gate; see the module. A track that shows up after it has opened simply passes, configuration first.
+/// The start gate; see the module.
+///
+/// A configuration passes only just before the first frame of its track, so that no muxer declares a track that never
+/// comes. A track that shows up after the gate has opened is therefore a configuration and frames like any other.
 #[derive(Debug, Default)]
 pub struct Lineup {
     held: VecDeque<Timed>,
@@ -59,6 +62,17 @@ pub struct Lineup {
     metadata: Option<Metadata>,
     first: Option<(MediaTime, Duration)>,
     open: bool,
+    video: Gate,
+    audio: Gate,
+}
+
+/// What one track has let through.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Its configuration, while it has no frame yet.
+    waiting: Option<Timed>,
+    /// It has passed a frame.
+    started: bool,
 }
 
 impl Lineup {
@@ -80,7 +94,7 @@ impl Lineup {
     /// Passes `item` on to `out`, or holds it. Answers with the tracks once: when the gate opens.
     pub fn push(&mut self, item: Timed, arrival: Duration, out: &mut Vec<Timed>) -> Option<Tracks> {
         if self.open {
-            out.push(item);
+            self.pass(item, out);
             return None;
         }
         let mut media = MediaTime::ZERO;
@@ -144,8 +158,36 @@ impl Lineup {
     fn open(&mut self, out: &mut Vec<Timed>) -> Option<Tracks> {
         self.open = true;
         self.held_bytes = 0;
-        out.extend(std::mem::take(&mut self.held));
+        for item in std::mem::take(&mut self.held) {
+            self.pass(item, out);
+        }
         Some(self.tracks)
+    }
+
+    fn pass(&mut self, item: Timed, out: &mut Vec<Timed>) {
+        match &item {
+            Timed::Config(track, _) => {
+                let gate = self.gate(*track);
+                if !gate.started {
+                    gate.waiting = Some(item);
+                    return;
+                }
+            }
+            Timed::Frame(frame) => {
+                let gate = self.gate(frame.track);
+                gate.started = true;
+                out.extend(gate.waiting.take());
+            }
+            Timed::Gap(_) => {}
+        }
+        out.push(item);
+    }
+
+    fn gate(&mut self, track: TrackKind) -> &mut Gate {
+        match track {
+            TrackKind::Video => &mut self.video,
+            TrackKind::Audio => &mut self.audio,
+        }
     }
 }
 
@@ -182,7 +224,8 @@ mod tests {
             opened = lineup.push(item, at(0), &mut out);
         }
         assert_eq!(opened, Some(Tracks { video: Presence::Present, audio: Presence::Present }));
-        assert_eq!(out, items);
+        // The configuration of a track comes right before its first frame.
+        assert_eq!(out, [1, 2, 3, 0, 4].map(|index| items[index].clone()));
         assert_eq!(lineup.push(frame(Audio, 46, 1), at(0), &mut out), None);
         assert_eq!(out.len(), 6);
     }
@@ -211,6 +254,10 @@ mod tests {
             assert_eq!(lineup.push(frame(Audio, 1_999, 1), at(1), &mut out), None);
             let tracks = lineup.push(frame(Audio, 2_000, 1), at(2), &mut out).unwrap();
             assert!(tracks.is_audio_only() && tracks.is_quasi());
+            assert!(!out.contains(&config(Video)), "no track is declared that never came");
+            assert_eq!(lineup.push(config(Video), at(3), &mut out), None);
+            assert_eq!(lineup.push(frame(Video, 2_001, 1), at(3), &mut out), None);
+            assert_eq!(out[3..], [config(Video), frame(Video, 2_001, 1)]);
         }
     }
 

@@ -1,5 +1,14 @@
 //! Sans-IO muxers: frames in, object bytes out. One module a container; [`Muxer`] is the port they share.
 
+mod aac;
+mod adts;
+mod flv;
+pub mod hls;
+mod mp4;
 mod output;
+pub mod registry;
+mod scratch;
+mod split;
 
 pub use output::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Output, Reaction, Rejected, Summary};
+pub use registry::{Format, Layout, Options, Segment, Unavailable, open};

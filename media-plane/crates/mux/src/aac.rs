@@ -1,0 +1,94 @@
+//! `.aac` files: ADTS frames one after another. Time is the number of frames; holes close up.
+
+use std::collections::VecDeque;
+
+use bytes::BufMut;
+use media::{CodecConfig, Frame, Gap, TrackKind};
+
+use crate::adts::{Adts, MAX_FRAME};
+use crate::scratch::Scratch;
+use crate::split::{Change, Place, Split};
+use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
+
+/// The ADTS muxer.
+#[derive(Debug)]
+pub(crate) struct Aac {
+    split: Split,
+    adts: Option<Adts>,
+    outputs: VecDeque<Output>,
+    scratch: Scratch,
+    object: Option<ObjectId>,
+}
+
+impl Aac {
+    pub(crate) fn new(options: &Options) -> Self {
+        let split = Split::new(options.max_file_duration, false);
+        Self { split, adts: None, outputs: VecDeque::new(), scratch: Scratch::default(), object: None }
+    }
+
+    fn close(&mut self) {
+        if let Some(object) = self.object.take() {
+            let summary = self.split.end();
+            self.outputs.push_back(Output::Close(object, summary.clone()));
+            self.outputs.push_back(Output::FileDone(object.file, summary));
+        }
+    }
+}
+
+impl Muxer for Aac {
+    fn push(&mut self, frame: &Frame) -> Result<(), Rejected> {
+        let place = self.split.place(frame)?;
+        let adts = self.adts.ok_or(Rejected::NoConfig)?;
+        if frame.data.len() > MAX_FRAME {
+            return Err(Rejected::Malformed(format!("{} bytes do not fit into an ADTS frame", frame.data.len())));
+        }
+        if place == Place::NewFile {
+            self.close();
+            let object = ObjectId { file: self.split.begin(frame), part: ObjectPart::Whole };
+            self.outputs.push_back(Output::Open(ObjectSpec { object, extension: "aac", content_type: "audio/aac" }));
+            self.object = Some(object);
+        }
+        self.split.count(frame);
+        let Some(object) = self.object else { return Ok(()) };
+        let header = adts.header(frame.data.len());
+        let buffer = self.scratch.reserve(header.len() + frame.data.len());
+        buffer.put_slice(&header);
+        buffer.put_slice(&frame.data);
+        self.outputs.push_back(Output::Append(object, self.scratch.take()));
+        self.outputs.push_back(Output::Commit(object, Mark { media_time: self.split.ends_at() }));
+        Ok(())
+    }
+
+    fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction {
+        let change = self.split.configure(track, config);
+        if track == TrackKind::Video {
+            return Reaction::Unsupported;
+        }
+        self.adts = self.split.audio.as_deref().and_then(Adts::new);
+        if self.adts.is_none() {
+            self.split.audio = None;
+            return Reaction::Unsupported;
+        }
+        if change == Change::Changed {
+            // Few players follow a new rate or layout inside a file.
+            self.split.cut_now();
+            return Reaction::CutHere;
+        }
+        Reaction::Continue
+    }
+
+    fn gap(&mut self, _: Gap) {}
+
+    fn cut(&mut self) {
+        self.split.cut();
+    }
+
+    fn finish(mut self: Box<Self>) -> Finished {
+        self.close();
+        Finished { outputs: self.outputs.into(), files: self.split.files() }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}

@@ -1,0 +1,242 @@
+//! HTTP Live Streaming with transport stream segments.
+//!
+//! A segment ends at the first key frame after its aim (sound alone: at the frame). The playlist's target duration is
+//! twice the aim and never changes; a picture group that would not fit below it is cut inside, which loses nothing: the
+//! segments still join byte for byte. Holes and changes of coding begin a segment with a discontinuity.
+
+mod packets;
+mod playlist;
+mod writer;
+
+use std::collections::VecDeque;
+
+use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
+
+use crate::adts::{Adts, MAX_FRAME};
+use crate::split::{Change, Place, Split, Tally};
+use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
+
+use packets::Streams;
+use playlist::{Entry, Playlist};
+use writer::{Writer, is_carried};
+
+pub use playlist::segment_name;
+
+/// Name of the playlist beside its segments.
+pub const PLAYLIST_NAME: &str = "index.m3u8";
+/// Extension and content type of segments.
+const SEGMENT: (&str, &str) = ("ts", "video/mp2t");
+/// Extension and content type of playlists.
+const PLAYLIST: (&str, &str) = ("m3u8", "application/vnd.apple.mpegurl");
+/// Timestamps in milliseconds make a picture group of exactly the aim appear a little shorter.
+const TOLERANCE: MediaTime = MediaTime(MediaTime::SCALE / 20);
+/// A segment is cut inside its picture group this long before it would exceed the target duration.
+const MARGIN: MediaTime = MediaTime(MediaTime::SCALE);
+/// A pause longer than this between two segments belongs to neither.
+const HOLE: MediaTime = MediaTime(MediaTime::SCALE / 2);
+
+/// The HLS muxer.
+#[derive(Debug)]
+pub(crate) struct Hls {
+    split: Split,
+    options: Options,
+    aim: MediaTime,
+    /// `EXT-X-TARGETDURATION` in seconds.
+    target: u64,
+    adts: Option<Adts>,
+    outputs: VecDeque<Output>,
+    writer: Writer,
+    file: Option<File>,
+    /// What comes next does not continue what came before.
+    broken: bool,
+    /// Coding has changed since the open segment began.
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct File {
+    index: u32,
+    playlist: Playlist,
+    segment: Option<Segment>,
+    segments: u32,
+}
+
+#[derive(Debug)]
+struct Segment {
+    object: ObjectId,
+    number: u32,
+    streams: Streams,
+    discontinuity: bool,
+    tally: Tally,
+}
+
+impl Hls {
+    pub(crate) fn new(options: &Options) -> Self {
+        let aim = options.segment_duration.max(std::time::Duration::from_secs(1));
+        Self {
+            split: Split::new(options.max_file_duration, true),
+            options: options.clone(),
+            aim: MediaTime::from_duration(aim),
+            target: (aim * 2).as_secs_f64().ceil() as u64,
+            adts: None,
+            outputs: VecDeque::new(),
+            writer: Writer::default(),
+            file: None,
+            broken: false,
+            changed: false,
+        }
+    }
+
+    fn open_file(&mut self, frame: &Frame) {
+        let index = self.split.begin(frame);
+        let object = ObjectId { file: index, part: ObjectPart::Playlist };
+        let (extension, content_type) = PLAYLIST;
+        self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
+        self.file = Some(File { index, playlist: Playlist::new(self.target), segment: None, segments: 0 });
+        (self.broken, self.changed) = (false, false);
+    }
+
+    fn close_file(&mut self, next: Option<&Frame>) {
+        self.close_segment(next, true);
+        if let Some(file) = self.file.take() {
+            self.outputs.push_back(Output::FileDone(file.index, self.split.end()));
+        }
+    }
+
+    fn open_segment(&mut self, frame: &Frame) {
+        let streams = Streams {
+            video: frame.track == TrackKind::Video || self.split.is_live(TrackKind::Video, frame.dts),
+            audio: frame.track == TrackKind::Audio || self.split.is_live(TrackKind::Audio, frame.dts),
+        };
+        let Some(file) = &mut self.file else { return };
+        let object = ObjectId { file: file.index, part: ObjectPart::Segment(file.segments) };
+        let discontinuity = std::mem::take(&mut self.broken) && file.segments > 0;
+        let tally = Tally::new(frame.dts);
+        file.segment = Some(Segment { object, number: file.segments, streams, discontinuity, tally });
+        file.segments += 1;
+        self.changed = false;
+        let (extension, content_type) = SEGMENT;
+        self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
+        self.writer.tables(streams);
+    }
+
+    /// Ends the open segment in front of `next`, and names it in the playlist.
+    fn close_segment(&mut self, next: Option<&Frame>, is_last: bool) {
+        let Some(file) = &mut self.file else { return };
+        let Some(segment) = file.segment.take() else { return };
+        let (starts_at, ends_at) = (segment.tally.starts_at, segment.tally.ends_at());
+        // Exact durations add up only from start to start, but a hole is nobody's media.
+        let end = match next {
+            Some(next) if next.dts > starts_at && next.dts <= ends_at + HOLE => next.dts,
+            _ => ends_at,
+        };
+        let duration = (end - starts_at).min(MediaTime::from_millis(self.target as i64 * 1_000));
+        let wall_time = self.options.wall_anchor.and_then(|anchor| anchor.checked_add(starts_at.as_duration()));
+        let Segment { object, number, discontinuity, tally, .. } = segment;
+        file.playlist.add(&Entry { number, duration, discontinuity, wall_time });
+        if is_last {
+            file.playlist.end();
+        }
+        let playlist = ObjectId { file: file.index, part: ObjectPart::Playlist };
+        let body = file.playlist.body();
+        self.outputs.push_back(Output::Close(object, self.split.describe(&tally)));
+        self.outputs.push_back(Output::Playlist { object: playlist, body, last: is_last });
+    }
+
+    /// Whether the frame begins a segment, and whether that does not continue the one before.
+    fn segment_break(&self, frame: &Frame, segment: &Segment) -> Option<bool> {
+        let length = frame.dts - segment.tally.starts_at;
+        let is_hole = frame.dts > segment.tally.ends_at() + MARGIN;
+        if self.broken || !is_carried(segment.streams, frame.track) {
+            return Some(true);
+        }
+        let is_exceeding = length + MARGIN > MediaTime::from_millis(self.target as i64 * 1_000);
+        let is_picture = frame.track == TrackKind::Video;
+        let can_start =
+            if self.split.is_live(TrackKind::Video, frame.dts) { is_picture && frame.keyframe } else { true };
+        if is_exceeding || can_start && (self.changed || length + TOLERANCE >= self.aim) {
+            return Some(self.changed || is_exceeding && is_hole);
+        }
+        None
+    }
+
+    fn check(&self, frame: &Frame) -> Result<(), Rejected> {
+        if frame.track == TrackKind::Audio {
+            if self.adts.is_none() {
+                return Err(Rejected::NoConfig);
+            }
+            if frame.data.len() > MAX_FRAME {
+                return Err(Rejected::Malformed(format!("{} bytes do not fit into an ADTS frame", frame.data.len())));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Muxer for Hls {
+    fn push(&mut self, frame: &Frame) -> Result<(), Rejected> {
+        let place = self.split.place(frame)?;
+        self.check(frame)?;
+        if place == Place::NewFile {
+            self.close_file(Some(frame));
+            self.open_file(frame);
+        }
+        let segment = self.file.as_ref().and_then(|file| file.segment.as_ref());
+        match segment.map(|segment| self.segment_break(frame, segment)) {
+            None => self.open_segment(frame),
+            Some(Some(is_broken)) => {
+                self.close_segment(Some(frame), false);
+                self.broken = is_broken;
+                self.open_segment(frame);
+            }
+            Some(None) => {}
+        }
+        self.split.count(frame);
+        let Some(segment) = self.file.as_mut().and_then(|file| file.segment.as_mut()) else { return Ok(()) };
+        segment.tally.count(frame, self.split.audio.as_deref());
+        match (frame.track, &self.split.video, self.adts) {
+            (TrackKind::Video, Some(avc), _) => self.writer.video(frame, avc),
+            (TrackKind::Audio, _, Some(adts)) => self.writer.audio(frame, adts, !segment.streams.video),
+            _ => {}
+        }
+        self.outputs.push_back(Output::Append(segment.object, self.writer.take()));
+        self.outputs.push_back(Output::Commit(segment.object, Mark { media_time: segment.tally.ends_at() }));
+        Ok(())
+    }
+
+    fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction {
+        let change = self.split.configure(track, config);
+        if track == TrackKind::Audio {
+            self.adts = self.split.audio.as_deref().and_then(Adts::new);
+            if self.adts.is_none() {
+                self.split.audio = None;
+                return Reaction::Unsupported;
+            }
+        }
+        match change {
+            Change::Unsupported => Reaction::Unsupported,
+            Change::Changed => {
+                self.changed = true;
+                Reaction::Continue
+            }
+            Change::None => Reaction::Continue,
+        }
+    }
+
+    fn gap(&mut self, _: Gap) {
+        self.broken = self.file.is_some();
+    }
+
+    fn cut(&mut self) {
+        self.split.cut();
+    }
+
+    fn finish(mut self: Box<Self>) -> Finished {
+        self.close_file(None);
+        Finished { outputs: self.outputs.into(), files: self.split.files() }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}

@@ -1,0 +1,243 @@
+//! ISO base media boxes (ISO/IEC 14496-12): nesting, and the ones that both layouts share.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use media::{AacConfig, AvcConfig, CodecConfig, TrackKind};
+
+/// Ticks per second of the movie header and of edits: the timeline's own, so that offsets are exact.
+pub(super) const MOVIE_SCALE: u32 = 90_000;
+/// Track ids: also the order of tracks.
+pub(super) const VIDEO_ID: u32 = 1;
+/// See [`VIDEO_ID`].
+pub(super) const AUDIO_ID: u32 = 2;
+/// Seconds from 1904, where MP4 counts from, to 1970.
+const EPOCH_1904: u64 = 2_082_844_800;
+/// "und" in packed ISO 639-2 letters.
+const UNDETERMINED: u16 = 0x55c4;
+/// The unit matrix of headers, 16.16 and 2.30 fixed point.
+const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
+
+/// Bytes with boxes being nested into them.
+#[derive(Debug, Default)]
+pub(super) struct Boxes {
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Boxes {
+    pub(super) fn nest(&mut self, kind: &[u8; 4], inner: impl FnOnce(&mut Self)) {
+        let start = self.bytes.len();
+        self.u32(0);
+        self.bytes.extend_from_slice(kind);
+        inner(self);
+        let size = self.bytes.len() - start;
+        self.patch(start, u32::try_from(size).unwrap_or(u32::MAX));
+    }
+
+    /// A box with version and flags.
+    pub(super) fn full(&mut self, kind: &[u8; 4], version: u8, flags: u32, inner: impl FnOnce(&mut Self)) {
+        self.nest(kind, |boxes| {
+            boxes.u32(u32::from(version) << 24 | flags);
+            inner(boxes);
+        });
+    }
+
+    /// Overwrites four bytes.
+    pub(super) fn patch(&mut self, at: usize, value: u32) {
+        if let Some(place) = self.bytes.get_mut(at..at + 4) {
+            place.copy_from_slice(&value.to_be_bytes());
+        }
+    }
+
+    pub(super) fn u8(&mut self, value: u8) {
+        self.bytes.push(value);
+    }
+
+    pub(super) fn u16(&mut self, value: u16) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn u32(&mut self, value: u32) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn u64(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn zeros(&mut self, count: usize) {
+        self.bytes.resize(self.bytes.len() + count, 0);
+    }
+
+    /// 32 or 64 bits, as the version of the box says.
+    pub(super) fn sized(&mut self, wide: bool, value: u64) {
+        if wide { self.u64(value) } else { self.u32(u32::try_from(value).unwrap_or(u32::MAX)) }
+    }
+}
+
+/// The version of a box whose times are this large.
+pub(super) fn is_wide(time: u64) -> bool {
+    time > u64::from(u32::MAX)
+}
+
+/// Seconds since 1904; 0 when unknown or before.
+pub(super) fn creation_time(wall: Option<SystemTime>) -> u64 {
+    let since = wall.and_then(|wall| wall.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs() + EPOCH_1904).min(u64::from(u32::MAX))
+}
+
+pub(super) fn mvhd(boxes: &mut Boxes, created: u64, duration: u64) {
+    let wide = is_wide(duration);
+    boxes.full(b"mvhd", wide.into(), 0, |b| {
+        b.sized(wide, created);
+        b.sized(wide, created);
+        b.u32(MOVIE_SCALE);
+        b.sized(wide, duration);
+        b.u32(0x1_0000);
+        b.u16(0x100);
+        b.zeros(10);
+        MATRIX.iter().for_each(|value| b.u32(*value));
+        b.zeros(24);
+        b.u32(AUDIO_ID + 1);
+    });
+}
+
+/// `duration` in movie ticks.
+pub(super) fn tkhd(boxes: &mut Boxes, kind: TrackKind, created: u64, duration: u64, config: Option<&CodecConfig>) {
+    let wide = is_wide(duration);
+    let (id, volume) = match kind {
+        TrackKind::Video => (VIDEO_ID, 0),
+        TrackKind::Audio => (AUDIO_ID, 0x100),
+    };
+    let (width, height) = match config {
+        Some(CodecConfig::Avc(avc)) => (avc.width, avc.height),
+        _ => (0, 0),
+    };
+    // Enabled, in movie.
+    boxes.full(b"tkhd", wide.into(), 3, |b| {
+        b.sized(wide, created);
+        b.sized(wide, created);
+        b.u32(id);
+        b.u32(0);
+        b.sized(wide, duration);
+        b.zeros(8);
+        b.u16(0);
+        b.u16(if kind == TrackKind::Audio { 1 } else { 0 });
+        b.u16(volume);
+        b.u16(0);
+        MATRIX.iter().for_each(|value| b.u32(*value));
+        b.u32(width << 16);
+        b.u32(height << 16);
+    });
+}
+
+pub(super) fn mdhd(boxes: &mut Boxes, created: u64, scale: u32, duration: u64) {
+    let wide = is_wide(duration);
+    boxes.full(b"mdhd", wide.into(), 0, |b| {
+        b.sized(wide, created);
+        b.sized(wide, created);
+        b.u32(scale);
+        b.sized(wide, duration);
+        b.u16(UNDETERMINED);
+        b.u16(0);
+    });
+}
+
+pub(super) fn hdlr(boxes: &mut Boxes, kind: TrackKind) {
+    let (handler, name): (&[u8; 4], &[u8]) = match kind {
+        TrackKind::Video => (b"vide", b"video\0"),
+        TrackKind::Audio => (b"soun", b"audio\0"),
+    };
+    boxes.full(b"hdlr", 0, 0, |b| {
+        b.u32(0);
+        b.put(handler);
+        b.zeros(12);
+        b.put(name);
+    });
+}
+
+/// Media header of the kind and "the data is in this file".
+pub(super) fn media_info(boxes: &mut Boxes, kind: TrackKind) {
+    match kind {
+        TrackKind::Video => boxes.full(b"vmhd", 0, 1, |b| b.zeros(8)),
+        TrackKind::Audio => boxes.full(b"smhd", 0, 0, |b| b.zeros(4)),
+    }
+    boxes.nest(b"dinf", |b| {
+        b.full(b"dref", 0, 0, |b| {
+            b.u32(1);
+            b.full(b"url ", 0, 1, |_| {});
+        });
+    });
+}
+
+/// Sample descriptions, one per configuration.
+pub(super) fn stsd(boxes: &mut Boxes, configs: &[CodecConfig]) {
+    boxes.full(b"stsd", 0, 0, |b| {
+        b.u32(configs.len() as u32);
+        for config in configs {
+            match config {
+                CodecConfig::Avc(avc) => avc1(b, avc),
+                CodecConfig::Aac(aac) => mp4a(b, aac),
+                CodecConfig::Unsupported(_) => {}
+            }
+        }
+    });
+}
+
+fn avc1(boxes: &mut Boxes, avc: &AvcConfig) {
+    boxes.nest(b"avc1", |b| {
+        b.zeros(6);
+        b.u16(1);
+        b.zeros(16);
+        b.u16(u16::try_from(avc.width).unwrap_or(u16::MAX));
+        b.u16(u16::try_from(avc.height).unwrap_or(u16::MAX));
+        b.u32(0x48_0000);
+        b.u32(0x48_0000);
+        b.u32(0);
+        b.u16(1);
+        b.zeros(32);
+        b.u16(24);
+        b.u16(u16::MAX);
+        b.nest(b"avcC", |b| b.put(&avc.record));
+    });
+}
+
+fn mp4a(boxes: &mut Boxes, aac: &AacConfig) {
+    boxes.nest(b"mp4a", |b| {
+        b.zeros(6);
+        b.u16(1);
+        b.zeros(8);
+        b.u16(aac.channels.into());
+        b.u16(16);
+        b.u32(0);
+        // 16.16 fixed point holds rates below 65536; the decoder reads the real one from the ASC.
+        b.u32(u16::try_from(aac.sample_rate).map_or(0, |rate| u32::from(rate) << 16));
+        b.full(b"esds", 0, 0, |b| {
+            // ES descriptor { decoder config { decoder specific info }, SL config }, ISO/IEC 14496-1.
+            let asc = aac.asc.len();
+            descriptor(b, 3, 3 + 5 + 13 + 5 + asc + 5 + 1);
+            b.u16(AUDIO_ID as u16);
+            b.u8(0);
+            descriptor(b, 4, 13 + 5 + asc);
+            b.put(&[0x40, 0x15, 0, 0, 0]);
+            b.u32(0);
+            b.u32(0);
+            descriptor(b, 5, asc);
+            b.put(&aac.asc);
+            descriptor(b, 6, 1);
+            b.u8(2);
+        });
+    });
+}
+
+/// Tag and size in the four-byte form.
+fn descriptor(boxes: &mut Boxes, tag: u8, size: usize) {
+    boxes.u8(tag);
+    for shift in [21, 14, 7] {
+        boxes.u8((size >> shift) as u8 & 0x7f | 0x80);
+    }
+    boxes.u8(size as u8 & 0x7f);
+}

@@ -1,0 +1,276 @@
+//! The fragmented layout: complete at every commit mark, only ever appended to.
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
+
+use super::boxes::{Boxes, creation_time};
+use super::track::TrackClock;
+use super::{MAX_SAMPLE, description, head, spec, track_id};
+use crate::split::{Change, Place, Split};
+use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected};
+
+/// A fragment ends at the first key frame after this: short picture groups share one.
+const AIM: MediaTime = MediaTime(MediaTime::SCALE);
+/// A fragment ends here at the latest: what is not yet in a fragment would be lost in a crash.
+const MAX: MediaTime = MediaTime(3 * MediaTime::SCALE);
+/// The same in bytes of payload.
+const MAX_BYTES: usize = 8 << 20;
+/// The same in frames.
+const MAX_FRAMES: usize = 1_024;
+
+/// Sample flags: depends on no other sample.
+const SYNC: u32 = 0x0200_0000;
+/// Sample flags: depends on others and is not a sync sample.
+const NOT_SYNC: u32 = 0x0101_0000;
+
+/// See the module. The tracks of a file are those known when its first fragment is written; another track or a changed
+/// configuration begins a new file at once, because the head of this one is out.
+#[derive(Debug)]
+pub(crate) struct Fragmented {
+    split: Split,
+    wall_anchor: Option<SystemTime>,
+    outputs: VecDeque<Output>,
+    file: Option<File>,
+}
+
+#[derive(Debug)]
+struct File {
+    object: ObjectId,
+    /// Tracks of the head, once it is out.
+    tracks: Option<Tracks>,
+    sequence: u32,
+    /// The open fragment.
+    video: Vec<Frame>,
+    audio: Vec<Frame>,
+    starts_at: MediaTime,
+    bytes: usize,
+}
+
+impl File {
+    /// There is no open fragment.
+    fn is_empty(&self) -> bool {
+        self.video.is_empty() && self.audio.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Tracks {
+    video: Option<TrackClock>,
+    audio: Option<TrackClock>,
+}
+
+/// A sample of the run being written.
+struct Sample {
+    duration: u32,
+    size: u32,
+    flags: u32,
+    composition: i32,
+}
+
+impl Fragmented {
+    pub(crate) fn new(options: &Options) -> Self {
+        let split = Split::new(options.max_file_duration, true);
+        Self { split, wall_anchor: options.wall_anchor, outputs: VecDeque::new(), file: None }
+    }
+
+    fn open(&mut self, frame: &Frame) {
+        let object = ObjectId { file: self.split.begin(frame), part: ObjectPart::Whole };
+        self.outputs.push_back(Output::Open(spec(object)));
+        let (video, audio) = (Vec::new(), Vec::new());
+        self.file = Some(File { object, tracks: None, sequence: 0, video, audio, starts_at: frame.dts, bytes: 0 });
+    }
+
+    fn close(&mut self) {
+        self.fragment(None);
+        if let Some(file) = self.file.take() {
+            let summary = self.split.end();
+            self.outputs.push_back(Output::Close(file.object, summary.clone()));
+            self.outputs.push_back(Output::FileDone(file.object.file, summary));
+        }
+    }
+
+    /// The head of the file, in front of its first fragment.
+    fn init(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        // Nothing may be shown before 0, so the earliest of all times is the zero of both tracks.
+        let frames = || file.video.iter().chain(&file.audio);
+        let zero = frames().map(|frame| frame.dts.min(frame.pts)).min().unwrap_or_default();
+        let mut configs = Vec::new();
+        let mut clock = |kind, frames: &[Frame]| {
+            let config = description(&self.split, kind).filter(|_| !frames.is_empty())?;
+            let clock = TrackClock::new(&config, zero);
+            configs.push((kind, config, clock.scale));
+            Some(clock)
+        };
+        let video = clock(TrackKind::Video, &file.video);
+        let audio = clock(TrackKind::Audio, &file.audio);
+        file.tracks = Some(Tracks { video, audio });
+        let wall = self.wall_anchor.and_then(|anchor| anchor.checked_add(zero.as_duration()));
+        let init = head::init(&configs, creation_time(wall));
+        self.outputs.push_back(Output::Append(file.object, Bytes::from(init)));
+    }
+
+    /// Writes the open fragment, in front of `next`.
+    fn fragment(&mut self, next: Option<&Frame>) {
+        let Some(file) = self.file.as_ref().filter(|file| !file.is_empty()) else { return };
+        if file.tracks.is_none() {
+            self.init();
+        }
+        let Some(file) = &mut self.file else { return };
+        let Some(tracks) = &mut file.tracks else { return };
+        file.sequence += 1;
+        let next_of = |kind| next.filter(|frame| frame.track == kind).map(|frame| frame.dts);
+        let mut runs = Vec::with_capacity(2);
+        for (kind, clock, frames) in
+            [(TrackKind::Video, &mut tracks.video, &file.video), (TrackKind::Audio, &mut tracks.audio, &file.audio)]
+        {
+            if let Some(clock) = clock.as_mut().filter(|_| !frames.is_empty()) {
+                runs.push((kind, run(clock, frames, next_of(kind))));
+            }
+        }
+        let mut boxes = moof(file.sequence, &runs);
+        boxes.u32(u32::try_from(file.bytes + 8).unwrap_or(u32::MAX));
+        boxes.put(b"mdat");
+        let object = file.object;
+        self.outputs.push_back(Output::Append(object, Bytes::from(boxes.bytes)));
+        for frame in file.video.drain(..) {
+            self.outputs.push_back(Output::Append(object, frame.data));
+        }
+        // Frames of sound are small: one piece costs less than many.
+        let mut sound = BytesMut::with_capacity(file.audio.iter().map(|frame| frame.data.len()).sum());
+        file.audio.drain(..).for_each(|frame| sound.extend_from_slice(&frame.data));
+        if !sound.is_empty() {
+            self.outputs.push_back(Output::Append(object, sound.freeze()));
+        }
+        file.bytes = 0;
+        self.outputs.push_back(Output::Commit(object, Mark { media_time: self.split.ends_at() }));
+    }
+
+    /// Whether the frame begins a fragment.
+    fn is_fragment_over(&self, frame: &Frame) -> bool {
+        let Some(file) = self.file.as_ref().filter(|file| !file.is_empty()) else { return false };
+        let length = frame.dts - file.starts_at;
+        let is_key = frame.track == TrackKind::Video && frame.keyframe;
+        let is_full = file.bytes + frame.data.len() > MAX_BYTES || file.video.len() + file.audio.len() >= MAX_FRAMES;
+        is_full || length >= MAX || is_key && length >= AIM
+    }
+}
+
+/// Decode time of the first sample, and the samples.
+fn run(clock: &mut TrackClock, frames: &[Frame], next: Option<MediaTime>) -> (u64, Vec<Sample>) {
+    let times: Vec<i64> = frames.iter().map(|frame| clock.advance(frame.dts)).collect();
+    let next = next.map(|next| (next - clock.zero).to_scale(clock.scale));
+    let ends = times.iter().skip(1).copied().map(Some).chain([next]);
+    let samples = times.iter().zip(ends).zip(frames).map(|((start, end), frame)| {
+        let duration = end.map(|end| end - start).filter(|length| *length > 0).unwrap_or_else(|| clock.last_duration());
+        Sample {
+            duration: u32::try_from(duration).unwrap_or(0),
+            size: frame.data.len() as u32,
+            flags: if frame.keyframe { SYNC } else { NOT_SYNC },
+            composition: i32::try_from((frame.pts - frame.dts).to_scale(clock.scale)).unwrap_or(0),
+        }
+    });
+    let samples = samples.collect();
+    (times.first().copied().unwrap_or(0).max(0) as u64, samples)
+}
+
+fn moof(sequence: u32, runs: &[(TrackKind, (u64, Vec<Sample>))]) -> Boxes {
+    let mut boxes = Boxes::default();
+    let mut offsets = Vec::with_capacity(2);
+    boxes.nest(b"moof", |b| {
+        b.full(b"mfhd", 0, 0, |b| b.u32(sequence));
+        for (kind, (start, samples)) in runs {
+            b.nest(b"traf", |b| {
+                // Offsets count from the start of this moof.
+                b.full(b"tfhd", 0, 0x2_0000, |b| b.u32(track_id(*kind)));
+                b.full(b"tfdt", 1, 0, |b| b.u64(*start));
+                // Data offset; and per sample: duration, size, flags, signed composition offset.
+                b.full(b"trun", 1, 0xf01, |b| {
+                    b.u32(samples.len() as u32);
+                    offsets.push((b.bytes.len(), samples.iter().map(|sample| sample.size).sum::<u32>()));
+                    b.u32(0);
+                    for Sample { duration, size, flags, composition } in samples {
+                        b.u32(*duration);
+                        b.u32(*size);
+                        b.u32(*flags);
+                        b.u32(composition.cast_unsigned());
+                    }
+                });
+            });
+        }
+    });
+    let mut data = boxes.bytes.len() as u32 + 8;
+    for (at, size) in offsets {
+        boxes.patch(at, data);
+        data += size;
+    }
+    boxes
+}
+
+impl Muxer for Fragmented {
+    fn push(&mut self, frame: &Frame) -> Result<(), Rejected> {
+        let place = self.split.place(frame)?;
+        if frame.data.len() > MAX_SAMPLE {
+            return Err(Rejected::Malformed(format!("{} bytes do not fit into a sample", frame.data.len())));
+        }
+        let is_declared = match self.file.as_ref().and_then(|file| file.tracks.as_ref()) {
+            Some(tracks) if frame.track == TrackKind::Video => tracks.video.is_some(),
+            Some(tracks) => tracks.audio.is_some(),
+            None => true,
+        };
+        if place == Place::NewFile || !is_declared {
+            self.fragment(Some(frame));
+            self.close();
+            self.open(frame);
+        } else if self.is_fragment_over(frame) {
+            self.fragment(Some(frame));
+        }
+        self.split.count(frame);
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if file.is_empty() {
+            file.starts_at = frame.dts;
+        }
+        file.bytes += frame.data.len();
+        match frame.track {
+            TrackKind::Video => file.video.push(frame.clone()),
+            TrackKind::Audio => file.audio.push(frame.clone()),
+        }
+        Ok(())
+    }
+
+    fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction {
+        // The open fragment belongs to the configuration before this one.
+        let before = description(&self.split, track);
+        if before.is_some() && before.as_ref() != Some(config) {
+            self.fragment(None);
+        }
+        match self.split.configure(track, config) {
+            Change::Unsupported => Reaction::Unsupported,
+            Change::Changed => {
+                self.split.cut_now();
+                Reaction::CutHere
+            }
+            Change::None => Reaction::Continue,
+        }
+    }
+
+    fn gap(&mut self, _: Gap) {
+        self.fragment(None);
+    }
+
+    fn cut(&mut self) {
+        self.split.cut();
+    }
+
+    fn finish(mut self: Box<Self>) -> Finished {
+        self.close();
+        Finished { outputs: self.outputs.into(), files: self.split.files() }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}

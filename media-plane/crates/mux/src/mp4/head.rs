@@ -1,0 +1,191 @@
+//! `ftyp`, `moov` and the header of `mdat`, written when everything behind them is known.
+
+use media::{CodecConfig, TrackKind};
+
+use super::boxes::{Boxes, hdlr, is_wide, mdhd, media_info, mvhd, stsd, tkhd};
+use super::track::Track;
+
+/// Size of an `mdat` header with a 64-bit size.
+const MDAT_HEADER: u64 = 16;
+
+/// Sizes of the samples of both tracks in the order of the file: size << 1 | is sound.
+pub(super) type Order = [u32];
+
+/// The bytes in front of `data` bytes of samples.
+pub(super) fn head(tracks: &[&Track], order: &Order, data: u64, created: u64) -> Vec<u8> {
+    // Chunk offsets are as wide as they need be, and their width decides how far the data moves: measure, then write.
+    let narrow = file_head(tracks, order, 0, false, created).len() as u64 + MDAT_HEADER;
+    let wide = is_wide(narrow + data);
+    let length = if wide { file_head(tracks, order, 0, true, created).len() as u64 + MDAT_HEADER } else { narrow };
+    let mut bytes = file_head(tracks, order, length, wide, created);
+    bytes.extend_from_slice(&[0, 0, 0, 1, b'm', b'd', b'a', b't']);
+    bytes.extend_from_slice(&(data + MDAT_HEADER).to_be_bytes());
+    bytes
+}
+
+fn file_head(tracks: &[&Track], order: &Order, base: u64, wide: bool, created: u64) -> Vec<u8> {
+    let mut boxes = Boxes::default();
+    boxes.nest(b"ftyp", |b| {
+        b.put(b"isom");
+        b.u32(0x200);
+        b.put(b"isomiso2avc1mp41");
+    });
+    // The earliest frame shown is the start of the movie.
+    let start = tracks.iter().map(|track| track.shown_at().0).min().unwrap_or(0);
+    let length = |track: &Track| (track.shown_at().0 - start + track.shown_for()).max(0) as u64;
+    boxes.nest(b"moov", |b| {
+        mvhd(b, created, tracks.iter().map(|track| length(track)).max().unwrap_or(0));
+        for track in tracks {
+            b.nest(b"trak", |b| {
+                tkhd(b, track.kind, created, length(track), track.configs.first());
+                edits(b, track, track.shown_at().0 - start);
+                b.nest(b"mdia", |b| media(b, track, order, base, wide, created));
+            });
+        }
+    });
+    boxes.bytes
+}
+
+/// Shows the track from its first frame on, `delay` movie ticks after the start of the movie.
+fn edits(boxes: &mut Boxes, track: &Track, delay: i64) {
+    let (first, _) = track.presentation;
+    let media_time = (first - track.min_composition).max(0);
+    if delay == 0 && media_time == 0 {
+        return;
+    }
+    let duration = track.shown_for().max(0);
+    let wide = is_wide(delay.max(duration).max(media_time) as u64) || media_time > i64::from(i32::MAX);
+    boxes.nest(b"edts", |b| {
+        b.full(b"elst", wide.into(), 0, |b| {
+            b.u32(if delay > 0 { 2 } else { 1 });
+            if delay > 0 {
+                b.sized(wide, delay as u64);
+                b.sized(wide, if wide { u64::MAX } else { u64::from(u32::MAX) });
+                b.u32(0x1_0000);
+            }
+            b.sized(wide, duration as u64);
+            b.sized(wide, media_time as u64);
+            b.u32(0x1_0000);
+        });
+    });
+}
+
+fn media(boxes: &mut Boxes, track: &Track, order: &Order, base: u64, wide: bool, created: u64) {
+    mdhd(boxes, created, track.clock.scale, track.media_duration().max(0) as u64);
+    hdlr(boxes, track.kind);
+    boxes.nest(b"minf", |b| {
+        media_info(b, track.kind);
+        b.nest(b"stbl", |b| {
+            stsd(b, &track.configs);
+            durations(b, track);
+            compositions(b, track);
+            if track.key_samples.len() < track.samples as usize {
+                b.full(b"stss", 0, 0, |b| {
+                    b.u32(track.key_samples.len() as u32);
+                    track.key_samples.iter().for_each(|number| b.u32(*number));
+                });
+            }
+            chunks(b, track, order, base, wide);
+        });
+    });
+}
+
+fn durations(boxes: &mut Boxes, track: &Track) {
+    boxes.full(b"stts", 0, 0, |b| {
+        let last = u32::try_from(track.clock.last_duration()).unwrap_or(0);
+        b.u32(track.durations.runs.len() as u32 + 1);
+        for (count, duration) in &track.durations.runs {
+            b.u32(*count);
+            b.u32(*duration as u32);
+        }
+        b.u32(1);
+        b.u32(last);
+    });
+}
+
+/// Negative offsets are lifted to zero for all samples, and the edit list takes it back: so version 0 serves, which
+/// every player reads.
+fn compositions(boxes: &mut Boxes, track: &Track) {
+    let runs = &track.compositions.runs;
+    if runs.iter().all(|(_, offset)| *offset == 0) {
+        return;
+    }
+    boxes.full(b"ctts", 0, 0, |b| {
+        b.u32(runs.len() as u32);
+        for (count, offset) in runs {
+            b.u32(*count);
+            b.u32(u32::try_from(i64::from(*offset) - track.min_composition).unwrap_or(0));
+        }
+    });
+}
+
+/// Every sample is a chunk: sound and picture alternate sample by sample anyway, and the table of offsets is smaller
+/// than one of ever-changing chunk lengths.
+fn chunks(boxes: &mut Boxes, track: &Track, order: &Order, base: u64, wide: bool) {
+    boxes.full(b"stsc", 0, 0, |b| {
+        b.u32(track.config_starts.len() as u32);
+        for (description, first) in (1u32..).zip(&track.config_starts) {
+            b.u32(*first);
+            b.u32(1);
+            b.u32(description);
+        }
+    });
+    let is_sound = u32::from(track.kind == TrackKind::Audio);
+    let mut offset = base;
+    let samples = order.iter().filter_map(move |entry| {
+        let (at, size) = (offset, entry >> 1);
+        offset += u64::from(size);
+        (entry & 1 == is_sound).then_some((at, size))
+    });
+    boxes.full(b"stsz", 0, 0, |b| {
+        b.u32(0);
+        b.u32(track.samples);
+        samples.clone().for_each(|(_, size)| b.u32(size));
+    });
+    boxes.full(if wide { b"co64" } else { b"stco" }, 0, 0, |b| {
+        b.u32(track.samples);
+        samples.for_each(|(at, _)| b.sized(wide, at));
+    });
+}
+
+/// Head of a fragmented file: tracks without samples.
+pub(super) fn init(configs: &[(TrackKind, CodecConfig, u32)], created: u64) -> Vec<u8> {
+    let mut boxes = Boxes::default();
+    boxes.nest(b"ftyp", |b| {
+        b.put(b"iso6");
+        b.u32(0x200);
+        b.put(b"iso6mp41");
+    });
+    boxes.nest(b"moov", |b| {
+        mvhd(b, created, 0);
+        for (kind, config, scale) in configs {
+            b.nest(b"trak", |b| {
+                tkhd(b, *kind, created, 0, Some(config));
+                b.nest(b"mdia", |b| {
+                    mdhd(b, created, *scale, 0);
+                    hdlr(b, *kind);
+                    b.nest(b"minf", |b| {
+                        media_info(b, *kind);
+                        b.nest(b"stbl", |b| {
+                            stsd(b, std::slice::from_ref(config));
+                            for kind in [b"stts", b"stsc", b"stco"] {
+                                b.full(kind, 0, 0, |b| b.u32(0));
+                            }
+                            b.full(b"stsz", 0, 0, |b| b.zeros(8));
+                        });
+                    });
+                });
+            });
+        }
+        b.nest(b"mvex", |b| {
+            for (kind, ..) in configs {
+                b.full(b"trex", 0, 0, |b| {
+                    b.u32(super::track_id(*kind));
+                    b.u32(1);
+                    b.zeros(12);
+                });
+            }
+        });
+    });
+    boxes.bytes
+}

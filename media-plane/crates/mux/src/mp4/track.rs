@@ -1,0 +1,164 @@
+//! The sample table of one track while it grows: run lengths wherever media has them.
+
+use media::{CodecConfig, Frame, MediaTime, TrackKind};
+
+use super::boxes::MOVIE_SCALE;
+
+/// Timestamps in milliseconds put sound up to this many milliseconds beside its sample count, which is the truth.
+const SNAP_MILLIS: i64 = 2;
+
+/// Track time: 1/90 000 s for pictures, samples for sound.
+#[derive(Debug)]
+pub(super) struct TrackClock {
+    pub(super) scale: u32,
+    /// Duration of a frame of sound in ticks.
+    per_frame: Option<i64>,
+    /// Timeline position of tick 0.
+    pub(super) zero: MediaTime,
+    /// Ticks of the newest frame.
+    last: Option<i64>,
+    /// Duration of the newest frame but one.
+    duration: i64,
+}
+
+impl TrackClock {
+    pub(super) fn new(config: &CodecConfig, zero: MediaTime) -> Self {
+        let (scale, per_frame) = match config {
+            CodecConfig::Aac(aac) => (aac.sample_rate, Some(i64::from(aac.samples_per_frame))),
+            _ => (MOVIE_SCALE, None),
+        };
+        let duration = per_frame.unwrap_or(i64::from(scale) / 30);
+        Self { scale, per_frame, zero, last: None, duration }
+    }
+
+    /// The frames of a new configuration have another length.
+    pub(super) fn configured(&mut self, config: &CodecConfig) {
+        if let CodecConfig::Aac(aac) = config {
+            let frame = i64::from(aac.samples_per_frame) * i64::from(self.scale) / i64::from(aac.sample_rate.max(1));
+            self.per_frame = Some(frame);
+        }
+    }
+
+    /// Track time of the next frame; never before the one before.
+    pub(super) fn advance(&mut self, dts: MediaTime) -> i64 {
+        let mut ticks = (dts - self.zero).to_scale(self.scale).max(0);
+        if let Some(last) = self.last {
+            if let Some(frame) = self.per_frame {
+                let expected = last.saturating_add(frame);
+                let snap = i64::from(self.scale) * SNAP_MILLIS / 1_000;
+                if (ticks - expected).abs() <= snap {
+                    ticks = expected;
+                }
+            }
+            ticks = ticks.max(last + 1);
+            self.duration = ticks - last;
+        }
+        self.last = Some(ticks);
+        ticks
+    }
+
+    /// How long the newest frame lasts, as far as can be known without the next.
+    pub(super) fn last_duration(&self) -> i64 {
+        self.per_frame.unwrap_or_else(|| self.duration.min(i64::from(self.scale)))
+    }
+}
+
+/// Counts of equal values in a row.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    pub(super) runs: Vec<(u32, i32)>,
+}
+
+impl Runs {
+    fn push(&mut self, value: i32) {
+        match self.runs.last_mut() {
+            Some((count, last)) if *last == value => *count += 1,
+            _ => self.runs.push((1, value)),
+        }
+    }
+}
+
+/// One track of a progressive file.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) kind: TrackKind,
+    pub(super) clock: TrackClock,
+    /// Configurations in order of first use.
+    pub(super) configs: Vec<CodecConfig>,
+    /// Number of the sample (from 1) at which the configuration of the same index begins.
+    pub(super) config_starts: Vec<u32>,
+    pub(super) samples: u32,
+    /// Durations of all samples but the last.
+    pub(super) durations: Runs,
+    pub(super) compositions: Runs,
+    /// Numbers of samples where decoding can start.
+    pub(super) key_samples: Vec<u32>,
+    /// Smallest composition offset, at most 0.
+    pub(super) min_composition: i64,
+    /// Presentation extent in ticks of the track, without the end of the last frame.
+    pub(super) presentation: (i64, i64),
+}
+
+impl Track {
+    pub(super) fn new(kind: TrackKind, config: &CodecConfig, first: &Frame) -> Self {
+        Self {
+            kind,
+            clock: TrackClock::new(config, first.dts),
+            configs: Vec::new(),
+            config_starts: Vec::new(),
+            samples: 0,
+            durations: Runs::default(),
+            compositions: Runs::default(),
+            key_samples: Vec::new(),
+            min_composition: 0,
+            presentation: (i64::MAX, i64::MIN),
+        }
+    }
+
+    pub(super) fn push(&mut self, frame: &Frame, config: &CodecConfig) {
+        if self.configs.last() != Some(config) {
+            self.configs.push(config.clone());
+            self.config_starts.push(self.samples + 1);
+            self.clock.configured(config);
+        }
+        let before = self.clock.last;
+        let ticks = self.clock.advance(frame.dts);
+        if let Some(before) = before {
+            self.durations.push(i32::try_from(ticks - before).unwrap_or(i32::MAX));
+        }
+        let composition = (frame.pts - frame.dts).to_scale(self.clock.scale);
+        self.samples += 1;
+        self.compositions.push(i32::try_from(composition).unwrap_or(0));
+        self.min_composition = self.min_composition.min(composition);
+        if frame.keyframe {
+            self.key_samples.push(self.samples);
+        }
+        let (first, last) = self.presentation;
+        let shown = ticks + composition;
+        self.presentation = (first.min(shown), last.max(shown));
+    }
+
+    /// Sum of all durations, in ticks of the track.
+    pub(super) fn media_duration(&self) -> i64 {
+        self.clock.last.unwrap_or(0) + self.clock.last_duration()
+    }
+
+    /// When its first frame is shown, on the timeline.
+    pub(super) fn shown_at(&self) -> MediaTime {
+        let (first, _) = self.presentation;
+        self.clock.zero + MediaTime(self.to_movie(first))
+    }
+
+    /// How long it is shown, in movie ticks.
+    pub(super) fn shown_for(&self) -> i64 {
+        let (first, last) = self.presentation;
+        self.to_movie(self.media_duration().max(last - first + self.clock.last_duration()))
+    }
+
+    /// Ticks of the track in movie ticks.
+    pub(super) fn to_movie(&self, ticks: i64) -> i64 {
+        let scale = i128::from(self.clock.scale.max(1));
+        let movie = (i128::from(ticks) * i128::from(MOVIE_SCALE) + scale / 2).div_euclid(scale);
+        i64::try_from(movie).unwrap_or(i64::MAX)
+    }
+}

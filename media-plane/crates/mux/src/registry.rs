@@ -1,0 +1,192 @@
+//! The formats there are: one table row each, from which constructors, keys, validation and the README matrix come.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use media::Codec;
+
+use crate::Muxer;
+use crate::aac::Aac;
+use crate::flv::Flv;
+use crate::hls::Hls;
+use crate::mp4::{FastStart, Fragmented};
+
+/// A recording format of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// HTTP Live Streaming: a playlist and its segments.
+    Hls,
+    /// Flash Video.
+    Flv,
+    /// ISO base media file.
+    Mp4,
+    /// AAC in ADTS frames.
+    Aac,
+}
+
+/// How media segments of HLS are packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Segment {
+    /// MPEG-2 transport stream.
+    #[default]
+    Ts,
+    /// Fragmented MP4 with an initialisation segment.
+    Fmp4,
+}
+
+/// Where an MP4 file keeps its index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// `moov` first, written at the end: seekable by every player at once.
+    #[default]
+    FastStart,
+    /// A `moof` a GOP: complete at every moment, appendable.
+    Fragmented,
+}
+
+/// What a template may set. Every format reads its own fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// A new API file begins at the first key frame at or after this; `None` keeps everything in one.
+    pub max_file_duration: Option<Duration>,
+    /// Aim of every HLS segment; the playlist's target duration is twice this.
+    pub segment_duration: Duration,
+    /// How HLS segments are packed.
+    pub segment: Segment,
+    /// MP4 only.
+    pub layout: Layout,
+    /// Wall time at [`media::MediaTime::ZERO`], for `EXT-X-PROGRAM-DATE-TIME` and MP4 creation times.
+    pub wall_anchor: Option<SystemTime>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_file_duration: None,
+            segment_duration: Duration::from_secs(10),
+            segment: Segment::Ts,
+            layout: Layout::FastStart,
+            wall_anchor: None,
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Which format.
+    pub format: Format,
+    /// Name in the API and in keys.
+    pub name: &'static str,
+    /// Extension of the object a customer opens (for HLS the playlist).
+    pub extension: &'static str,
+    /// HTTP content type of that object.
+    pub content_type: &'static str,
+    /// Codecs it carries as they come.
+    pub carries: &'static [Codec],
+    /// Bytes are only ever added at the end: fit for upload while recording.
+    pub appendable: bool,
+    /// How it is recorded, for the README.
+    pub about: &'static str,
+}
+
+/// An option that this build does not carry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{format:?}: {problem}")]
+pub struct Unavailable {
+    /// Which format.
+    pub format: Format,
+    /// What is missing.
+    pub problem: &'static str,
+}
+
+/// Every format, in the order of the API.
+pub const FORMATS: [Row; 4] = [
+    Row {
+        format: Format::Hls,
+        name: "hls",
+        extension: "m3u8",
+        content_type: "application/vnd.apple.mpegurl",
+        carries: &[Codec::H264, Codec::Aac],
+        appendable: true,
+        about: "event playlist and TS segments cut at key frames; discontinuity at holes and changes",
+    },
+    Row {
+        format: Format::Flv,
+        name: "flv",
+        extension: "flv",
+        content_type: "video/x-flv",
+        carries: &[Codec::H264, Codec::Aac],
+        appendable: true,
+        about: "tags with millisecond timestamps; sequence headers repeated on change",
+    },
+    Row {
+        format: Format::Mp4,
+        name: "mp4",
+        extension: "mp4",
+        content_type: "video/mp4",
+        carries: &[Codec::H264, Codec::Aac],
+        appendable: false,
+        about: "fast start (moov first, edit lists, 64-bit offsets) or fragmented",
+    },
+    Row {
+        format: Format::Aac,
+        name: "aac",
+        extension: "aac",
+        content_type: "audio/aac",
+        carries: &[Codec::Aac],
+        appendable: true,
+        about: "ADTS frames, sound only",
+    },
+];
+
+impl Format {
+    /// The format's row.
+    pub const fn row(self) -> &'static Row {
+        let [hls, flv, mp4, aac] = &FORMATS;
+        match self {
+            Self::Hls => hls,
+            Self::Flv => flv,
+            Self::Mp4 => mp4,
+            Self::Aac => aac,
+        }
+    }
+
+    /// By its name in the API.
+    pub fn from_name(name: &str) -> Option<Self> {
+        FORMATS.iter().find(|row| row.name == name).map(|row| row.format)
+    }
+
+    /// Whether frames of this codec go in without transcoding.
+    pub fn carries(self, codec: Codec) -> bool {
+        self.row().carries.contains(&codec)
+    }
+}
+
+/// Opens an output.
+pub fn open(format: Format, options: &Options) -> Result<Box<dyn Muxer>, Unavailable> {
+    Ok(match (format, options.segment, options.layout) {
+        (Format::Hls, Segment::Ts, _) => Box::new(Hls::new(options)),
+        (Format::Hls, Segment::Fmp4, _) => {
+            return Err(Unavailable { format, problem: "only TS segments are carried now" });
+        }
+        (Format::Flv, ..) => Box::new(Flv::new(options)),
+        (Format::Mp4, _, Layout::FastStart) => Box::new(FastStart::new(options)),
+        (Format::Mp4, _, Layout::Fragmented) => Box::new(Fragmented::new(options)),
+        (Format::Aac, ..) => Box::new(Aac::new(options)),
+    })
+}
+
+/// The README's matrix of what is recorded how, as a Markdown table.
+pub fn matrix() -> String {
+    let mut text = String::from("| format | object | content type | codecs as they come | while recording | how |\n");
+    text.push_str("|---|---|---|---|---|---|\n");
+    for row in &FORMATS {
+        let codecs: Vec<String> = row.carries.iter().map(|codec| format!("{codec:?}")).collect();
+        let upload = if row.appendable { "uploadable" } else { "at the end" };
+        let Row { name, extension, content_type, about, .. } = row;
+        let _ =
+            writeln!(text, "| {name} | .{extension} | {content_type} | {} | {upload} | {about} |", codecs.join(", "));
+    }
+    text
+}
