@@ -1,0 +1,327 @@
+//! Every recipe of the project's list (`fixtures/recipes.tsv`), played against the real binaries by a script that
+//! knows nothing but server reflection. Each line has its expectation here; nothing is left out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod script;
+
+use std::collections::BTreeMap;
+
+use recorder_proto::pb::v1;
+use recorder_tests::cluster::Cluster;
+use recorder_tests::publisher::{Live, Source};
+use recorder_tests::scene::Clients;
+use recorder_tests::wait;
+use script::{Answer, Script};
+use serde_json::{Value, json};
+
+const DOMAIN: &str = "push.example.com";
+
+/// What must come of a recipe.
+enum Expect {
+    /// Success; the reply holds at least this, `null` standing for a field that is not set.
+    Reply(Value),
+    /// Refused with this code and `ErrorInfo.reason`.
+    Refused(&'static str, &'static str),
+    /// A later issue builds it: UNIMPLEMENTED, with a sentence.
+    Later,
+}
+
+use Expect::{Later, Refused, Reply};
+
+/// A recipe as `Service/Method`, with `#2`, `#3` for its second and third line in the list, and what comes of it.
+type Step = (&'static str, Expect);
+
+/// Before anything is published. Storages come last of all, because the list makes one with a made-up bucket the
+/// default.
+fn setting_up() -> Vec<Step> {
+    let show = json!({
+        "name": "templates/show", "displayName": "Evening-show", "content": "ORIGINAL", "timeZone": "UTC+8",
+        "mp4": {"maxFileDuration": "3600s", "layout": "FAST_START"},
+        "hls": {"segmentDuration": "10s", "resumeTimeout": "30s", "segment": "TS"},
+        "aac": {"maxFileDuration": "1800s", "when": "AUDIO_ONLY_STREAMS"},
+        "flv": null, "revision": 1,
+    });
+    let minimal = json!({
+        "name": "templates/t1", "displayName": "t1", "timeZone": "UTC", "hls": {"segmentDuration": "10s"}, "mp4": null,
+        "path": "{RecordSource}/{Domain}/{AppName}/{StreamID}/{RecordId}/{StartYear}-{StartMonth}-{StartDay}-{StartHour}-{StartMinute}-{StartSecond}",
+    });
+    let vip = json!({
+        "name": "rules/vip", "domain": "domains/push.example.com", "app": "live", "stream": "vip-*",
+        "action": "RECORD", "template": "templates/show",
+    });
+    let info = json!({"database": "sqlite", "limits": {"aac_file_duration_max": "7200s"}});
+    let bindings = json!({"bindings": [
+        {"domain": "domains/push.example.com", "template": "templates/show"},
+        {"domain": "domains/push2.example.com", "template": "templates/show"},
+    ]});
+    let match_ = json!({"templates": ["templates/show"], "candidates": [
+        {"source": "rules/vip", "chosen": true},
+        {"source": "domains/push.example.com/bindings/show", "chosen": null},
+    ]});
+    vec![
+        ("SystemService/GetServerInfo", Reply(info)),
+        ("TemplateService/CreateTemplate", Reply(minimal)),
+        ("TemplateService/CreateTemplate#2", Reply(show.clone())),
+        ("TemplateService/CreateTemplate#3", Refused("INVALID_ARGUMENT", "INVALID_FIELD")),
+        ("TemplateService/GetTemplate", Reply(show)),
+        ("DomainService/CreateDomain", Reply(json!({"name": "domains/push.example.com"}))),
+        ("DomainService/GetDomain", Reply(json!({"name": "domains/push.example.com"}))),
+        ("DomainService/ListDomains", Reply(json!({"domains": [{"name": "domains/push.example.com"}]}))),
+        ("DomainService/UpdateDomain", Reply(json!({"publishAuth": {"mode": "SIGNED_URL", "primaryKey": null}}))),
+        ("DomainService/BindTemplate", Reply(bindings)),
+        ("DomainService/ListBindings", Reply(json!({"bindings": [{"nodesTotal": 1}, {"nodesTotal": 1}]}))),
+        ("RuleService/CreateRule", Reply(vip.clone())),
+        ("RuleService/CreateRule#2", Reply(json!({"name": "rules/skip-tests", "action": "SKIP", "template": null}))),
+        ("RuleService/GetRule", Reply(vip)),
+        ("RuleService/ListRules", Reply(json!({"rules": [{"name": "rules/skip-tests"}, {"name": "rules/vip"}]}))),
+        ("RuleService/UpdateRule", Reply(json!({"name": "rules/vip", "priority": 10, "stream": "vip-*"}))),
+        ("RuleService/ExplainMatch", Reply(match_)),
+        ("NodeService/ListNodes", Reply(json!({"nodes": [{"name": "nodes/m1", "state": "ACTIVE"}]}))),
+        ("NodeService/GetNode", Reply(json!({"name": "nodes/m1", "state": "ACTIVE", "epoch": "1"}))),
+    ]
+}
+
+/// While `cam1` is published and recorded.
+fn live() -> Vec<Step> {
+    let stream = json!({"stream": {"domain": DOMAIN, "app": "live", "stream": "cam1"}, "protocol": "RTMP"});
+    let recording = json!({
+        "stream": {"domain": DOMAIN, "app": "live", "stream": "cam1"}, "protocol": "RTMP", "state": "RECORDING",
+        "template": "templates/show", "templateRevision": 1, "node": "nodes/m1", "epoch": "1",
+        "binding": "domains/push.example.com/bindings/show",
+    });
+    vec![
+        ("StreamService/ListStreams", Reply(json!({"streams": [stream]}))),
+        ("StreamService/GetStream", Reply(stream)),
+        ("RecordingService/GetRecording", Reply(recording.clone())),
+        ("RecordingService/ListRecordings", Reply(json!({"recordings": [recording]}))),
+        ("RecordingService/WatchRecordings", Reply(json!({"kind": "CURRENT", "recording": recording}))),
+        ("RecordingService/StopRecording", Reply(json!({"stream": {"stream": "cam1"}}))),
+    ]
+}
+
+/// Once the recording's files are in the library.
+fn recorded() -> Vec<Step> {
+    let file = |format: &str, kind: &str| json!({"format": format, "state": "AVAILABLE", "contentType": kind});
+    let (hls, mp4) = (file("HLS", "application/vnd.apple.mpegurl"), file("MP4", "video/mp4"));
+    vec![("RecordingService/ListFiles", Reply(json!({"files": [hls, mp4]}))), ("RecordingService/GetFile", Reply(mp4))]
+}
+
+/// Storages, and changes of the template.
+fn changing() -> Vec<Step> {
+    let s3 = json!({
+        "name": "storages/s3", "isDefault": true, "credentialVersion": "1",
+        "s3": {"bucket": "rec", "region": "ap-southeast-1", "secretAccessKey": null},
+    });
+    let rotated = json!({
+        "name": "storages/s3", "credentialVersion": "2", "s3": {"bucket": "rec", "accessKeyId": "AKIA2"},
+    });
+    vec![
+        ("StorageService/CreateStorage", Reply(s3.clone())),
+        ("StorageService/CreateStorage#2", Reply(json!({"name": "storages/gcs", "gcs": {"bucket": "rec"}}))),
+        ("StorageService/GetStorage", Reply(s3)),
+        (
+            "StorageService/ListStorages",
+            Reply(json!({"storages": [{"name": "storages/gcs"}, {"name": "storages/s3"}, {}]})),
+        ),
+        ("StorageService/UpdateStorage", Reply(rotated)),
+        // Nobody listens there: the reply says so, in the client's own words.
+        ("StorageService/TestStorage", Reply(json!({"steps": [{"ok": null, "error": {}}]}))),
+        (
+            "TemplateService/ListTemplates",
+            Reply(json!({"templates": [{"name": "templates/show"}, {"name": "templates/t1"}, {}]})),
+        ),
+        (
+            "TemplateService/UpdateTemplate",
+            Reply(json!({"description": "new text", "revision": 2, "displayName": "Evening-show"})),
+        ),
+        (
+            "TemplateService/UpdateTemplate#2",
+            Reply(json!({"description": "new text", "aac": null, "mp4": {}, "hls": {}, "revision": 3})),
+        ),
+    ]
+}
+
+/// The end of everything: a template goes only once nothing refers to it.
+fn tearing_down() -> Vec<Step> {
+    vec![
+        ("DomainService/UnbindTemplate", Reply(json!({}))),
+        ("TemplateService/DeleteTemplate", Refused("FAILED_PRECONDITION", "TEMPLATE_IN_USE")),
+        ("RuleService/DeleteRule", Reply(json!({}))),
+        ("DomainService/DeleteDomain", Reply(json!({}))),
+        ("StorageService/DeleteStorage", Reply(json!({}))),
+    ]
+}
+
+/// What later issues build; each line leaves here when its issue is done.
+const LATER: &[&str] = &[
+    "TaskService/CreateTask",
+    "TaskService/CreateTask#2",
+    "TaskService/GetTask",
+    "TaskService/ListTasks",
+    "TaskService/StopTask",
+    "TaskService/CancelTask",
+    "RecordingService/SplitRecording",
+    "RecordingService/RetryUploads",
+    "RecordingService/DeleteRecording",
+    "RecordingService/GeneratePlaybackUrl",
+    "StreamService/WatchStreams",
+    "StreamService/DisconnectPublisher",
+    "WebhookService/CreateWebhook",
+    "WebhookService/GetWebhook",
+    "WebhookService/ListWebhooks",
+    "WebhookService/UpdateWebhook",
+    "WebhookService/DeleteWebhook",
+    "WebhookService/RotateSecret",
+    "WebhookService/TestWebhook",
+    "WebhookService/ListDeliveries",
+    "WebhookService/Redeliver",
+    "EventService/ListEvents",
+    "EventService/WatchEvents",
+    "NodeService/DrainNode",
+    "NodeService/ResumeNode",
+    "NodeService/ForgetNode",
+    "NodeService/WatchNodes",
+    "UsageService/QueryConcurrency",
+    "UsageService/QueryVolume",
+    "AccessService/CreateToken",
+    "AccessService/ListTokens",
+    "AccessService/RevokeToken",
+];
+
+/// `expected` is found in `found`; `null` means not set, lists must be equally long.
+fn holds(expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => expected.iter().all(|(key, value)| match found.get(key) {
+            None => value.is_null(),
+            Some(there) => holds(value, there),
+        }),
+        (Value::Array(expected), Value::Array(found)) => {
+            expected.len() == found.len() && expected.iter().zip(found).all(|(a, b)| holds(a, b))
+        }
+        (expected, found) => expected == found,
+    }
+}
+
+/// The list, the script, and which lines have been played.
+struct Play {
+    script: Script,
+    /// Request by step name; played ones are taken out.
+    recipes: BTreeMap<String, String>,
+    /// What the placeholders of the list stand for here.
+    names: Vec<(&'static str, String)>,
+}
+
+impl Play {
+    fn new(cluster: &Cluster) -> Self {
+        let mut recipes = BTreeMap::new();
+        for line in include_str!("../fixtures/recipes.tsv").lines() {
+            let (method, request) = line.split_once('\t').expect("method, tab, request");
+            let key = |number| if number == 1 { method.to_owned() } else { format!("{method}#{number}") };
+            let key = (1..).map(key).find(|key| !recipes.contains_key(key)).unwrap();
+            recipes.insert(key, request.to_owned());
+        }
+        // A port nobody listens on, in the place of Amazon: tests reach nothing outside this machine.
+        let bucket = r#""s3":{"bucket":"rec","endpoint":"http://127.0.0.1:9","path_style":true"#;
+        let names = vec![(r#""s3":{"bucket":"rec""#, bucket.to_owned())];
+        Self { script: Script::start(cluster, &[]), recipes, names }
+    }
+
+    fn play(&mut self, step: &str) -> Answer {
+        let request = self.recipes.remove(step).unwrap_or_else(|| panic!("{step} is not in the list, or played twice"));
+        let put = |text: String, (placeholder, name): &(&str, String)| text.replace(placeholder, name);
+        let request = self.names.iter().fold(request, put);
+        let method = step.split('#').next().unwrap();
+        self.script.call(method, &request)
+    }
+
+    fn act(&mut self, steps: Vec<Step>) {
+        for (step, expect) in steps {
+            let answer = self.play(step);
+            match expect {
+                Reply(expected) => {
+                    let reply = answer.reply();
+                    assert!(holds(&expected, reply), "{step}\nexpected at least {expected:#}\ngot {reply:#}");
+                    let text = reply.to_string();
+                    let secret = ["secretAccessKey", "primaryKey", "serviceAccountJson", "\"new\""];
+                    assert!(!secret.iter().any(|word| text.contains(word)), "{step} shows a secret: {text}");
+                }
+                Refused(code, reason) => {
+                    assert_eq!((answer.code.as_str(), answer.reason()), (code, reason), "{step}: {answer:#?}");
+                }
+                Later => {
+                    assert_eq!(answer.code, "UNIMPLEMENTED", "{step}: {answer:#?}");
+                    assert!(answer.message.split(' ').count() >= 4, "{step} gives no sentence: {answer:#?}");
+                    answer.reason();
+                }
+            }
+        }
+    }
+}
+
+/// Pushes to the URL that the API made, at this node's port instead of the domain's address.
+fn publish(cluster: &Cluster, url: &str) -> Live {
+    let (_, key) = url.split_once("push.example.com").expect("the push domain");
+    let key = &key[key.find('/').expect("an app")..];
+    let join = if key.contains('?') { '&' } else { '?' };
+    let url = format!("rtmp://{}{key}{join}domain={DOMAIN}", cluster.nodes[0].address("rtmp"));
+    Live::file(&Source { seconds: 4, ..Default::default() }.generate(cluster.folder()), &url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recipe_does_what_it_says() {
+    let cluster = Cluster::start().await;
+    let mut clients = Clients::of(&cluster).await;
+    let mut play = Play::new(&cluster);
+    play.act(setting_up());
+    clients.bind("show", DOMAIN).await;
+    let snapshot = play.play("node:NodeLinkService/GetSnapshot");
+    assert!(snapshot.reply()["directives"].as_array().is_some_and(|list| list.len() >= 3), "{snapshot:#?}");
+
+    let signed = play.play("DomainService/GeneratePublishUrl");
+    assert!(signed.reply()["rtmpUrl"].as_str().is_some_and(|url| url.contains("txSecret=")), "{signed:#?}");
+    let mut publisher = publish(&cluster, signed.reply()["rtmpUrl"].as_str().unwrap());
+    let recording = clients.wait_for(DOMAIN, "cam1", 1, v1::recording::State::Recording).await.remove(0);
+    let stream = wait::until("the stream to be listed", async || {
+        let streams = clients.streams.list_streams(v1::ListStreamsRequest::default()).await.ok()?.into_inner().streams;
+        streams.into_iter().next()
+    });
+    let stream = stream.await;
+    play.names.push(("recordings/01JD…", recording.name.clone()));
+    play.names.push(("streams/01JD…", stream.name));
+    play.act(live());
+
+    clients.wait_for(DOMAIN, "cam1", 1, v1::recording::State::Succeeded).await;
+    assert!(publisher.is_running(), "stopping a recording leaves its publisher alone");
+    publisher.stop();
+    play.act(recorded());
+    play.act(changing());
+    play.act(LATER.iter().map(|step| (*step, Later)).collect());
+    play.act(tearing_down());
+    assert_eq!(play.recipes.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "recipes nobody played");
+}
+
+/// What the refusals of the list tell: every wrong field, every obstacle.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_name_what_is_in_the_way() {
+    let cluster = Cluster::start().await;
+    let mut script = Script::start(&cluster, &[]);
+    let request = r#"{"template_id":"show","template":{"flv":{"max_file_duration":"10s"}},"validate_only":true}"#;
+    let refused = script.call("TemplateService/CreateTemplate", request);
+    let violations = &refused.detail("BadRequest")["fieldViolations"];
+    assert_eq!(violations[0]["field"], "template.flv.max_file_duration", "{refused:#?}");
+    let sentence = violations[0]["description"].as_str().unwrap();
+    assert!(["60s", "43200s", "10s"].iter().all(|part| sentence.contains(part)), "{sentence}");
+    assert_eq!(script.call("TemplateService/GetTemplate", r#"{"name":"show"}"#).reason(), "TEMPLATE_NOT_FOUND");
+
+    script.call("TemplateService/CreateTemplate", r#"{"template_id":"show"}"#).reply();
+    let request = r#"{"template":"show","domains":["a.example.com","b.example.com"],"create_domains":true}"#;
+    script.call("DomainService/BindTemplate", request).reply();
+    let request = r#"{"rule_id":"vip","rule":{"domain":"a.example.com","stream":"vip-*","template":"show"}}"#;
+    script.call("RuleService/CreateRule", request).reply();
+    let refused = script.call("TemplateService/DeleteTemplate", r#"{"name":"show"}"#);
+    assert_eq!((refused.code.as_str(), refused.reason()), ("FAILED_PRECONDITION", "TEMPLATE_IN_USE"));
+    let violations = refused.detail("PreconditionFailure")["violations"].as_array().unwrap().iter();
+    let mut subjects: Vec<&str> = violations.map(|violation| violation["subject"].as_str().unwrap()).collect();
+    subjects.sort_unstable();
+    assert_eq!(subjects, ["domains/a.example.com/bindings/show", "domains/b.example.com/bindings/show", "rules/vip"]);
+}
