@@ -26,6 +26,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    #[cfg(feature = "count-allocations")]
+    runtime.spawn(show_allocations());
     let outcome = runtime.block_on(async { App::build(config, &settings).await?.run().await });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,5 +35,14 @@ fn main() -> ExitCode {
             eprintln!("recorder-media: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Keeps `recorder_allocated_bytes_total` up to date.
+#[cfg(feature = "count-allocations")]
+async fn show_allocations() {
+    loop {
+        metrics::counter!("recorder_allocated_bytes_total").absolute(ALLOCATOR.stats().bytes_allocated as u64);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
 }

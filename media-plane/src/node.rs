@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use recorder_proto::facts::Fact;
-use recorder_proto::ids::{BootId, EventId};
+use recorder_proto::facts::{Fact, FactKind};
+use recorder_proto::ids::{BootId, Epoch, EventId, RecordingId, Sequence};
 use recorder_proto::pb;
 use recorder_proto::pb::node::register_request::{Capacity, SpoolEntry};
 use recorder_proto::pb::node::stream_directives_request::Heartbeat;
@@ -121,17 +121,36 @@ impl Facts {
     }
 
     /// Puts a fact in line without waiting for the disk; facts keep the order of these calls.
-    pub fn emit(&self, at: DateTime<Utc>, fact: Fact) {
-        drop(self.enqueue(at, fact));
+    pub fn emit(&self, at: DateTime<Utc>, about: Option<(RecordingId, Epoch)>, kind: FactKind) {
+        drop(self.enqueue(at, about, kind));
     }
 
     /// Puts a fact in line and returns its sequence once it is durable here.
-    pub async fn report(&self, at: DateTime<Utc>, fact: Fact) -> Result<u64, FactError> {
-        self.enqueue(at, fact).await.map_err(|_| FactError::Closed)
+    pub async fn report(
+        &self,
+        at: DateTime<Utc>,
+        about: Option<(RecordingId, Epoch)>,
+        kind: FactKind,
+    ) -> Result<u64, FactError> {
+        self.enqueue(at, about, kind).await.map_err(|_| FactError::Closed)
     }
 
-    fn enqueue(&self, at: DateTime<Utc>, fact: Fact) -> oneshot::Receiver<u64> {
-        let id = EventId::new(at, rand::random());
-        self.log.enqueue(fact.to_wire(id, at))
+    fn enqueue(
+        &self,
+        at: DateTime<Utc>,
+        about: Option<(RecordingId, Epoch)>,
+        kind: FactKind,
+    ) -> oneshot::Receiver<u64> {
+        let (recording, epoch) = about.unzip();
+        let fact = Fact {
+            // The log gives it its place.
+            sequence: Sequence(0),
+            id: EventId::new(at, rand::random()),
+            time: at,
+            recording,
+            epoch: epoch.unwrap_or_default(),
+            kind,
+        };
+        self.log.enqueue((&fact).into())
     }
 }

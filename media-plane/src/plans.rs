@@ -13,6 +13,8 @@ pub struct Chosen {
     pub plan: Plan,
     /// The binding, rule or task that asks for it.
     pub origin: String,
+    /// Others that ask for the same template.
+    pub also: Vec<String>,
 }
 
 /// The plans for a stream, strongest first; empty when it is not recorded.
@@ -26,7 +28,8 @@ pub fn of_stream(directives: &Directives, stream: &StreamKey) -> Vec<Chosen> {
     let decision = matching::decide(stream, usable.iter().map(|(matchable, _)| matchable));
     let plan_of = |winner: &matching::Winner<'_>| {
         let (_, wire) = usable.iter().find(|(matchable, _)| std::ptr::eq(matchable, winner.standing))?;
-        Some(Chosen { plan: wire.plan.clone()?, origin: winner.standing.origin.clone() })
+        let also = winner.also.iter().map(|origin| (*origin).to_owned()).collect();
+        Some(Chosen { plan: wire.plan.clone()?, origin: winner.standing.origin.clone(), also })
     };
     decision.winners.iter().filter_map(plan_of).collect()
 }

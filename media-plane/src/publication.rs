@@ -6,13 +6,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use media::ingest::{EndCause, Event, Metadata};
 use media::{CodecConfig, GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind, Tracks};
-use recorder_proto::facts::Fact;
-use recorder_proto::ids::SessionId;
+use recorder_proto::facts::FactKind;
+use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::{protocol, recording::EndReason};
 
 use crate::node::Node;
-use crate::recording::{Recording, Wall};
+use crate::recording::Recording;
+use crate::shipping::Wall;
 use crate::{plans, stream_facts};
 
 /// Who publishes.
@@ -28,6 +29,8 @@ pub struct Publisher {
     pub remote: String,
     /// Encoder name and version, empty when unknown.
     pub encoder: String,
+    /// When it was let in.
+    pub since: DateTime<Utc>,
 }
 
 /// Frame counters of one track, for the stream's report.
@@ -35,6 +38,8 @@ pub struct Publisher {
 pub struct TrackCount {
     /// Frames taken.
     pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
     /// Frames and records that could not be used.
     pub rejected: u64,
 }
@@ -80,8 +85,7 @@ impl std::fmt::Debug for Publication {
 impl Publication {
     /// A new publication of an admitted publisher.
     pub fn start(node: Arc<Node>, publisher: Publisher) -> Self {
-        let now = node.clock.now();
-        node.facts.emit(now, stream_facts::started(&publisher, now));
+        node.facts.emit(node.clock.now(), None, stream_facts::started(&publisher));
         Self {
             node,
             publisher,
@@ -103,15 +107,13 @@ impl Publication {
         self.timeline.interrupt(GapReason::PublisherLost, &mut timed);
         self.pass(&mut timed, self.node.clock.monotonic());
         self.timed = timed;
-        let now = self.node.clock.now();
-        self.node.facts.emit(now, stream_facts::ended(&self.publisher, &self.known, now, cause));
+        self.report_end(cause);
     }
 
     /// The publisher that takes over.
     pub fn resume(&mut self, publisher: Publisher) {
-        let now = self.node.clock.now();
         self.publisher = publisher;
-        self.node.facts.emit(now, stream_facts::started(&self.publisher, now));
+        self.tell(stream_facts::started(&self.publisher));
         self.report_tracks();
     }
 
@@ -128,7 +130,9 @@ impl Publication {
             }
             Event::Config(track, config) => self.timeline.config(track, config, &mut timed),
             Event::Frame(frame) => {
-                self.count(frame.track).frames += 1;
+                let count = self.count(frame.track);
+                count.frames += 1;
+                count.bytes += frame.data.len() as u64;
                 self.timeline.push(frame, arrival, &mut timed);
             }
             Event::Rejected(track, reason) => {
@@ -163,9 +167,9 @@ impl Publication {
         }
     }
 
-    /// Names of the recordings being made.
-    pub fn recordings(&self) -> Vec<String> {
-        self.recordings.iter().map(|recording| recording.name().to_owned()).collect()
+    /// The recordings being made.
+    pub fn recordings(&self) -> Vec<RecordingId> {
+        self.recordings.iter().map(Recording::id).collect()
     }
 
     /// The stream has ended.
@@ -181,9 +185,8 @@ impl Publication {
         for recording in self.recordings.drain(..) {
             recording.finish(EndReason::PublisherEnded);
         }
-        let now = self.node.clock.now();
         tracing::info!(session = %self.publisher.session, stream = %self.publisher.stream, ?cause, "stream ended");
-        self.node.facts.emit(now, stream_facts::ended(&self.publisher, &self.known, now, &cause));
+        self.report_end(&cause);
     }
 
     fn count(&mut self, track: TrackKind) -> &mut TrackCount {
@@ -252,10 +255,16 @@ impl Publication {
         }
     }
 
-    fn report_tracks(&mut self) {
-        let now: DateTime<Utc> = self.node.clock.now();
-        let fact: Fact = stream_facts::updated(&self.publisher, &self.known, self.recordings());
-        self.node.facts.emit(now, fact);
+    fn report_tracks(&self) {
+        self.tell(stream_facts::updated(&self.publisher, &self.known, self.recordings()));
+    }
+
+    fn report_end(&self, cause: &EndCause) {
+        self.tell(stream_facts::ended(&self.publisher, &self.known, self.node.clock.now(), cause));
+    }
+
+    fn tell(&self, kind: FactKind) {
+        self.node.facts.emit(self.node.clock.now(), None, kind);
     }
 }
 

@@ -196,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             protocol: protocol::Kind::Rtmp,
             remote: self.remote.to_string(),
             encoder: request.encoder.clone().unwrap_or_default(),
+            since: now,
         };
         let replaced = match admission.replaced {
             Some(replaced) => tokio::time::timeout(TAKE_OVER_TIMEOUT, replaced).await.ok().and_then(Result::ok),

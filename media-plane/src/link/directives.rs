@@ -15,6 +15,8 @@ use recorder_proto::pb::node::{Directive, GetSnapshotResponse, Plan};
 use tonic::Code;
 use tonic_types::pb::Status;
 
+use crate::recording::of_template;
+
 const FILE: &str = "directives.pb";
 
 /// What the node does beside remembering when directives change.
@@ -221,6 +223,9 @@ fn check_plan(plan: &Plan) -> Result<(), String> {
     let storage = plan.storage.as_ref().ok_or("plan.storage is missing")?;
     if !["s3", "gcs", "file_system"].contains(&storage.kind.as_str()) {
         return Err(format!("plan.storage.kind: this node cannot write to {:?}", storage.kind));
+    }
+    for (format, options) in of_template(template, None) {
+        mux::registry::open(format, &options).map_err(|unavailable| format!("plan.template: {unavailable}"))?;
     }
     KeyTemplate::parse(&template.path).map(drop).map_err(|errors| {
         let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();

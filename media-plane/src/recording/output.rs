@@ -68,12 +68,6 @@ impl OutputPipe {
         }
     }
 
-    /// Starts a new file at the next key frame.
-    pub fn cut(&mut self) -> Result<(), spool::Error> {
-        self.muxer.cut();
-        self.drain()
-    }
-
     /// Ends the output; the counters are final.
     pub fn finish(mut self) -> Result<Count, spool::Error> {
         self.drain()?;

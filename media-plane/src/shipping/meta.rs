@@ -1,0 +1,141 @@
+//! What shipping has to know of one output, kept in the spool's journal so that a restart knows it too.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use media::MediaTime;
+use mux::{ObjectId, ObjectPart};
+use recorder_proto::format::Format;
+use recorder_proto::ids::{Entropy, Epoch, FileIndex, RecordingId};
+use recorder_proto::key::{self, KeyContext, KeyTemplate, RecordSource, object_key};
+use recorder_proto::names::StreamKey;
+use recorder_proto::pb::node::plan::StorageRef;
+use serde::{Deserialize, Serialize};
+
+/// A moment on both clocks: ties media times to what people read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wall {
+    /// Wall clock.
+    pub at: DateTime<Utc>,
+    /// The publication's timeline, in 1/90 000 s.
+    #[serde(with = "ticks")]
+    pub media: MediaTime,
+}
+
+impl Wall {
+    /// Wall clock at a media time.
+    pub fn at(&self, media: MediaTime) -> DateTime<Utc> {
+        let micros = (media - self.media).to_scale(1_000_000);
+        self.at.checked_add_signed(TimeDelta::microseconds(micros)).unwrap_or(self.at)
+    }
+}
+
+/// [`StorageRef`] as it is kept; without secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Target {
+    pub name: String,
+    pub credential_version: u64,
+    pub kind: String,
+    pub bucket: String,
+    pub region: String,
+    pub endpoint: String,
+    pub prefix: String,
+    pub path_style: bool,
+    pub storage_class: String,
+    pub kms_key: String,
+}
+
+impl From<&StorageRef> for Target {
+    fn from(wire: &StorageRef) -> Self {
+        Self {
+            name: wire.name.clone(),
+            credential_version: wire.credential_version,
+            kind: wire.kind.clone(),
+            bucket: wire.bucket.clone(),
+            region: wire.region.clone(),
+            endpoint: wire.endpoint.clone(),
+            prefix: wire.prefix.clone(),
+            path_style: wire.path_style,
+            storage_class: wire.storage_class.clone(),
+            kms_key: wire.kms_key.clone(),
+        }
+    }
+}
+
+/// Everything about one output (recording and format) that its media does not say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputMeta {
+    /// The recording.
+    pub recording: RecordingId,
+    /// Epoch it is written under.
+    pub epoch: Epoch,
+    /// Its container.
+    pub format: Format,
+    /// What is recorded.
+    pub stream: StreamKey,
+    /// Where to.
+    pub storage: Target,
+    /// Id of the template.
+    pub template: String,
+    /// Key template; checked when the directive arrived.
+    pub path: String,
+    /// Zone of the `Start*` variables; checked likewise.
+    pub time_zone: String,
+    /// `{RandomID}`.
+    pub random: Entropy,
+    /// Copied to object metadata.
+    pub labels: BTreeMap<String, String>,
+    /// When the recording started, on both clocks.
+    pub wall: Wall,
+}
+
+impl OutputMeta {
+    /// The key of one object in its storage.
+    pub fn object_key(&self, object: ObjectId) -> String {
+        let part = match object.part {
+            ObjectPart::Whole => key::ObjectPart::Whole,
+            ObjectPart::Segment(number) => key::ObjectPart::Segment(number.into()),
+            ObjectPart::Init(number) => key::ObjectPart::Init(number.into()),
+            ObjectPart::Playlist => key::ObjectPart::Playlist,
+        };
+        let index = FileIndex(object.file);
+        object_key(&self.storage.prefix, &self.key_base(index), self.format, index, part)
+    }
+
+    fn key_base(&self, file_index: FileIndex) -> String {
+        // An unreadable path cannot come here; the default is as unique as any.
+        let template = KeyTemplate::parse(&self.path).unwrap_or_default();
+        template.expand(&KeyContext {
+            source: RecordSource::Origin,
+            domain: self.stream.domain(),
+            app: self.stream.app(),
+            stream: self.stream.stream(),
+            recording: self.recording,
+            epoch: self.epoch,
+            start: self.wall.at,
+            time_zone: self.time_zone.parse().unwrap_or_default(),
+            random: self.random,
+            template: &self.template,
+            format: self.format,
+            file_index,
+            labels: &self.labels,
+        })
+    }
+}
+
+mod ticks {
+    use media::MediaTime;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    // Serde wants a reference here.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn serialize<S: Serializer>(time: &MediaTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.0)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MediaTime, D::Error> {
+        i64::deserialize(deserializer).map(MediaTime)
+    }
+}
