@@ -3,6 +3,7 @@
 pub mod facts;
 pub mod format;
 pub mod ids;
+pub mod invariants;
 pub mod key;
 pub mod limits;
 pub mod matching;

@@ -156,7 +156,7 @@ impl Standing {
     }
 
     /// Strongest first, and the same on every machine: the name decides what nothing else does.
-    fn order(&self) -> (Reverse<Level>, Reverse<usize>, Reverse<i32>, DateTime<Utc>, &str, &str) {
+    fn order(&self) -> impl Ord + '_ {
         let prefix = if self.level == Level::Glob { literal_prefix(&self.stream).len() } else { 0 };
         (Reverse(self.level), Reverse(prefix), Reverse(self.priority), self.created, &self.origin, &self.template)
     }

@@ -83,18 +83,25 @@ pub struct Problem {
     pub blame: Blame,
     /// Whether trying again helps.
     pub retry: Retry,
-    /// How long to wait before that.
-    pub retry_after: Option<Duration>,
     /// Bad fields, all at once.
     pub fields: Vec<FieldViolation>,
-    /// The resource it is about.
+    /// Further facts for programs, e.g. `current_etag`.
+    pub metadata: BTreeMap<String, String>,
+    /// The rarer details. Boxed because every fallible function of the API returns room for a problem.
+    pub details: Box<Details>,
+}
+
+/// Details that few problems have.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Details {
+    /// How long to wait before trying again.
+    pub retry_after: Option<Duration>,
+    /// The resource the problem is about.
     pub resource: Option<Resource>,
     /// What stands in the way.
     pub preconditions: Vec<Precondition>,
     /// Limits that were reached: subject and description.
     pub quotas: Vec<(String, String)>,
-    /// Further facts for programs, e.g. `current_etag`.
-    pub metadata: BTreeMap<String, String>,
 }
 
 impl Problem {
@@ -108,12 +115,9 @@ impl Problem {
             message: message.into(),
             blame,
             retry,
-            retry_after: None,
             fields: Vec::new(),
-            resource: None,
-            preconditions: Vec::new(),
-            quotas: Vec::new(),
             metadata: BTreeMap::new(),
+            details: Box::default(),
         }
     }
 
@@ -134,7 +138,7 @@ impl Problem {
     /// Says which resource it is about.
     #[must_use]
     pub fn about(mut self, kind: &str, name: impl Into<String>) -> Self {
-        self.resource = Some(Resource { kind: kind.to_owned(), name: name.into() });
+        self.details.resource = Some(Resource { kind: kind.to_owned(), name: name.into() });
         self
     }
 }

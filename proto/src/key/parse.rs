@@ -75,7 +75,10 @@ impl KeyTemplate {
         let mut pieces = pieces(text.strip_prefix('/').unwrap_or(text), &mut errors);
         let unique = |p: &Piece| matches!(p, Piece::Variable(Variable::RecordId | Variable::RandomId));
         if !pieces.iter().any(unique) {
-            pieces.push(Piece::Literal("/".to_owned()));
+            match pieces.last_mut() {
+                Some(Piece::Literal(text)) => text.push('/'),
+                _ => pieces.push(Piece::Literal("/".to_owned())),
+            }
             pieces.push(Piece::Variable(Variable::RecordId));
         }
         let template = Self { pieces };

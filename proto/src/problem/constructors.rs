@@ -46,7 +46,7 @@ impl Problem {
         let referrers: Vec<String> = referrers.into_iter().collect();
         let message = format!("{name} is used by {}; {remedy}", referrers.join(", "));
         let mut problem = Self::new(Code::FailedPrecondition, reason, message);
-        problem.preconditions = referrers
+        problem.details.preconditions = referrers
             .into_iter()
             .map(|subject| Precondition {
                 kind: reason.to_owned(),
@@ -61,7 +61,7 @@ impl Problem {
     pub fn wrong_state(reason: &str, subject: &str, message: impl Into<String>) -> Self {
         let message = message.into();
         let mut problem = Self::new(Code::FailedPrecondition, reason, message.clone());
-        problem.preconditions =
+        problem.details.preconditions =
             vec![Precondition { kind: reason.to_owned(), subject: subject.to_owned(), description: message }];
         problem
     }
@@ -101,7 +101,7 @@ impl Problem {
     /// Too many calls: RESOURCE_EXHAUSTED / RATE_LIMITED.
     pub fn rate_limited(retry_after: Duration) -> Self {
         let mut problem = Self::new(Code::ResourceExhausted, "RATE_LIMITED", "too many calls; try again later");
-        problem.retry_after = Some(retry_after);
+        problem.details.retry_after = Some(retry_after);
         problem
     }
 
@@ -109,7 +109,7 @@ impl Problem {
     pub fn too_many(kinds: &str, limit: usize) -> Self {
         let message = format!("this server holds at most {limit} {kinds}");
         let mut problem = Self::new(Code::ResourceExhausted, format!("TOO_MANY_{}", upper(kinds)), message.clone());
-        problem.quotas = vec![(kinds.to_owned(), message)];
+        problem.details.quotas = vec![(kinds.to_owned(), message)];
         problem.retry = Retry::Never;
         problem
     }
@@ -129,14 +129,14 @@ impl Problem {
     pub fn database_unavailable(retry_after: Duration) -> Self {
         let mut problem =
             Self::new(Code::Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached; try again later");
-        problem.retry_after = Some(retry_after);
+        problem.details.retry_after = Some(retry_after);
         problem
     }
 
     /// The server is going down: UNAVAILABLE / SHUTTING_DOWN.
     pub fn shutting_down(retry_after: Duration) -> Self {
         let mut problem = Self::new(Code::Unavailable, "SHUTTING_DOWN", "the server is going down; try again later");
-        problem.retry_after = Some(retry_after);
+        problem.details.retry_after = Some(retry_after);
         problem
     }
 

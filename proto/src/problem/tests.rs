@@ -133,9 +133,26 @@ fn violations_collect() {
 }
 
 #[test]
-fn messages_fit_into_a_header() {
+fn trailers_stay_within_what_clients_take() {
     let status = Status::from(Problem::internal("中".repeat(10_000)));
-    assert!(status.message().len() < 2_100 && status.message().ends_with('…'));
+    assert!(status.message().len() <= 1_024 + 3 && status.message().ends_with('…'));
+
+    let referrers = (0..10_000).map(|i| format!("rules/rule-{i}"));
+    let status = Status::from(Problem::in_use("TEMPLATE_IN_USE", "templates/show", referrers, "unbind it"));
+    let violations = status.get_details_precondition_failure().unwrap().violations;
+    assert!(violations.len() > 20 && violations[0].subject == "rules/rule-0");
+    let last = violations.last().unwrap();
+    assert_eq!(
+        (last.r#type.as_str(), &last.description),
+        ("TEMPLATE_IN_USE", &format!("and {} more", 10_001 - violations.len()))
+    );
+    assert!(status.details().len() * 4 / 3 + status.message().len() * 3 < 12 * 1024, "{}", status.details().len());
+
+    let mut violations = Violations::new();
+    (0..99).for_each(|i| violations.add(format!("rule.field_{i}"), "x".repeat(300)));
+    let status = Status::from(Problem::invalid(violations));
+    assert!(status.details().len() * 4 / 3 + status.message().len() * 3 < 12 * 1024, "{}", status.details().len());
+    assert!(status.get_details_bad_request().unwrap().field_violations.last().unwrap().description.starts_with("and "));
 }
 
 #[test]
