@@ -141,7 +141,7 @@ impl Flv {
         let copied = payload.len() <= COPY_LIMIT;
         let buffer = self.scratch.reserve(11 + prefix.len() + 4 + if copied { payload.len() } else { 0 });
         buffer.put_u32(u32::from(kind) << 24 | size as u32 & 0xff_ffff);
-        buffer.put_u32(timestamp << 8 | timestamp >> 24);
+        buffer.put_u32(timestamp.rotate_left(8));
         buffer.put_slice(&[0, 0, 0]);
         buffer.put_slice(prefix);
         if copied {

@@ -20,6 +20,7 @@ use packets::Streams;
 use playlist::{Entry, Playlist};
 use writer::{Writer, is_carried};
 
+pub(crate) use packets::crc32;
 pub use playlist::segment_name;
 
 /// Name of the playlist beside its segments.
@@ -124,7 +125,7 @@ impl Hls {
     fn close_segment(&mut self, next: Option<&Frame>, is_last: bool) {
         let Some(file) = &mut self.file else { return };
         let Some(segment) = file.segment.take() else { return };
-        let (starts_at, ends_at) = (segment.tally.starts_at, segment.tally.ends_at());
+        let (starts_at, ends_at) = (segment.tally.starts_at, segment.tally.ends_at);
         // Exact durations add up only from start to start, but a hole is nobody's media.
         let end = match next {
             Some(next) if next.dts > starts_at && next.dts <= ends_at + HOLE => next.dts,
@@ -146,7 +147,7 @@ impl Hls {
     /// Whether the frame begins a segment, and whether that does not continue the one before.
     fn segment_break(&self, frame: &Frame, segment: &Segment) -> Option<bool> {
         let length = frame.dts - segment.tally.starts_at;
-        let is_hole = frame.dts > segment.tally.ends_at() + MARGIN;
+        let is_hole = frame.dts > segment.tally.ends_at + MARGIN;
         if self.broken || !is_carried(segment.streams, frame.track) {
             return Some(true);
         }
@@ -200,7 +201,7 @@ impl Muxer for Hls {
             _ => {}
         }
         self.outputs.push_back(Output::Append(segment.object, self.writer.take()));
-        self.outputs.push_back(Output::Commit(segment.object, Mark { media_time: segment.tally.ends_at() }));
+        self.outputs.push_back(Output::Commit(segment.object, Mark { media_time: segment.tally.ends_at }));
         Ok(())
     }
 

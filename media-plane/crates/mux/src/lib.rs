@@ -2,6 +2,7 @@
 
 mod aac;
 mod adts;
+pub mod demux;
 mod flv;
 pub mod hls;
 mod mp4;

@@ -170,14 +170,14 @@ impl Split {
 
     /// End of the media in the open file.
     pub(crate) fn ends_at(&self) -> MediaTime {
-        self.file.as_ref().map(Tally::ends_at).unwrap_or_default()
+        self.file.as_ref().map(|tally| tally.ends_at).unwrap_or_default()
     }
 
     /// A summary of any extent with the configurations of now.
     pub(crate) fn describe(&self, tally: &Tally) -> Summary {
         Summary {
             starts_at: tally.starts_at,
-            ends_at: tally.ends_at(),
+            ends_at: tally.ends_at,
             video_frames: tally.video.frames,
             audio_frames: tally.audio.frames,
             video: self.video.clone().filter(|_| tally.video.frames > 0).map(CodecConfig::Avc),
@@ -195,6 +195,8 @@ impl Split {
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) starts_at: MediaTime,
+    /// Never moves back, although the duration of the newest picture is a guess until the next comes.
+    pub(crate) ends_at: MediaTime,
     pub(crate) video: TrackTally,
     pub(crate) audio: TrackTally,
 }
@@ -209,25 +211,22 @@ pub(crate) struct TrackTally {
 
 impl Tally {
     pub(crate) fn new(starts_at: MediaTime) -> Self {
-        Self { starts_at, video: TrackTally::default(), audio: TrackTally::default() }
+        Self { starts_at, ends_at: starts_at, video: TrackTally::default(), audio: TrackTally::default() }
     }
 
     pub(crate) fn count(&mut self, frame: &Frame, aac: Option<&AacConfig>) {
         self.starts_at = self.starts_at.min(frame.dts);
-        match frame.track {
+        let end = match frame.track {
             TrackKind::Video => self.video.count(frame.dts, None),
             TrackKind::Audio => self.audio.count(frame.dts, aac.map(frame_duration)),
-        }
-    }
-
-    pub(crate) fn ends_at(&self) -> MediaTime {
-        let end = |track: &TrackTally| if track.frames == 0 { self.starts_at } else { track.ends_at() };
-        end(&self.video).max(end(&self.audio))
+        };
+        self.ends_at = self.ends_at.max(end);
     }
 }
 
 impl TrackTally {
-    fn count(&mut self, dts: MediaTime, duration: Option<i64>) {
+    /// The end of the frame.
+    fn count(&mut self, dts: MediaTime, duration: Option<i64>) -> MediaTime {
         let step = dts.0 - self.last.0;
         if let Some(duration) = duration {
             self.duration = duration;
@@ -236,10 +235,7 @@ impl TrackTally {
         }
         self.frames += 1;
         self.last = dts;
-    }
-
-    fn ends_at(&self) -> MediaTime {
-        self.last + MediaTime(if self.duration > 0 { self.duration } else { DEFAULT_DURATION })
+        dts + MediaTime(if self.duration > 0 { self.duration } else { DEFAULT_DURATION })
     }
 }
 

@@ -149,6 +149,15 @@ impl Fragmented {
         self.outputs.push_back(Output::Commit(object, Mark { media_time: self.split.ends_at() }));
     }
 
+    /// The head of the file has the track, or is not out yet.
+    fn is_declared(&self, track: TrackKind) -> bool {
+        match self.file.as_ref().and_then(|file| file.tracks.as_ref()) {
+            Some(tracks) if track == TrackKind::Video => tracks.video.is_some(),
+            Some(tracks) => tracks.audio.is_some(),
+            None => true,
+        }
+    }
+
     /// Whether the frame begins a fragment.
     fn is_fragment_over(&self, frame: &Frame) -> bool {
         let Some(file) = self.file.as_ref().filter(|file| !file.is_empty()) else { return false };
@@ -216,17 +225,12 @@ impl Muxer for Fragmented {
         if frame.data.len() > MAX_SAMPLE {
             return Err(Rejected::Malformed(format!("{} bytes do not fit into a sample", frame.data.len())));
         }
-        let is_declared = match self.file.as_ref().and_then(|file| file.tracks.as_ref()) {
-            Some(tracks) if frame.track == TrackKind::Video => tracks.video.is_some(),
-            Some(tracks) => tracks.audio.is_some(),
-            None => true,
-        };
-        if place == Place::NewFile || !is_declared {
+        if place == Place::NewFile || self.is_fragment_over(frame) {
             self.fragment(Some(frame));
+        }
+        if place == Place::NewFile || !self.is_declared(frame.track) {
             self.close();
             self.open(frame);
-        } else if self.is_fragment_over(frame) {
-            self.fragment(Some(frame));
         }
         self.split.count(frame);
         let Some(file) = &mut self.file else { return Ok(()) };

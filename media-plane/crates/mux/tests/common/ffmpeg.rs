@@ -1,0 +1,77 @@
+//! ffmpeg as the source of real streams and as a judge of what was made of them.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::{AacConfig, AvcConfig, CodecConfig, Frame, TrackKind};
+use mux::demux;
+
+use super::Step;
+
+/// Whether there is a judge; without one, tests that need it say so and pass.
+pub fn is_installed() -> bool {
+    let found = Command::new("ffmpeg").arg("-version").output().is_ok_and(|out| out.status.success());
+    if !found {
+        eprintln!("ffmpeg is not installed: nothing judged");
+    }
+    found
+}
+
+/// An FLV made by ffmpeg from test pictures and tones, as steps.
+pub fn generate(directory: &Path, arguments: &[&str]) -> Vec<Step> {
+    let path = directory.join("source.flv");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=s=320x240:r=30", "-f", "lavfi", "-i"]);
+    command.args(["sine=f=440:r=44100", "-pix_fmt", "yuv420p", "-preset", "ultrafast", "-shortest"]).args(arguments);
+    let out = command.args(["-f", "flv"]).arg(&path).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    steps_of(&Bytes::from(std::fs::read(&path).unwrap()))
+}
+
+/// What an ingest session would make of an FLV.
+pub fn steps_of(flv: &Bytes) -> Vec<Step> {
+    let media = demux::flv(flv).unwrap();
+    let mut steps = Vec::new();
+    if let Some(record) = media.video.first() {
+        let config = AvcConfig::parse(record.clone()).unwrap();
+        steps.push(Step::Config(TrackKind::Video, CodecConfig::Avc(Arc::new(config))));
+    }
+    if let Some(asc) = media.audio.first() {
+        let config = AacConfig::parse(asc.clone()).unwrap();
+        steps.push(Step::Config(TrackKind::Audio, CodecConfig::Aac(Arc::new(config))));
+    }
+    let frame = |sample: demux::Sample| {
+        let demux::Sample { track, dts, pts, keyframe, payload } = sample;
+        Step::Frame(Frame { track, dts, pts, keyframe, data: payload })
+    };
+    steps.extend(media.samples.into_iter().map(frame));
+    steps
+}
+
+/// Decodes everything; a single complaint fails the test.
+pub fn assert_decodes(path: &Path) {
+    let out = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(["-f", "null", "-"]).output().unwrap();
+    let complaints = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && complaints.is_empty(), "{}: {complaints}", path.display());
+}
+
+/// Asks ffprobe for entries of the streams, one line a stream.
+pub fn probe(path: &Path, entries: &str) -> String {
+    let arguments = ["-v", "error", "-of", "csv=p=0", "-show_entries", entries];
+    let out = Command::new("ffprobe").args(arguments).arg(path).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// Decoded hashes of every frame of a track as ffmpeg sees them, without times: proof beyond our own demuxers.
+pub fn packet_hashes(path: &Path, selector: &str) -> Vec<String> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-i"]).arg(path).args(["-map", &format!("0:{selector}"), "-f", "framemd5", "-"]);
+    let out = command.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let hash = |line: &str| line.rsplit(',').next().map(|hash| hash.trim().to_owned());
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(hash).collect()
+}
