@@ -191,7 +191,7 @@ impl Writer {
                     Order::Acked(sequence) => acked = Some(sequence),
                 }
             }
-            if let Err(error) = self.write(appends).and_then(|()| self.note_acked(acked)) {
+            if let Err(error) = self.note_acked(acked).and_then(|()| self.write(appends)) {
                 // After a failed sync nothing in the page cache can be trusted; the callers see `Closed`.
                 tracing::error!(%error, "the fact log cannot be written");
                 return;
