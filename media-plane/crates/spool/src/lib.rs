@@ -7,12 +7,24 @@
 //!
 //! On disk: `<path>/<recording>-e<epoch>/<format>/journal` and beside it `<file>-<part>.data` and `.head` per object.
 
+mod appender;
 mod config;
+mod disk;
 mod error;
 mod event;
+mod inbox;
+mod journal;
 mod key;
+mod output;
+mod recover;
 mod spool;
+mod state;
 mod stored;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod volume;
 
 pub use config::{Config, Usage};
 pub use error::Error;

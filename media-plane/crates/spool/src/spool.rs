@@ -1,92 +1,364 @@
 //! The spool as publications and shipping see it.
 
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
 use bytes::Bytes;
-use mux::{ObjectId, Output};
+use mux::{ObjectId, ObjectPart, Output};
+use tokio::sync::{Notify, oneshot};
 
+use crate::appender::Appender;
+use crate::disk::Disk;
 use crate::event::Outlet;
-use crate::{Config, Error, Events, OutputKey, Record, StoredOutput, Usage};
+use crate::inbox::Op;
+use crate::output::{data_path, head_path};
+use crate::state::State;
+use crate::volume::{Volume, WRITERS, lock};
+use crate::{Config, Error, Events, OutputKey, Record, StoredOutput, Usage, object_name, recover, threads};
 
-/// Handle of the spool; clones share it.
+/// Handle of the spool; clones share it. Dropping the last one (writers count) ends the I/O threads without a flush, as
+/// a crash would; [`Spool::close`] is the orderly way.
 #[derive(Clone)]
 pub struct Spool {
-    events: Outlet,
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    volume: Arc<Volume>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        stop(&self.volume);
+    }
+}
+
+fn stop(volume: &Volume) {
+    volume.closed.store(true, Ordering::Relaxed);
+    for shard in &volume.shards {
+        lock(&shard.queue).stop = true;
+        shard.wake.notify_all();
+    }
+    lock(&volume.syncs.jobs).1 = true;
+    volume.syncs.wake.notify_all();
+    volume.room.notify_waiters();
+    volume.outlet.close();
 }
 
 impl Spool {
     /// Opens the directory, creating it when missing, and reads what an earlier process left: whatever was not released.
     /// Objects that were still open are cut back to their last durable mark. Blocks; call it before serving.
     pub fn open(config: Config) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
-        let _ = config;
-        Err(Error::Closed)
+        Self::open_on(config, Disk::default())
+    }
+
+    pub(crate) fn open_on(config: Config, disk: Disk) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
+        fs::create_dir_all(&config.path).map_err(|error| Error::io(&config.path, error))?;
+        let guard = lock_directory(&config.path)?;
+        let found = recover::scan(&config.path, &disk)?;
+        let stored = found.iter().map(|found| found.state.stored(&found.key)).collect();
+        let bytes = found.iter().map(|found| found.bytes).sum();
+        let mut outputs = HashMap::new();
+        for (number, found) in found.into_iter().enumerate() {
+            let appender = Appender::resume(&found.state, found.journal_len);
+            let output = crate::output::Output::new(&config.path, found.key.clone(), number, appender, found.state);
+            outputs.insert(found.key, Arc::new(output));
+        }
+        let outlet = Outlet::default();
+        let events = outlet.events();
+        let volume = Arc::new(Volume {
+            config,
+            disk,
+            outlet,
+            outputs: Mutex::new(outputs),
+            shards: Default::default(),
+            syncs: Default::default(),
+            created: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            stored: AtomicU64::new(bytes),
+            broken: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            room: Notify::new(),
+            lock: guard,
+        });
+        let started = threads::start(&volume)?;
+        let handle = Handle { volume, threads: Mutex::new(started) };
+        Ok((Self { handle: Arc::new(handle) }, stored, events))
     }
 
     /// Starts an output. `meta` is opaque here: what shipping needs to know after a restart.
     pub fn create(&self, key: OutputKey, meta: &serde_json::Value) -> Result<Writer, Error> {
-        let _ = (key, meta);
-        Err(Error::Closed)
+        key.check()?;
+        let volume = &self.handle.volume;
+        if volume.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        let usage = volume.usage();
+        if usage.bytes >= usage.limit {
+            return Err(Error::Full { bytes: usage.bytes, limit: usage.limit });
+        }
+        let appender = Appender::create(key.to_string(), meta.clone());
+        let shard = volume.created.fetch_add(1, Ordering::Relaxed) % WRITERS;
+        let output =
+            Arc::new(crate::output::Output::new(&volume.config.path, key.clone(), shard, appender, State::default()));
+        let mut outputs = lock(&volume.outputs);
+        if outputs.contains_key(&key) {
+            return Err(Error::Key { key: key.to_string(), problem: "exists already" });
+        }
+        outputs.insert(key, output.clone());
+        drop(outputs);
+        let mut inbox = output.inbox();
+        inbox.attached = true;
+        inbox.batch.ops.push(Op::Done);
+        volume.schedule(&output, &mut inbox);
+        drop(inbox);
+        Ok(Writer { handle: self.handle.clone(), output, open: Vec::new() })
     }
 
     /// Goes on with an output that an earlier process left unfinished.
     pub fn reopen(&self, key: &OutputKey) -> Result<Writer, Error> {
-        let _ = key;
-        Err(Error::Closed)
+        let output = self.handle.volume.output(key)?;
+        if output.state().finished {
+            return Err(Error::Key { key: key.to_string(), problem: "is finished" });
+        }
+        if std::mem::replace(&mut output.inbox().attached, true) {
+            return Err(Error::Key { key: key.to_string(), problem: "is being written" });
+        }
+        let open = output.appender().open_objects();
+        Ok(Writer { handle: self.handle.clone(), output, open })
     }
 
     /// Back-pressure: waits while more than [`Config::max_queued`] bytes are in memory or the disk limit is reached.
-    pub async fn writable(&self) {}
+    pub async fn writable(&self) {
+        let volume = &self.handle.volume;
+        while !volume.has_room() {
+            let mut room = std::pin::pin!(volume.room.notified());
+            room.as_mut().enable();
+            if volume.has_room() {
+                return;
+            }
+            room.await;
+        }
+    }
 
     /// Up to `len` bytes of an object: head and data of a closed one; of an open one the data up to its durable mark.
+    /// Fewer bytes than asked for mean its end.
     pub async fn read(&self, key: &OutputKey, object: ObjectId, offset: u64, len: usize) -> Result<Bytes, Error> {
-        let _ = (key, object, offset, len);
-        Err(Error::Closed)
+        let output = self.handle.volume.output(key)?;
+        let unknown = || Error::Unknown(format!("{key}/{}", object_name(object)));
+        let (head, data) = {
+            let state = output.state();
+            if object.part == ObjectPart::Playlist {
+                let body = &state.playlists.get(&object).ok_or_else(unknown)?.body;
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
+                return Ok(body.slice(start..start.saturating_add(len).min(body.len())));
+            }
+            state.objects.get(&object).ok_or_else(unknown)?.readable()
+        };
+        if offset > head + data {
+            return Err(Error::Range { object: object_name(object), available: head + data });
+        }
+        let dir = output.dir.clone();
+        let read = move || read_object(&dir, object, (head, data), offset, len);
+        tokio::task::spawn_blocking(read).await.map_err(|_| Error::Closed)?
     }
 
     /// Notes progress of shipping; returns when it is durable.
     pub async fn record(&self, key: &OutputKey, record: Record) -> Result<(), Error> {
-        let _ = (key, record);
-        Err(Error::Closed)
+        let output = self.handle.volume.output(key)?;
+        let object = record.object();
+        {
+            let state = output.state();
+            if !state.objects.contains_key(&object) && !state.playlists.contains_key(&object) {
+                return Err(Error::Unknown(format!("{key}/{}", object_name(object))));
+            }
+        }
+        self.urgent(&output, |ack| Op::Record(Box::new(record), ack)).await
     }
 
     /// Lets the bytes of an object go, which must be committed and reported. The directory of an output disappears when
     /// it is finished and everything in it was released.
     pub async fn release(&self, key: &OutputKey, object: ObjectId) -> Result<(), Error> {
-        let _ = (key, object);
-        Err(Error::Closed)
+        let output = self.handle.volume.output(key)?;
+        let releasable = output.state().releasable(object);
+        match releasable {
+            Some(true) => self.urgent(&output, |ack| Op::Release(object, ack)).await,
+            Some(false) => Err(Error::NotReleasable(format!("{key}/{}", object_name(object)))),
+            None => Err(Error::Unknown(format!("{key}/{}", object_name(object)))),
+        }
+    }
+
+    async fn urgent(
+        &self,
+        output: &Arc<crate::output::Output>,
+        op: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Op,
+    ) -> Result<(), Error> {
+        let volume = &self.handle.volume;
+        if volume.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        let (ack, durable) = oneshot::channel();
+        volume.push_urgent(output, op(ack))?;
+        durable.await.map_err(|_| Error::Closed)?
+    }
+
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.handle.volume.disk
     }
 
     /// How full it is.
     pub fn usage(&self) -> Usage {
-        Usage { bytes: 0, limit: 0, queued: 0, accepting: false }
+        self.handle.volume.usage()
     }
 
     /// Waits until everything applied so far is durable (or failed).
-    pub async fn flush(&self) {}
+    pub async fn flush(&self) {
+        let outputs: Vec<_> = lock(&self.handle.volume.outputs).values().cloned().collect();
+        let mut waiting = Vec::new();
+        for output in outputs {
+            let (ack, durable) = oneshot::channel();
+            if self.handle.volume.push_urgent(&output, Op::Barrier(ack)).is_ok() {
+                waiting.push(durable);
+            }
+        }
+        for durable in waiting {
+            let _ = durable.await;
+        }
+    }
 
     /// Flushes, ends the I/O threads and closes [`Events`]. Later calls of any clone answer [`Error::Closed`].
     pub async fn close(&self) {
-        self.events.close();
+        if !self.handle.volume.closed.load(Ordering::Relaxed) {
+            self.flush().await;
+        }
+        stop(&self.handle.volume);
+        let threads = std::mem::take(&mut *lock(&self.handle.threads));
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+        // Whoever slipped in meanwhile must not wait for threads that are gone.
+        let outputs: Vec<_> = lock(&self.handle.volume.outputs).values().cloned().collect();
+        for output in outputs {
+            let mut inbox = output.inbox();
+            inbox.failed.get_or_insert_with(|| Error::Closed.to_string().into());
+            inbox.batch.refuse(&Error::Closed);
+            output.appender().abandon(&Error::Closed);
+        }
+        let _ = self.handle.volume.lock.unlock();
     }
+}
+
+/// One process at a time: two would take each other's live outputs for left ones.
+fn lock_directory(path: &Path) -> Result<File, Error> {
+    let file = path.join("lock");
+    let guard = File::options().create(true).append(true).open(&file).map_err(|error| Error::io(&file, error))?;
+    match guard.try_lock() {
+        Ok(()) => Ok(guard),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(path.to_path_buf())),
+        Err(fs::TryLockError::Error(error)) => Err(Error::io(&file, error)),
+    }
+}
+
+fn read_object(
+    dir: &Path,
+    object: ObjectId,
+    (head, data): (u64, u64),
+    offset: u64,
+    len: usize,
+) -> Result<Bytes, Error> {
+    let end = offset.saturating_add(len as u64).min(head + data);
+    let mut bytes = vec![0; usize::try_from(end - offset).unwrap_or(0)];
+    let in_head = usize::try_from(head.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
+    let (front, back) = bytes.split_at_mut(in_head);
+    for (path, piece, at) in
+        [(head_path(dir, object), front, offset), (data_path(dir, object), back, offset.saturating_sub(head))]
+    {
+        if !piece.is_empty() {
+            let file = File::open(&path).map_err(|error| Error::io(&path, error))?;
+            file.read_exact_at(piece, at).map_err(|error| Error::io(&path, error))?;
+        }
+    }
+    Ok(bytes.into())
 }
 
 /// Where one output's muxer writes to. Dropping it without [`Writer::finish`] leaves the output unfinished: the next
 /// start of the process finds it so.
 pub struct Writer {
-    key: OutputKey,
+    handle: Arc<Handle>,
+    output: Arc<crate::output::Output>,
+    open: Vec<ObjectId>,
 }
 
 impl Writer {
     /// The output's key.
     pub fn key(&self) -> &OutputKey {
-        &self.key
+        &self.output.key
     }
 
     /// Takes one output of the muxer, in order. Never waits for the disk: memory is bounded by awaiting
     /// [`Spool::writable`] between frames. Fails once the disk has failed for this output.
     pub fn apply(&mut self, output: Output) -> Result<(), Error> {
-        let _ = output;
-        Err(Error::Closed)
+        self.check(&output)?;
+        let volume = &self.handle.volume;
+        if volume.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        let mut inbox = self.output.inbox();
+        if let Some(why) = &inbox.failed {
+            return Err(Error::Failed(why.clone()));
+        }
+        let bytes = inbox.batch.push(output);
+        volume.queued.fetch_add(bytes, Ordering::Relaxed);
+        volume.schedule(&self.output, &mut inbox);
+        Ok(())
+    }
+
+    /// Whether the order of [`Output`] is kept.
+    fn check(&mut self, output: &Output) -> Result<(), Error> {
+        let wrong = |object, problem| Err(Error::Sequence { object: object_name(object), problem });
+        match output {
+            Output::Open(spec) if spec.object.part == ObjectPart::Playlist => {}
+            Output::Open(spec) if self.open.contains(&spec.object) => return wrong(spec.object, "is open already"),
+            Output::Open(spec) => self.open.push(spec.object),
+            Output::Close(object, _) if object.part == ObjectPart::Playlist => {}
+            Output::Append(object, _)
+            | Output::Commit(object, _)
+            | Output::Head(object, _)
+            | Output::Close(object, _) => {
+                if !self.open.contains(object) {
+                    return wrong(*object, "is not open");
+                }
+                if matches!(output, Output::Close(..)) {
+                    self.open.retain(|open| open != object);
+                }
+            }
+            Output::Playlist { object, .. } if object.part != ObjectPart::Playlist => {
+                return wrong(*object, "is not a playlist");
+            }
+            Output::Playlist { .. } | Output::FileDone(..) => {}
+        }
+        Ok(())
     }
 
     /// Nothing will be added. What was applied becomes durable soon after, and [`crate::Event::Finished`] follows.
-    pub fn finish(self) {}
+    pub fn finish(self) {
+        let mut inbox = self.output.inbox();
+        if inbox.failed.is_none() {
+            inbox.batch.ops.push(Op::Finish);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.output.inbox().attached = false;
+        self.handle.volume.urge(&self.output);
+    }
 }

@@ -1,0 +1,392 @@
+//! The writing half of an output: bytes to the page cache, entries to a buffer, and at each flush one sync job.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::MediaTime;
+use mux::{ObjectId, ObjectPart, ObjectSpec, Summary};
+
+use crate::disk::Disk;
+use crate::inbox::{Ack, Batch, Op};
+use crate::journal::{self, Entry, Extent, Marked, Step};
+use crate::output::{data_path, head_path, journal_path};
+use crate::state::{Point, State};
+use crate::{Error, object_name};
+
+/// What happens once a sync job is durable.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Apply(Entry),
+    Ack(Ack),
+}
+
+/// Files and directories to sync, and what is true afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct SyncJob {
+    pub files: Vec<(PathBuf, Arc<File>)>,
+    pub dirs: Vec<PathBuf>,
+    pub effects: Vec<Effect>,
+}
+
+/// An object that grows.
+#[derive(Debug)]
+struct Growing {
+    file: Option<Arc<File>>,
+    head: Point,
+    /// Written to the page cache.
+    data: Point,
+    mark: Option<Marked>,
+    /// Length and mark of the newest extent.
+    recorded: (u64, Option<Marked>),
+}
+
+/// File handles and positions, used by one I/O thread at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Appender {
+    /// The directory and journal exist.
+    created: bool,
+    journal: Option<Arc<File>>,
+    pub journal_len: u64,
+    /// Encoded entries not written yet.
+    buffer: Vec<u8>,
+    growing: BTreeMap<ObjectId, Growing>,
+    /// Newest playlist texts, against which the next are shortened.
+    playlists: BTreeMap<ObjectId, Bytes>,
+    job: SyncJob,
+    /// Bytes written since the last job.
+    pub unsynced: usize,
+    /// A job is under way: the next waits for it, so that an output's syncs are in order.
+    pub syncing: bool,
+    /// Flush again as soon as it is done.
+    pub again: bool,
+}
+
+impl Appender {
+    /// For an output that does not exist yet.
+    pub fn create(key: String, meta: serde_json::Value) -> Self {
+        let mut appender = Self { buffer: journal::MAGIC.to_vec(), ..Self::default() };
+        appender.note(Step::Create { key, meta });
+        appender
+    }
+
+    /// For an output found on disk.
+    pub fn resume(state: &State, journal_len: u64) -> Self {
+        let growing = state.objects.iter().filter(|(_, object)| object.closed.is_none()).map(|(id, object)| {
+            let growing = Growing {
+                file: None,
+                head: object.head,
+                data: object.data,
+                mark: object.mark,
+                recorded: (object.data.len, object.mark),
+            };
+            (*id, growing)
+        });
+        Self {
+            created: true,
+            journal_len,
+            growing: growing.collect(),
+            playlists: state.playlists.iter().map(|(id, playlist)| (*id, playlist.body.clone())).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Objects that can be appended to.
+    pub fn open_objects(&self) -> Vec<ObjectId> {
+        self.growing.keys().copied().collect()
+    }
+
+    /// Writes a batch; returns the bytes that went to disk.
+    pub fn process(&mut self, dir: &Path, batch: &mut Batch, disk: &Disk) -> Result<u64, Error> {
+        let mut written = self.ensure_created(dir, disk)?;
+        let mut small = 0;
+        let mut at = 0;
+        while at < batch.ops.len() {
+            let run = batch.ops.get(at..).map_or(0, run_length);
+            if run > 0 {
+                let ops = batch.ops.get(at..at + run).unwrap_or_default();
+                written += self.write_run(dir, ops, &batch.small, &mut small, disk)?;
+                at += run;
+            } else {
+                let op = batch.ops.get_mut(at).map(std::mem::take).unwrap_or_default();
+                written += self.control(dir, op, disk)?;
+                at += 1;
+            }
+        }
+        self.unsynced += usize::try_from(written).unwrap_or(usize::MAX);
+        Ok(written)
+    }
+
+    fn ensure_created(&mut self, dir: &Path, disk: &Disk) -> Result<u64, Error> {
+        if self.created {
+            return Ok(0);
+        }
+        // Twice: the parent may be vanishing with the last other output in it.
+        let made = fs::create_dir_all(dir).or_else(|_| fs::create_dir_all(dir));
+        made.map_err(|error| Error::io(dir, error))?;
+        let path = journal_path(dir);
+        self.journal = Some(Arc::new(disk.create(&path).map_err(|error| Error::io(&path, error))?));
+        self.job.dirs.extend(dir.ancestors().take(3).map(Path::to_path_buf));
+        self.created = true;
+        Ok(0)
+    }
+
+    fn note(&mut self, entry: impl Into<Entry>) {
+        let entry = entry.into();
+        journal::encode(&entry, &mut self.buffer);
+        self.job.effects.push(Effect::Apply(entry));
+    }
+
+    fn control(&mut self, dir: &Path, op: Op, disk: &Disk) -> Result<u64, Error> {
+        match op {
+            Op::Open(spec) => self.open(dir, spec, disk)?,
+            Op::Head(object, bytes) => return self.write_head(dir, object, &bytes, disk),
+            Op::Close(object, summary) => self.close(dir, object, *summary)?,
+            Op::Playlist(object, body, last) => self.playlist(object, body, last),
+            Op::FileDone(file, summary) => self.note(Step::FileDone { file, summary: *summary }),
+            Op::Finish => self.note(Step::Finished),
+            Op::Record(record, ack) => {
+                self.note(Step::Shipping(*record));
+                self.job.effects.push(Effect::Ack(ack));
+            }
+            Op::Release(object, ack) => {
+                self.note(Step::Released { object });
+                self.playlists.remove(&object);
+                self.job.effects.push(Effect::Ack(ack));
+            }
+            Op::Barrier(ack) => self.job.effects.push(Effect::Ack(ack)),
+            Op::Small(..) | Op::Large(..) | Op::Mark(..) | Op::Done => {}
+        }
+        Ok(0)
+    }
+
+    fn open(&mut self, dir: &Path, spec: ObjectSpec, disk: &Disk) -> Result<(), Error> {
+        // A playlist has no data file: its text is in the journal.
+        if spec.object.part == ObjectPart::Playlist {
+            return Ok(());
+        }
+        let path = data_path(dir, spec.object);
+        let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
+        self.add_dir(dir);
+        let growing = Growing {
+            file: Some(Arc::new(file)),
+            head: Point::default(),
+            data: Point::default(),
+            mark: None,
+            recorded: (0, None),
+        };
+        self.growing.insert(spec.object, growing);
+        self.note(Step::Open {
+            object: spec.object,
+            extension: spec.extension.to_owned(),
+            content_type: spec.content_type.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn add_dir(&mut self, dir: &Path) {
+        if !self.job.dirs.iter().any(|known| known == dir) {
+            self.job.dirs.push(dir.to_path_buf());
+        }
+    }
+
+    fn grow(&mut self, object: ObjectId) -> Result<&mut Growing, Error> {
+        self.growing
+            .get_mut(&object)
+            .ok_or_else(|| Error::Sequence { object: object_name(object), problem: "is not open" })
+    }
+
+    /// Appends and marks of one object, in one write.
+    fn write_run(
+        &mut self,
+        dir: &Path,
+        ops: &[Op],
+        bytes: &[u8],
+        small: &mut usize,
+        disk: &Disk,
+    ) -> Result<u64, Error> {
+        let Some(object) = ops.first().and_then(appended) else { return Ok(0) };
+        let path = data_path(dir, object);
+        let growing = self.grow(object)?;
+        let start = growing.data.len;
+        let mut slices = Vec::with_capacity(ops.len());
+        let mut gathered = *small..*small;
+        for op in ops {
+            match op {
+                Op::Small(_, len) => {
+                    let piece = bytes.get(gathered.end..gathered.end + len).unwrap_or_default();
+                    growing.data.add(piece);
+                    gathered.end += len;
+                }
+                Op::Large(_, data) => {
+                    slices.push(IoSlice::new(bytes.get(gathered.clone()).unwrap_or_default()));
+                    gathered.start = gathered.end;
+                    growing.data.add(data);
+                    slices.push(IoSlice::new(data));
+                }
+                Op::Mark(_, time) => growing.mark_here(*time),
+                _ => {}
+            }
+        }
+        *small = gathered.end;
+        slices.push(IoSlice::new(bytes.get(gathered).unwrap_or_default()));
+        let written = growing.data.len - start;
+        if written > 0 {
+            let failed = |error| Error::io(&path, error);
+            let file = match &growing.file {
+                Some(file) => file.clone(),
+                None => Arc::new(disk.continue_at_end(&path).map_err(failed)?),
+            };
+            disk.write(&file, &mut slices).map_err(failed)?;
+            growing.file = Some(file);
+        }
+        Ok(written)
+    }
+
+    fn write_head(&mut self, dir: &Path, object: ObjectId, bytes: &[u8], disk: &Disk) -> Result<u64, Error> {
+        let path = head_path(dir, object);
+        let growing = self.grow(object)?;
+        growing.head = Point { len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
+        let head = growing.head;
+        let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
+        disk.write(&file, &mut [IoSlice::new(bytes)]).map_err(|error| Error::io(&path, error))?;
+        self.add_dir(dir);
+        self.job.files.push((path, Arc::new(file)));
+        self.note(Step::Head { object, len: head.len, crc: head.crc });
+        Ok(head.len)
+    }
+
+    fn close(&mut self, dir: &Path, object: ObjectId, summary: Summary) -> Result<(), Error> {
+        if object.part == ObjectPart::Playlist {
+            return Ok(());
+        }
+        self.grow(object)?;
+        self.extend(object);
+        let Some(growing) = self.growing.remove(&object) else { return Ok(()) };
+        let Point { len, crc } = growing.data;
+        let crc = crc32c::crc32c_combine(growing.head.crc, crc, usize::try_from(len).unwrap_or(usize::MAX));
+        if let Some(file) = growing.file {
+            self.job.files.push((data_path(dir, object), file));
+        }
+        self.note(Step::Closed { object, summary, size: growing.head.len + len, crc });
+        Ok(())
+    }
+
+    fn playlist(&mut self, object: ObjectId, body: Bytes, last: bool) {
+        let before = self.playlists.get(&object).cloned().unwrap_or_default();
+        let keep = before.iter().zip(body.iter()).take_while(|(old, new)| old == new).count();
+        let entry = Entry::Playlist { object, keep: keep as u32, tail: body.slice(keep..), last };
+        self.playlists.insert(object, body);
+        self.note(entry);
+    }
+
+    /// Records what an object gained since its last extent.
+    fn extend(&mut self, object: ObjectId) {
+        let Some(growing) = self.growing.get_mut(&object) else { return };
+        let (offset, mark) = growing.recorded;
+        let len = growing.data.len - offset;
+        if len == 0 && mark == growing.mark {
+            return;
+        }
+        growing.recorded = (growing.data.len, growing.mark);
+        let extent = Extent { object, offset, len, crc: growing.data.crc, mark: growing.mark };
+        self.note(Entry::Extent(extent));
+    }
+
+    /// Writes the journal and takes everything that must be synced; none when nothing changed.
+    pub fn flush(&mut self, dir: &Path, disk: &Disk) -> Result<Option<SyncJob>, Error> {
+        for object in self.open_objects() {
+            let grown = self.growing.get(&object).filter(|growing| growing.data.len > growing.recorded.0);
+            if let Some(file) = grown.and_then(|growing| growing.file.clone()) {
+                self.job.files.push((data_path(dir, object), file));
+            }
+            self.extend(object);
+        }
+        self.unsynced = 0;
+        if !self.buffer.is_empty() {
+            let path = journal_path(dir);
+            let failed = |error| Error::io(&path, error);
+            let journal = match self.journal.take() {
+                Some(journal) => journal,
+                None => Arc::new(disk.continue_at_end(&path).map_err(failed)?),
+            };
+            disk.write(&journal, &mut [IoSlice::new(&self.buffer)]).map_err(failed)?;
+            self.journal_len += self.buffer.len() as u64;
+            self.buffer.clear();
+            self.buffer.shrink_to(KEEP_BUFFER);
+            self.job.files.push((path, journal.clone()));
+            self.journal = Some(journal);
+        }
+        let job = std::mem::take(&mut self.job);
+        Ok((!job.files.is_empty() || !job.effects.is_empty()).then_some(job))
+    }
+
+    /// Everything it was given is durable.
+    pub fn is_settled(&self) -> bool {
+        !self.syncing && self.is_idle()
+    }
+
+    /// Everything it was given went into a job.
+    pub fn is_idle(&self) -> bool {
+        self.unsynced == 0 && self.buffer.is_empty() && self.job.effects.is_empty()
+    }
+
+    /// Gives the journal's descriptor back: nobody writes regularly any more.
+    pub fn rest(&mut self) {
+        self.journal = None;
+    }
+
+    /// Drops files and everything not durable; answers who waits.
+    pub fn abandon(&mut self, error: &Error) {
+        std::mem::take(&mut self.job).refuse(error);
+        self.growing.clear();
+        self.journal = None;
+        self.buffer = Vec::new();
+    }
+}
+
+/// Journal entries of one flush are a few hundred bytes.
+const KEEP_BUFFER: usize = 4 << 10;
+
+impl SyncJob {
+    /// Answers who waits for it.
+    pub fn refuse(self, error: &Error) {
+        for effect in self.effects {
+            if let Effect::Ack(ack) = effect {
+                let _ = ack.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+impl Point {
+    fn add(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, bytes);
+    }
+}
+
+impl Growing {
+    fn mark_here(&mut self, ends_at: MediaTime) {
+        self.mark = Some(Marked { len: self.data.len, crc: self.data.crc, ends_at });
+    }
+}
+
+/// The object an operation adds to.
+fn appended(op: &Op) -> Option<ObjectId> {
+    match op {
+        Op::Small(object, _) | Op::Large(object, _) | Op::Mark(object, _) => Some(*object),
+        _ => None,
+    }
+}
+
+/// How many operations from the start add to one object.
+fn run_length(ops: &[Op]) -> usize {
+    match ops.first().and_then(appended) {
+        Some(object) => ops.iter().take_while(|op| appended(op) == Some(object)).count(),
+        None => 0,
+    }
+}

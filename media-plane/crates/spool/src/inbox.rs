@@ -1,0 +1,127 @@
+//! What waits for an output's I/O thread: operations in order, small payloads gathered, large ones shared.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::MediaTime;
+use mux::{ObjectId, ObjectSpec, Output, Summary};
+use tokio::sync::oneshot;
+
+use crate::{Error, Record};
+
+/// Payloads below this are copied together, larger ones only referenced: a copy this short costs less than the
+/// bookkeeping of sharing.
+const COPY_BELOW: usize = 4096;
+
+/// Answers a caller once something is durable.
+pub(crate) type Ack = oneshot::Sender<Result<(), Error>>;
+
+/// One operation.
+#[derive(Debug, Default)]
+pub(crate) enum Op {
+    Open(ObjectSpec),
+    /// The next so many bytes of [`Batch::small`].
+    Small(ObjectId, usize),
+    Large(ObjectId, Bytes),
+    Mark(ObjectId, MediaTime),
+    Head(ObjectId, Bytes),
+    Close(ObjectId, Box<Summary>),
+    Playlist(ObjectId, Bytes, bool),
+    FileDone(u32, Box<Summary>),
+    Finish,
+    Record(Box<Record>, Ack),
+    Release(ObjectId, Ack),
+    Barrier(Ack),
+    /// Already taken.
+    #[default]
+    Done,
+}
+
+/// Operations and the bytes of the small ones. Threads and outputs swap their batches, so that in a steady state
+/// nothing is allocated.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub ops: Vec<Op>,
+    pub small: Vec<u8>,
+    /// Payload bytes held.
+    pub bytes: usize,
+}
+
+/// A burst must not keep its memory in the circulation of batches for ever.
+const KEEP_SMALL: usize = 32 << 10;
+const KEEP_OPS: usize = 512;
+
+impl Batch {
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.ops.shrink_to(KEEP_OPS);
+        self.small.clear();
+        self.small.shrink_to(KEEP_SMALL);
+        self.bytes = 0;
+    }
+
+    /// Adds what a muxer said; returns the payload bytes taken.
+    pub fn push(&mut self, output: Output) -> usize {
+        let before = self.bytes;
+        match output {
+            Output::Open(spec) => self.ops.push(Op::Open(spec)),
+            Output::Append(object, data) => self.append(object, data),
+            Output::Commit(object, mark) => self.mark(object, mark.media_time),
+            Output::Head(object, data) => {
+                self.bytes += data.len();
+                self.ops.push(Op::Head(object, data));
+            }
+            Output::Close(object, summary) => self.ops.push(Op::Close(object, Box::new(summary))),
+            Output::Playlist { object, body, last } => {
+                self.bytes += body.len();
+                self.ops.push(Op::Playlist(object, body, last));
+            }
+            Output::FileDone(file, summary) => self.ops.push(Op::FileDone(file, Box::new(summary))),
+        }
+        self.bytes - before
+    }
+
+    fn append(&mut self, object: ObjectId, data: Bytes) {
+        self.bytes += data.len();
+        if data.len() >= COPY_BELOW {
+            self.ops.push(Op::Large(object, data));
+            return;
+        }
+        self.small.extend_from_slice(&data);
+        match self.ops.last_mut() {
+            Some(Op::Small(last, len)) if *last == object => *len += data.len(),
+            _ => self.ops.push(Op::Small(object, data.len())),
+        }
+    }
+
+    fn mark(&mut self, object: ObjectId, time: MediaTime) {
+        match self.ops.last_mut() {
+            Some(Op::Mark(last, at)) if *last == object => *at = time,
+            _ => self.ops.push(Op::Mark(object, time)),
+        }
+    }
+
+    /// Answers everybody who waits for something in this batch.
+    pub fn refuse(&mut self, error: &Error) {
+        for op in self.ops.drain(..) {
+            if let Op::Record(_, ack) | Op::Release(_, ack) | Op::Barrier(ack) = op {
+                let _ = ack.send(Err(error.clone()));
+            }
+        }
+        self.clear();
+    }
+}
+
+/// The queue between an output's callers and its I/O thread.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub batch: Batch,
+    /// In the thread's list of outputs to sync.
+    pub listed: bool,
+    /// In the thread's list of outputs to write.
+    pub ready: bool,
+    /// A [`crate::Writer`] exists.
+    pub attached: bool,
+    /// The disk failed, or the directory is gone.
+    pub failed: Option<Arc<str>>,
+}

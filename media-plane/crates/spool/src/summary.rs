@@ -1,0 +1,151 @@
+//! [`mux::Summary`] as JSON: the media types themselves know nothing of serialisation.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::{AacConfig, AvcConfig, Codec, CodecConfig, MediaTime};
+use mux::Summary;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+#[derive(Serialize, Deserialize)]
+struct SummaryForm {
+    starts_at: i64,
+    ends_at: i64,
+    video_frames: u64,
+    audio_frames: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video: Option<ConfigForm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio: Option<ConfigForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ConfigForm {
+    Avc {
+        record: String,
+        sps: Vec<String>,
+        pps: Vec<String>,
+        length_size: u8,
+        width: u32,
+        height: u32,
+        profile: u8,
+        level: u8,
+    },
+    Aac {
+        asc: String,
+        object_type: u8,
+        sample_rate: u32,
+        output_sample_rate: u32,
+        channel_config: u8,
+        channels: u8,
+        samples_per_frame: u32,
+    },
+    Unsupported(CodecForm),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", remote = "Codec")]
+enum CodecNames {
+    H264,
+    H265,
+    Av1,
+    Vp8,
+    Vp9,
+    Aac,
+    Opus,
+    Mp3,
+    Other(u8),
+}
+
+#[derive(Serialize, Deserialize)]
+struct CodecForm(#[serde(with = "CodecNames")] Codec);
+
+pub(crate) fn serialize<S: Serializer>(summary: &Summary, serializer: S) -> Result<S::Ok, S::Error> {
+    SummaryForm {
+        starts_at: summary.starts_at.0,
+        ends_at: summary.ends_at.0,
+        video_frames: summary.video_frames,
+        audio_frames: summary.audio_frames,
+        video: summary.video.as_ref().map(to_form),
+        audio: summary.audio.as_ref().map(to_form),
+    }
+    .serialize(serializer)
+}
+
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Summary, D::Error> {
+    let form = SummaryForm::deserialize(deserializer)?;
+    let config =
+        |form: Option<ConfigForm>| form.map(from_form).transpose().map_err(|_| D::Error::custom("not hexadecimal"));
+    Ok(Summary {
+        starts_at: MediaTime(form.starts_at),
+        ends_at: MediaTime(form.ends_at),
+        video_frames: form.video_frames,
+        audio_frames: form.audio_frames,
+        video: config(form.video)?,
+        audio: config(form.audio)?,
+    })
+}
+
+fn to_form(config: &CodecConfig) -> ConfigForm {
+    let all = |sets: &[Bytes]| sets.iter().map(hex::encode).collect();
+    match config {
+        CodecConfig::Avc(avc) => ConfigForm::Avc {
+            record: hex::encode(&avc.record),
+            sps: all(&avc.sps),
+            pps: all(&avc.pps),
+            length_size: avc.length_size,
+            width: avc.width,
+            height: avc.height,
+            profile: avc.profile,
+            level: avc.level,
+        },
+        CodecConfig::Aac(aac) => ConfigForm::Aac {
+            asc: hex::encode(&aac.asc),
+            object_type: aac.object_type,
+            sample_rate: aac.sample_rate,
+            output_sample_rate: aac.output_sample_rate,
+            channel_config: aac.channel_config,
+            channels: aac.channels,
+            samples_per_frame: aac.samples_per_frame,
+        },
+        CodecConfig::Unsupported(codec) => ConfigForm::Unsupported(CodecForm(*codec)),
+    }
+}
+
+fn from_form(form: ConfigForm) -> Result<CodecConfig, hex::FromHexError> {
+    let bytes = |text: String| hex::decode(text).map(Bytes::from);
+    let all = |texts: Vec<String>| texts.into_iter().map(bytes).collect::<Result<Vec<_>, _>>();
+    Ok(match form {
+        ConfigForm::Avc { record, sps, pps, length_size, width, height, profile, level } => {
+            CodecConfig::Avc(Arc::new(AvcConfig {
+                record: bytes(record)?,
+                sps: all(sps)?,
+                pps: all(pps)?,
+                length_size,
+                width,
+                height,
+                profile,
+                level,
+            }))
+        }
+        ConfigForm::Aac {
+            asc,
+            object_type,
+            sample_rate,
+            output_sample_rate,
+            channel_config,
+            channels,
+            samples_per_frame,
+        } => CodecConfig::Aac(Arc::new(AacConfig {
+            asc: bytes(asc)?,
+            object_type,
+            sample_rate,
+            output_sample_rate,
+            channel_config,
+            channels,
+            samples_per_frame,
+        })),
+        ConfigForm::Unsupported(codec) => CodecConfig::Unsupported(codec.0),
+    })
+}
