@@ -7,6 +7,7 @@ mod script;
 use std::collections::BTreeMap;
 
 use recorder_proto::pb::v1;
+use recorder_tests::bucket::S3Server;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source};
 use recorder_tests::scene::Clients;
@@ -113,8 +114,10 @@ fn changing() -> Vec<Step> {
         "s3": {"bucket": "rec", "region": "ap-southeast-1", "secretAccessKey": null},
     });
     let rotated = json!({
-        "name": "storages/s3", "credentialVersion": "2", "s3": {"bucket": "rec", "accessKeyId": "AKIA2"},
+        "name": "storages/s3", "credentialVersion": "2",
+        "s3": {"bucket": "rec", "region": "ap-southeast-1", "accessKeyId": "AKIA2"},
     });
+    let steps = ["write", "read", "multipart", "delete"].map(|step| json!({"step": step, "ok": true}));
     vec![
         ("StorageService/CreateStorage", Reply(s3.clone())),
         ("StorageService/CreateStorage#2", Reply(json!({"name": "storages/gcs", "gcs": {"bucket": "rec"}}))),
@@ -124,8 +127,8 @@ fn changing() -> Vec<Step> {
             Reply(json!({"storages": [{"name": "storages/gcs"}, {"name": "storages/s3"}, {}]})),
         ),
         ("StorageService/UpdateStorage", Reply(rotated)),
-        // Nobody listens there: the reply says so, in the client's own words.
-        ("StorageService/TestStorage", Reply(json!({"steps": [{"ok": null, "error": {}}]}))),
+        // The server knows the new key only.
+        ("StorageService/TestStorage", Reply(json!({"steps": steps}))),
         (
             "TemplateService/ListTemplates",
             Reply(json!({"templates": [{"name": "templates/show"}, {"name": "templates/t1"}, {}]})),
@@ -141,16 +144,24 @@ fn changing() -> Vec<Step> {
     ]
 }
 
-/// The end of everything: a template goes only once nothing refers to it.
+/// The end of everything: what is still referred to does not go.
 fn tearing_down() -> Vec<Step> {
     vec![
         ("DomainService/UnbindTemplate", Reply(json!({}))),
         ("TemplateService/DeleteTemplate", Refused("FAILED_PRECONDITION", "TEMPLATE_IN_USE")),
         ("RuleService/DeleteRule", Reply(json!({}))),
         ("DomainService/DeleteDomain", Reply(json!({}))),
-        ("StorageService/DeleteStorage", Reply(json!({}))),
+        ("StorageService/DeleteStorage", Refused("FAILED_PRECONDITION", "STORAGE_IN_USE")),
     ]
 }
+
+/// What was in the way of [`tearing_down`], and then the same once more.
+const FREEING: &[(&str, &str)] = &[
+    ("DomainService/UnbindTemplate", r#"{"template":"show","domains":["push2.example.com"]}"#),
+    ("TemplateService/DeleteTemplate", r#"{"name":"templates/show"}"#),
+    ("StorageService/UpdateStorage", r#"{"storage":{"name":"library","is_default":true}}"#),
+    ("StorageService/DeleteStorage", r#"{"name":"storages/s3"}"#),
+];
 
 /// What later issues build; each line leaves here when its issue is done.
 const LATER: &[&str] = &[
@@ -212,7 +223,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(cluster: &Cluster) -> Self {
+    fn new(cluster: &Cluster, bucket: &S3Server) -> Self {
         let mut recipes = BTreeMap::new();
         for line in include_str!("../fixtures/recipes.tsv").lines() {
             let (method, request) = line.split_once('\t').expect("method, tab, request");
@@ -220,9 +231,9 @@ impl Play {
             let key = (1..).map(key).find(|key| !recipes.contains_key(key)).unwrap();
             recipes.insert(key, request.to_owned());
         }
-        // A port nobody listens on, in the place of Amazon: tests reach nothing outside this machine.
-        let bucket = r#""s3":{"bucket":"rec","endpoint":"http://127.0.0.1:9","path_style":true"#;
-        let names = vec![(r#""s3":{"bucket":"rec""#, bucket.to_owned())];
+        // A server of ours in the place of Amazon: tests reach nothing outside this machine.
+        let bucket = format!(r#""s3":{{"bucket":"rec","endpoint":"{}","path_style":true,"region""#, bucket.endpoint());
+        let names = vec![(r#""s3":{"bucket":"rec","region""#, bucket)];
         Self { script: Script::start(cluster, &[]), recipes, names }
     }
 
@@ -271,7 +282,9 @@ fn publish(cluster: &Cluster, url: &str) -> Live {
 async fn every_recipe_does_what_it_says() {
     let cluster = Cluster::start().await;
     let mut clients = Clients::of(&cluster).await;
-    let mut play = Play::new(&cluster);
+    // The key that UpdateStorage brings, not the one before it.
+    let bucket = S3Server::start("AKIA2", "new").await;
+    let mut play = Play::new(&cluster, &bucket);
     play.act(setting_up());
     clients.bind("show", DOMAIN).await;
     let snapshot = play.play("node:NodeLinkService/GetSnapshot");
@@ -297,6 +310,9 @@ async fn every_recipe_does_what_it_says() {
     play.act(changing());
     play.act(LATER.iter().map(|step| (*step, Later)).collect());
     play.act(tearing_down());
+    for (method, request) in FREEING {
+        play.script.call(method, request).reply();
+    }
     assert_eq!(play.recipes.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "recipes nobody played");
 }
 

@@ -51,6 +51,8 @@ const ONLY: &[(&str, &str)] =
 /// Where waiting for the clock is the point, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/src/wait.rs", "the one polling loop"),
+    ("tests/src/bucket/gcs.rs", "a slow bucket is a fault to inject"),
+    ("tests/src/bucket/s3.rs", "a slow bucket is a fault to inject"),
     ("tests/src/load.rs", "spreads the starts of many publishers over time"),
     ("tests/src/bin/bench.rs", "measures over a window"),
 ];
