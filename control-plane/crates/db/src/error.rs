@@ -1,5 +1,8 @@
 //! The one error of the database, and what of it the caller can do something about.
+use std::time::Duration;
+
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as Diesel};
+use recorder_proto::Problem;
 
 /// What every query answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -109,4 +112,42 @@ fn passes(said: &str) -> bool {
 /// Reads a body column.
 pub(crate) fn decode<M: prost::Message + Default>(table: &'static str, body: &[u8]) -> Result<M> {
     M::decode(body).map_err(|source| Error::Malformed { table, source })
+}
+
+/// How long a caller should wait before it tries an unavailable database again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<Error> for Problem {
+    /// What the caller is told; the details are logged here, because they go no further.
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Unavailable(reason) => {
+                tracing::warn!(%reason, "database is unavailable");
+                Self::database_unavailable(RETRY_AFTER)
+            }
+            // Whoever checks before it writes sees this only when another process was in between.
+            Error::Stale => {
+                Self::new(tonic::Code::Aborted, "CONFLICT", "the resource was changed meanwhile; repeat the call")
+            }
+            _ => {
+                tracing::error!(error = %WithCauses(&error), "database query failed");
+                Self::internal("the database refused a query; the server's log says which")
+            }
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+struct WithCauses<'a>(&'a Error);
+
+impl std::fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

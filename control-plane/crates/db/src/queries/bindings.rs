@@ -67,6 +67,11 @@ pub fn insert(connection: &mut AnyConnection, row: &Row) -> Result<()> {
     Ok(())
 }
 
+/// How many bindings a domain has.
+pub fn count_of_domain(connection: &mut AnyConnection, domain: &str) -> Result<i64> {
+    Ok(bindings::table.filter(bindings::domain.eq(domain)).count().get_result(connection)?)
+}
+
 /// Removes a binding; false when there was none.
 pub fn delete(connection: &mut AnyConnection, row: &Row) -> Result<bool> {
     Ok(diesel::delete(bindings::table.find((&row.domain, &row.app, &row.template))).execute(connection)? > 0)

@@ -53,6 +53,11 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(domains::table.order(domains::uid.asc()).load(connection)?)
 }
 
+/// How many there are.
+pub fn count(connection: &mut AnyConnection) -> Result<i64> {
+    Ok(domains::table.count().get_result(connection)?)
+}
+
 /// A page, newest first.
 pub fn page(connection: &mut AnyConnection, page: &Page) -> Result<Vec<Row>> {
     let mut query = domains::table.into_boxed();

@@ -58,3 +58,23 @@ pub fn oldest(connection: &mut AnyConnection) -> Result<Option<i64>> {
 pub fn prune(connection: &mut AnyConnection, time: i64) -> Result<usize> {
     Ok(diesel::delete(events::table.filter(events::time.lt(time))).execute(connection)?)
 }
+
+/// Whether an event has this id.
+pub fn known(connection: &mut AnyConnection, id: &str) -> Result<bool> {
+    let found: Option<i64> =
+        events::table.filter(events::id.eq(id)).select(events::seq).first(connection).optional()?;
+    Ok(found.is_some())
+}
+
+/// Forgets what comes before the first event that is not older than `time` (microseconds), and nothing in between: a
+/// fact that was reported late, or by a node whose clock is wrong, must not leave a hole. Returns how many.
+pub fn prune_prefix(connection: &mut AnyConnection, time: i64) -> Result<usize> {
+    let kept: Option<i64> = events::table
+        .filter(events::time.ge(time))
+        .select(events::seq)
+        .order(events::seq.asc())
+        .first(connection)
+        .optional()?;
+    let end = kept.unwrap_or(i64::MAX);
+    Ok(diesel::delete(events::table.filter(events::seq.lt(end))).execute(connection)?)
+}

@@ -47,6 +47,11 @@ pub fn get(connection: &mut AnyConnection, recording: &str, at: Position) -> Res
     Ok(files::table.find((recording, at.format, at.file_index)).first(connection).optional()?)
 }
 
+/// The file that holds an object key.
+pub fn by_object_key(connection: &mut AnyConnection, object_key: &str) -> Result<Option<Row>> {
+    Ok(files::table.filter(files::object_key.eq(object_key)).first(connection).optional()?)
+}
+
 /// Every file of a recording, by format and index.
 pub fn of_recording(connection: &mut AnyConnection, recording: &str) -> Result<Vec<Row>> {
     Ok(files::table

@@ -37,6 +37,11 @@ pub fn get(connection: &mut AnyConnection, id: &str) -> Result<Option<Row>> {
     Ok(nodes::table.find(id).first(connection).optional()?)
 }
 
+/// The node whose epoch this is now; epochs are unique among nodes.
+pub fn by_epoch(connection: &mut AnyConnection, epoch: i64) -> Result<Option<Row>> {
+    Ok(nodes::table.filter(nodes::epoch.eq(epoch)).first(connection).optional()?)
+}
+
 /// Every node, by id.
 pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(nodes::table.order(nodes::id.asc()).load(connection)?)

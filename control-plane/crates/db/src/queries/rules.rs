@@ -48,6 +48,11 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(rules::table.order(rules::uid.asc()).load(connection)?)
 }
 
+/// How many there are.
+pub fn count(connection: &mut AnyConnection) -> Result<i64> {
+    Ok(rules::table.count().get_result(connection)?)
+}
+
 /// A page, newest first.
 pub fn page(connection: &mut AnyConnection, filter: &Filter, page: &Page) -> Result<Vec<Row>> {
     let mut query = rules::table.into_boxed();

@@ -60,6 +60,11 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(storages::table.order(storages::uid.asc()).load(connection)?)
 }
 
+/// How many there are.
+pub fn count(connection: &mut AnyConnection) -> Result<i64> {
+    Ok(storages::table.count().get_result(connection)?)
+}
+
 /// A page, newest first.
 pub fn page(connection: &mut AnyConnection, page: &Page) -> Result<Vec<Row>> {
     let mut query = storages::table.into_boxed();

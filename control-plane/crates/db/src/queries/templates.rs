@@ -43,6 +43,18 @@ pub struct Filter {
     pub domain: Option<String>,
 }
 
+/// In which order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Newest,
+    /// Oldest first.
+    Oldest,
+    /// By id.
+    Name,
+}
+
 impl Row {
     /// The body, decoded.
     pub fn template(&self) -> Result<v1::Template> {
@@ -67,11 +79,20 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(templates::table.order(templates::uid.asc()).load(connection)?)
 }
 
-/// A page, newest first.
-pub fn page(connection: &mut AnyConnection, filter: &Filter, page: &Page) -> Result<Vec<Row>> {
+/// How many there are.
+pub fn count(connection: &mut AnyConnection) -> Result<i64> {
+    Ok(templates::table.count().get_result(connection)?)
+}
+
+/// A page in the given order; `page.before` is the last uid (with [`Order::Name`]: id) of the page before.
+pub fn page(connection: &mut AnyConnection, filter: &Filter, order: Order, page: &Page) -> Result<Vec<Row>> {
     let mut query = templates::table.into_boxed();
-    if let Some(before) = &page.before {
-        query = query.filter(templates::uid.lt(before.clone()));
+    if let Some(last) = page.before.clone() {
+        query = match order {
+            Order::Newest => query.filter(templates::uid.lt(last)),
+            Order::Oldest => query.filter(templates::uid.gt(last)),
+            Order::Name => query.filter(templates::id.gt(last)),
+        };
     }
     match &filter.storage {
         Some((storage, true)) => {
@@ -84,7 +105,12 @@ pub fn page(connection: &mut AnyConnection, filter: &Filter, page: &Page) -> Res
         let bound = bindings::table.filter(bindings::domain.eq(domain.clone())).select(bindings::template);
         query = query.filter(templates::id.eq_any(bound));
     }
-    Ok(query.order(templates::uid.desc()).limit(page.limit).load(connection)?)
+    query = match order {
+        Order::Newest => query.order(templates::uid.desc()),
+        Order::Oldest => query.order(templates::uid.asc()),
+        Order::Name => query.order(templates::id.asc()),
+    };
+    Ok(query.limit(page.limit).load(connection)?)
 }
 
 /// Ids of the templates that name a storage.

@@ -1,0 +1,118 @@
+//! What the contract has and this release has not: every such rpc says which release brings it.
+use std::pin::Pin;
+
+use recorder_proto::Problem;
+use recorder_proto::pb::v1::access_service_server::AccessService;
+use recorder_proto::pb::v1::event_service_server::EventService;
+use recorder_proto::pb::v1::standby_service_server::StandbyService;
+use recorder_proto::pb::v1::task_service_server::TaskService;
+use recorder_proto::pb::v1::transcoding_service_server::TranscodingService;
+use recorder_proto::pb::v1::usage_service_server::UsageService;
+use recorder_proto::pb::v1::watermark_service_server::WatermarkService;
+use recorder_proto::pb::v1::webhook_service_server::WebhookService;
+use recorder_proto::pb::v1::*;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, async_trait};
+
+/// Crash recovery: continuing what a crash or a lost publisher interrupted.
+pub const CRASH_RECOVERY: &str = "comes with the release that adds crash recovery and resumable uploads";
+/// Tasks, notifications and accounting.
+pub const TASKS: &str = "comes with the release that adds tasks, webhooks, events and usage";
+/// Watermarks, transcoding and standby content.
+pub const PICTURE: &str = "comes with the release that adds watermarks, transcoding and standby content";
+/// Draining nodes and moving publishers.
+pub const NODES: &str = "comes with the release that adds draining and moving between nodes";
+/// Tokens and roles.
+pub const ACCESS: &str = "comes with the release that adds tokens and roles";
+
+/// The answer of an rpc that is not built yet; `rpc` is `Service/Method`.
+pub fn refusal(rpc: &str, release: &str) -> Status {
+    Problem::unimplemented(rpc, release).into()
+}
+
+/// The services of which nothing is built yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Later;
+
+type Reply<T> = Result<Response<T>, Status>;
+
+macro_rules! later {
+    ($service:ident, $release:expr; $($rpc:ident $method:literal ($request:ty) -> $reply:ty;)+) => {
+        #[async_trait]
+        impl $service for Later {
+            $(async fn $rpc(&self, _: Request<$request>) -> Reply<$reply> {
+                Err(refusal(concat!(stringify!($service), "/", $method), $release))
+            })+
+        }
+    };
+}
+
+later! { TaskService, TASKS;
+    create_task "CreateTask" (CreateTaskRequest) -> Task;
+    get_task "GetTask" (GetTaskRequest) -> Task;
+    list_tasks "ListTasks" (ListTasksRequest) -> ListTasksResponse;
+    stop_task "StopTask" (StopTaskRequest) -> Task;
+    cancel_task "CancelTask" (CancelTaskRequest) -> Task;
+}
+
+later! { UsageService, TASKS;
+    query_concurrency "QueryConcurrency" (QueryConcurrencyRequest) -> QueryConcurrencyResponse;
+    query_volume "QueryVolume" (QueryVolumeRequest) -> QueryVolumeResponse;
+}
+
+later! { WebhookService, TASKS;
+    create_webhook "CreateWebhook" (CreateWebhookRequest) -> Webhook;
+    get_webhook "GetWebhook" (GetWebhookRequest) -> Webhook;
+    list_webhooks "ListWebhooks" (ListWebhooksRequest) -> ListWebhooksResponse;
+    update_webhook "UpdateWebhook" (UpdateWebhookRequest) -> Webhook;
+    delete_webhook "DeleteWebhook" (DeleteWebhookRequest) -> ();
+    rotate_secret "RotateSecret" (RotateSecretRequest) -> Webhook;
+    test_webhook "TestWebhook" (TestWebhookRequest) -> Delivery;
+    list_deliveries "ListDeliveries" (ListDeliveriesRequest) -> ListDeliveriesResponse;
+    redeliver "Redeliver" (RedeliverRequest) -> Delivery;
+}
+
+later! { AccessService, ACCESS;
+    create_token "CreateToken" (CreateTokenRequest) -> Token;
+    list_tokens "ListTokens" (ListTokensRequest) -> ListTokensResponse;
+    revoke_token "RevokeToken" (RevokeTokenRequest) -> ();
+}
+
+later! { WatermarkService, PICTURE;
+    create_watermark "CreateWatermark" (CreateWatermarkRequest) -> Watermark;
+    get_watermark "GetWatermark" (GetWatermarkRequest) -> Watermark;
+    list_watermarks "ListWatermarks" (ListWatermarksRequest) -> ListWatermarksResponse;
+    update_watermark "UpdateWatermark" (UpdateWatermarkRequest) -> Watermark;
+    delete_watermark "DeleteWatermark" (DeleteWatermarkRequest) -> ();
+}
+
+later! { TranscodingService, PICTURE;
+    create_transcoding "CreateTranscoding" (CreateTranscodingRequest) -> Transcoding;
+    get_transcoding "GetTranscoding" (GetTranscodingRequest) -> Transcoding;
+    list_transcodings "ListTranscodings" (ListTranscodingsRequest) -> ListTranscodingsResponse;
+    update_transcoding "UpdateTranscoding" (UpdateTranscodingRequest) -> Transcoding;
+    delete_transcoding "DeleteTranscoding" (DeleteTranscodingRequest) -> ();
+}
+
+later! { StandbyService, PICTURE;
+    create_standby "CreateStandby" (CreateStandbyRequest) -> Standby;
+    get_standby "GetStandby" (GetStandbyRequest) -> Standby;
+    list_standbys "ListStandbys" (ListStandbysRequest) -> ListStandbysResponse;
+    update_standby "UpdateStandby" (UpdateStandbyRequest) -> Standby;
+    delete_standby "DeleteStandby" (DeleteStandbyRequest) -> ();
+    start_standby "StartStandby" (StartStandbyRequest) -> ();
+    stop_standby "StopStandby" (StopStandbyRequest) -> ();
+}
+
+#[async_trait]
+impl EventService for Later {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
+
+    async fn list_events(&self, _: Request<ListEventsRequest>) -> Reply<ListEventsResponse> {
+        Err(refusal("EventService/ListEvents", TASKS))
+    }
+
+    async fn watch_events(&self, _: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
+        Err(refusal("EventService/WatchEvents", TASKS))
+    }
+}
