@@ -77,7 +77,9 @@ impl Muxer for Aac {
         Reaction::Continue
     }
 
-    fn gap(&mut self, _: Gap) {}
+    fn gap(&mut self, gap: Gap) {
+        self.split.gap(gap);
+    }
 
     fn cut(&mut self) {
         self.split.cut();

@@ -195,8 +195,9 @@ impl Muxer for Flv {
         Reaction::Continue
     }
 
-    fn gap(&mut self, _: Gap) {
+    fn gap(&mut self, gap: Gap) {
         // Timestamps jump with the timeline; players show the last picture meanwhile.
+        self.split.gap(gap);
     }
 
     fn cut(&mut self) {

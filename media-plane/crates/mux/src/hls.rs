@@ -224,7 +224,8 @@ impl Muxer for Hls {
         }
     }
 
-    fn gap(&mut self, _: Gap) {
+    fn gap(&mut self, gap: Gap) {
+        self.split.gap(gap);
         self.broken = self.file.is_some();
     }
 

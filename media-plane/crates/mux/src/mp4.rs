@@ -128,7 +128,9 @@ impl Muxer for FastStart {
         }
     }
 
-    fn gap(&mut self, _: Gap) {}
+    fn gap(&mut self, gap: Gap) {
+        self.split.gap(gap);
+    }
 
     fn cut(&mut self) {
         self.split.cut();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use media::{AacConfig, AvcConfig, CodecConfig, Frame, MediaTime, TrackKind};
+use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
 use crate::{Rejected, Summary};
 
@@ -105,6 +105,13 @@ impl Split {
     /// The open file ends at the next frame.
     pub(crate) fn cut_now(&mut self) {
         self.cut_now = self.file.is_some();
+    }
+
+    /// Silence across a hole says nothing about a track.
+    pub(crate) fn gap(&mut self, gap: Gap) {
+        for last in [&mut self.last_video, &mut self.last_audio].into_iter().flatten() {
+            *last = (*last).max(gap.resumes_at);
+        }
     }
 
     /// Where the frame goes; changes nothing.

@@ -261,7 +261,8 @@ impl Muxer for Fragmented {
         }
     }
 
-    fn gap(&mut self, _: Gap) {
+    fn gap(&mut self, gap: Gap) {
+        self.split.gap(gap);
         self.fragment(None);
     }
 

@@ -1,0 +1,91 @@
+//! Bytes that must never change by accident.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use common::{Step, aac, avc, options, picture, record, sound};
+use media::{Codec, TrackKind};
+use mux::registry::{FORMATS, Format, matrix};
+use mux::{Options, Segment};
+
+fn steps() -> Vec<Step> {
+    let configs = [Step::Config(TrackKind::Video, avc()), Step::Config(TrackKind::Audio, aac())];
+    let frames = [sound(10, 0, 3), picture(33, 67, true, 1, 4), sound(33, 1, 3), picture(66, -10, false, 2, 4)];
+    configs.into_iter().chain(frames.map(Step::Frame)).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn flv_tags() {
+    let bytes = record(Format::Flv, &options(), &steps()).file_bytes(0);
+    assert_eq!(hex(&bytes[..13]), "464c5601050000000900000000");
+    // onMetaData: an ECMA array of seven entries beginning with the width.
+    assert_eq!(
+        hex(&bytes[13..51]),
+        "120000a50000000000000002000a6f6e4d65746144617461080000000700057769647468004084000000000000"[..76]
+    );
+    let tail = &bytes[bytes.len() - 4 * 15 - 2 * (2 + 8) - 2 * (5 + 14)..];
+    let expected = [
+        // Sound at 0 (timeline 10 ms), key picture at 23 shown 67 later, sound at 23, picture at 56 shown 10 before.
+        "0800000a00000000000000af012100000000a5a5a50000001500",
+        "09000013000017000000001701000043",
+    ];
+    let text = hex(tail);
+    assert!(text.starts_with(&expected[0][..24]), "{text}");
+    assert!(text.contains("1701000043"), "key frame with offset 67: {text}");
+    assert!(text.contains("2701fffff6"), "negative offset -10: {text}");
+}
+
+#[test]
+fn adts_frames() {
+    let bytes = record(Format::Aac, &options(), &steps()).file_bytes(0);
+    assert_eq!(hex(&bytes), "fff1508001fffc2100000000a5a5a5fff1508001fffc2100000001a5a5a5");
+}
+
+#[test]
+fn transport_stream_begins_with_its_tables() {
+    let bytes = record(Format::Hls, &options(), &steps()).file_bytes(0);
+    assert_eq!(bytes.len() % 188, 0);
+    assert_eq!(hex(&bytes[..21]), "474000100000b00d0001c100000001f0002ab104b2");
+    assert_eq!(hex(&bytes[188..188 + 31]), "475000100002b0170001c10000e100f0001be100f0000fe101f0002f44b99b");
+}
+
+#[test]
+fn mp4_boxes_in_order() {
+    let tree = |options: &Options| {
+        let bytes = record(Format::Mp4, options, &steps()).file_bytes(0);
+        let mut kinds = Vec::new();
+        let mut at = 0;
+        while at + 8 <= bytes.len() {
+            let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+            let size = if word(at) == 1 { word(at + 12) } else { word(at) };
+            kinds.push(String::from_utf8(bytes[at + 4..at + 8].to_vec()).unwrap());
+            at += size;
+        }
+        assert_eq!(at, bytes.len(), "boxes end with the file");
+        kinds
+    };
+    assert_eq!(tree(&options()), ["ftyp", "moov", "mdat"]);
+    let fragmented = Options { layout: mux::Layout::Fragmented, ..options() };
+    assert_eq!(tree(&fragmented), ["ftyp", "moov", "moof", "mdat"]);
+}
+
+#[test]
+fn r9_the_registry_knows_every_format() {
+    for row in &FORMATS {
+        assert_eq!(Format::from_name(row.name), Some(row.format));
+        assert_eq!(row.format.row().name, row.name);
+        assert!(row.format.carries(Codec::Aac) && !row.format.carries(Codec::Opus));
+        assert_eq!(row.format.carries(Codec::H264), row.format != Format::Aac);
+    }
+    assert_eq!(Format::from_name("mkv"), None);
+    let text = matrix();
+    assert_eq!(text.lines().count(), 2 + FORMATS.len());
+    assert!(text.contains("| aac | .aac | audio/aac | Aac | uploadable |"));
+    let fmp4 = Options { segment: Segment::Fmp4, ..options() };
+    let refusal = mux::open(Format::Hls, &fmp4).map(|_| ()).unwrap_err();
+    assert_eq!(refusal.to_string(), "Hls: only TS segments are carried now");
+}
