@@ -75,7 +75,7 @@ pub enum CodecConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{record}: {problem}")]
 pub struct ConfigError {
-    /// Which record: `avcC` or `AudioSpecificConfig`.
+    /// Which record: `avcC`, `AudioSpecificConfig`, or `AVC payload` for NAL units that do not add up.
     pub record: &'static str,
     /// What is wrong with it.
     pub problem: String,

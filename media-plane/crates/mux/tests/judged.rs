@@ -128,6 +128,11 @@ fn r9_slices_and_in_band_parameter_sets() {
 }
 
 #[test]
+fn e10_a_channel_layout_of_its_own_is_carried_by_every_format() {
+    judge(&["-t", "2", "-vn", "-c:a", "aac", "-af", "aformat=channel_layouts=5.1(side)"], &options());
+}
+
+#[test]
 fn ffprobe_reads_the_headers() {
     if !is_installed() {
         return;
