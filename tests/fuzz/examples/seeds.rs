@@ -1,0 +1,132 @@
+//! Writes the seed corpus: `cargo run --example seeds`, in this directory. The result is committed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rtmp::amf0::{Value, Writer};
+use rtmp::client::{Client, Hello, Shape, payload};
+use rtmp::kind;
+
+fn main() -> io::Result<()> {
+    chunk_reader()?;
+    amf0()?;
+    flv_tag()?;
+    session()?;
+    records()?;
+    key_template()
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = Path::new("seeds").join(target);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), bytes)
+}
+
+/// Sound and picture on two chunk streams, their chunks in turns.
+fn interleaved(client: &Client) -> Vec<u8> {
+    let sound = client.chunks(Shape::full(4, 100), kind::AUDIO, 1, &payload::aac_frame(298));
+    let picture = client.chunks(Shape::full(400, 0x0100_0000), kind::VIDEO, 1, &payload::avc_frame(true, -40, 300));
+    sound.into_iter().zip(picture).flat_map(|(a, b)| [a, b]).flatten().collect()
+}
+
+fn media(client: &Client) -> Vec<u8> {
+    let step = Shape { csid: 4, format: 1, time: 23, repeat_extended: true };
+    let same = Shape { csid: 4, format: 3, time: 0, repeat_extended: true };
+    [
+        client.metadata(&[("width".to_owned(), Value::Number(320.0))]),
+        client.video(0, &payload::avc_header(payload::AVC_RECORD_640)),
+        client.audio(0, &payload::aac_header(&[0x11, 0x90])),
+        interleaved(client),
+        client.message(step, kind::AUDIO, 1, &payload::aac_frame(20)),
+        client.message(same, kind::AUDIO, 1, &payload::aac_frame(20)),
+        client.control(kind::ABORT, &[0, 0, 0, 4]),
+        client.control(kind::WINDOW_ACK_SIZE, &[0, 0, 0, 0]),
+        client.unpublish("k"),
+    ]
+    .concat()
+}
+
+fn chunk_reader() -> io::Result<()> {
+    let mut client = Client::new();
+    let default = media(&client);
+    let small = [client.set_chunk_size(7), media(&client)].concat();
+    write("chunk_reader", "default", &[&[200], &default[..]].concat())?;
+    write("chunk_reader", "chunks_of_7", &[&[6], &small[..]].concat())?;
+    write("chunk_reader", "commands", &[&[255], &Client::new().connect("live", "rtmp://x/live")[..]].concat())
+}
+
+fn amf0() -> io::Result<()> {
+    let everything = Value::Object(vec![
+        ("number".to_owned(), Value::Number(1.5)),
+        ("flag".to_owned(), Value::Boolean(true)),
+        ("list".to_owned(), Value::StrictArray(vec![Value::Null, Value::Undefined, Value::Reference(3)])),
+        ("map".to_owned(), Value::EcmaArray(vec![("at".to_owned(), Value::Date(1e12))])),
+        ("text".to_owned(), Value::String("grüße".to_owned())),
+    ]);
+    write("amf0", "everything", &Writer::new().string("connect").number(1.0).value(&everything).finish())?;
+    write("amf0", "others", b"\x0c\0\0\0\x02hi\x0f\0\0\0\x02hi\x10\0\x01c\0\x01a\x05\0\0\x09\x0d")?;
+    write("amf0", "bomb", &b"\x03\x00\x01a".repeat(40))
+}
+
+fn flv_tag() -> io::Result<()> {
+    let record = |tag: u8, body: &[u8]| [&[tag], &(body.len() as u16).to_be_bytes()[..], body].concat();
+    let four_cc = |first: u8, rest: &[u8]| [&[first], &b"avc1"[..], rest].concat();
+    let metadata = Writer::new()
+        .string("@setDataFrame")
+        .string("onMetaData")
+        .value(&Value::EcmaArray(vec![("videocodecid".to_owned(), Value::String("avc1".to_owned()))]))
+        .finish();
+    let legacy = [
+        record(0, &payload::avc_header(payload::AVC_RECORD)),
+        record(0, &payload::avc_frame(true, -1, 30)),
+        record(1, &payload::aac_header(payload::ASC)),
+        record(1, &payload::aac_frame(20)),
+        record(1, &[0xaf, 1, 0xff, 0xf1, 0x50, 0x80, 0x01, 0x3f, 0xfc, 1, 2]),
+        record(2, &metadata),
+        record(3, &[8, 0, 0, 2, 0, 0, 9, 0, 0, 0, 0, 0xaf, 1, 0, 0, 0, 13]),
+    ];
+    let frame = [0, 0, 0, 2, 0x65, 0x88];
+    let enhanced = [
+        record(0, &four_cc(0x90, payload::AVC_RECORD)),
+        record(0, &four_cc(0x93, &frame)),
+        record(0, &[&[0x97, 2, 1, 2, 3, 3], &b"avc1"[..], &frame].concat()),
+        record(0, &[&[0x96, 0x23], &b"hvc1"[..], &[1, 0, 0, 1, 7], b"avc1", &[0, 0, 0, 6], &frame].concat()),
+        record(1, &[&[0x90], &b"mp4a"[..], payload::ASC].concat()),
+        record(1, &[&[0x95, 0x01], &b"mp4a"[..], &[0, 0x21, 0x10]].concat()),
+    ];
+    write("flv_tag", "legacy", &legacy.concat())?;
+    write("flv_tag", "enhanced", &enhanced.concat())
+}
+
+fn session() -> io::Result<()> {
+    let client = Client::new();
+    let digest = [Hello::DigestOne.bytes([5; 32]), vec![0; 1536]].concat();
+    write("session", "digest", &[&[0, 255], &digest[..]].concat())?;
+    write("session", "connect", &[&[1, 50], &client.connect("live?a=1", "rtmp://x:1935/live")[..]].concat())?;
+    let publish = [client.create_stream("k"), client.publish("k?txSecret=1"), client.unpublish("k")].concat();
+    write("session", "publish", &[&[2, 9], &publish[..]].concat())?;
+    write("session", "media", &[&[3, 100], &media(&client)[..]].concat())
+}
+
+fn records() -> io::Result<()> {
+    let frame = payload::avc_frame(true, 0, 20);
+    for (name, record) in [("320", payload::AVC_RECORD), ("640", payload::AVC_RECORD_640)] {
+        let unit = frame.get(5..).unwrap_or_default();
+        write("avcc", name, &[&[record.len() as u8], record, unit].concat())?;
+    }
+    write("avcc", "annex_b", &[0, 0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x65, 0x88, 0x84])?;
+    write("asc", "lc", payload::ASC)?;
+    write("asc", "ffmpeg", &[0x12, 0x08, 0x56, 0xe5, 0x00])?;
+    write("asc", "sbr", &[0x2b, 0x11, 0x88, 0x00])?;
+    write("asc", "ps", &[0xeb, 0x8a, 0x08, 0x00])
+}
+
+fn key_template() -> io::Result<()> {
+    let plain =
+        "{Domain}/{AppName}/{StreamID}/{StartYear}-{StartMonth}/{RecordId}\nrec\npush.example\nlive/a\ncam\nt\nUTC\n";
+    let hostile =
+        "{StreamID}{Format}-{FileIndex}{RandomID}\na/b\n..\n../../x\n\u{0}%2e%2e/.\nx\\y\nAsia/Shanghai\n../z";
+    write("key_template", "plain", plain.as_bytes())?;
+    write("key_template", "hostile", hostile.as_bytes())
+}
