@@ -126,3 +126,40 @@ pub(crate) fn random_packet(seed: &[u8; 32], label: u8) -> [u8; PACKET] {
     }
     packet
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Computed with Python's `hmac` over the same packet.
+    #[test]
+    fn e1_digests_are_those_of_another_implementation() {
+        let mut packet = [0; PACKET];
+        for (index, byte) in packet.iter_mut().enumerate() {
+            *byte = (index * 7 + index / 256) as u8;
+        }
+        for (scheme, position, client, echo) in [
+            (
+                Scheme::Zero,
+                278,
+                "ccd0907f7bf3f1245be52e85e5347e7a88b59518b0b4abb5f4ae208f95a4e64b",
+                "6629fc1750e21bcd981814fde27da5771d306efe0af8541f81af806df59ab030",
+            ),
+            (
+                Scheme::One,
+                942,
+                "0c7a6f9c9855f8ff6c8c03b110e43e0c4a1c2b8c58a4eb25f4c33ceef7cb2c31",
+                "f66f6a19b161abe5cd786dee6483b498c8508d3f203c1fefb2e45c7bbfe7af95",
+            ),
+        ] {
+            assert_eq!(scheme.position(&packet), position);
+            let digest = packet_digest(&packet, position, CLIENT_KEY);
+            assert_eq!(hex::encode(digest), client);
+            assert_eq!(hex::encode(echo_digest(&packet, &digest)), echo);
+            let mut signed = packet;
+            signed[position..position + DIGEST].copy_from_slice(&digest);
+            assert_eq!(find_client_digest(&signed), Some((scheme, digest)));
+            assert_eq!(find_client_digest(&packet), None);
+        }
+    }
+}
