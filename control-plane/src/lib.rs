@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The control plane: templates, domains, rules and what was recorded; directives to media nodes and facts from them.
+pub mod api;
+pub mod app;
+pub mod config;
+pub mod directives;
+pub mod domain;
+mod error;
+pub mod feed;
+pub mod ledger;
+pub mod link;
+pub mod pulse;
+pub mod timers;
+
+pub use error::Error;

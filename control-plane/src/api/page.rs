@@ -98,6 +98,11 @@ impl Tokens {
         rows.last().map(|row| self.seal(&paging.scope, &cursor(row))).unwrap_or_default()
     }
 
+    /// The token of a list that goes on behind `cursor`, for lists that stop before their page is full.
+    pub fn continued(&self, paging: &Paging, cursor: &str) -> String {
+        self.seal(&paging.scope, cursor)
+    }
+
     /// HMAC-SHA256 of some parts, each with its length, so that no two lists of parts collide.
     pub fn keyed_hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         // A key of any length will do for HMAC; this cannot fail.

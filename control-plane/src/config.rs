@@ -1,0 +1,212 @@
+//! Settings of `recorder-control`: the table that names them, and the struct they end up in.
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use recorder_runtime::config::{Errors, Kind, Program, Setting, Settings, common};
+use serde::Deserialize;
+
+/// Loopback only until tokens and TLS are configured: the API can read and change everything.
+const DEFAULT_API: &str = "127.0.0.1:7080";
+const DEFAULT_LINK: &str = "127.0.0.1:7081";
+const DEFAULT_ADMIN: &str = "127.0.0.1:7090";
+
+/// File name of the seal key, beside the embedded database.
+const SEAL_KEY_FILE: &str = "seal.key";
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    Setting::new("database", "url", Kind::Url)
+        .or("sqlite://recorder-data/control.db")
+        .help("sqlite://path (embedded, relative to the working directory) or postgres://user@host/name")
+        .extremes("a wrong one stops the start with the reason"),
+    Setting::new("database", "connections", Kind::Integer { min: 1, max: 256 })
+        .or("8")
+        .help("connections to the database")
+        .extremes("too few: requests queue; too many: Postgres refuses them"),
+    Setting::new("api", "listen", Kind::Socket)
+        .or(DEFAULT_API)
+        .help("address of the public gRPC API")
+        .extremes("anything but loopback needs a proxy with authentication in front"),
+    Setting::new("link", "listen", Kind::Socket)
+        .or(DEFAULT_LINK)
+        .help("address that media nodes dial")
+        .extremes("anything but loopback must be a network that only nodes can reach"),
+    Setting::new("link", "lease", Kind::Duration)
+        .or("15s")
+        .help("how long a node counts as alive after its last heartbeat")
+        .extremes("too short: nodes flap to LOST on a slow network; too long: a dead node is noticed late"),
+    common::admin_listen(DEFAULT_ADMIN),
+    common::SEAL_KEY_FILE,
+    common::SEAL_KEY,
+    Setting::new("library", "root", Kind::Path)
+        .or("recorder-data/library")
+        .help("folder of the embedded storage, the same as the media node's on one machine")
+        .extremes("TestStorage on a file system storage fails where the media node's folder is not mounted"),
+    Setting::new("events", "retention", Kind::Duration)
+        .or("7d")
+        .help("how long a watch token stays valid")
+        .extremes("too short: watchers must list again after a pause; too long: the database grows"),
+    Setting::new("watch", "bookmark_interval", Kind::Duration)
+        .or("15s")
+        .help("longest silence on a watch")
+        .extremes("too short: idle traffic; too long: proxies cut idle watches and resume tokens age"),
+    Setting::new("watch", "buffer", Kind::Integer { min: 1, max: 100_000 })
+        .or("1024")
+        .help("changes held for a watcher that does not read before it is cut off")
+        .extremes("too small: bursts cut healthy watchers off; too large: memory per watcher"),
+    common::DRAIN_DEADLINE,
+    common::LOG_FORMAT,
+    common::LOG_FILTER,
+    common::READY_FILE,
+];
+
+/// The binary as its configuration sees it.
+pub const PROGRAM: Program =
+    Program::new("recorder-control", "Control plane of the recorder: templates, rules and what was recorded", SETTINGS)
+        .check(check);
+
+/// The settings, typed.
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Config {
+    pub database: Database,
+    pub api: Listener,
+    pub link: Link,
+    pub admin: common::Admin,
+    pub seal: common::Seal,
+    pub library: Library,
+    pub events: Events,
+    pub watch: Watch,
+    pub drain: common::Drain,
+    pub log: common::Log,
+    pub ready: common::Ready,
+}
+
+#[derive(Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Database {
+    pub url: String,
+    pub connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Listener {
+    pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Link {
+    pub listen: SocketAddr,
+    pub lease: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Library {
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Events {
+    pub retention: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Watch {
+    pub bookmark_interval: Duration,
+    pub buffer: u64,
+}
+
+impl std::fmt::Debug for Database {
+    // The URL may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// The embedded database's file; None with Postgres or in memory.
+    pub fn file(&self) -> Option<&Path> {
+        self.url.strip_prefix("sqlite://").filter(|path| !path.starts_with(':')).map(Path::new)
+    }
+}
+
+impl Config {
+    /// Where the seal key is, and is made on the first start: as configured, or beside the embedded database. A database
+    /// that was sealed with another key is noticed at the start, so that a key made in place of a lost one does no harm.
+    pub fn seal_key_file(&self) -> PathBuf {
+        let beside = || self.database.file().map(|file| file.with_file_name(SEAL_KEY_FILE));
+        self.seal.key_file.clone().or_else(beside).unwrap_or_else(|| SEAL_KEY_FILE.into())
+    }
+}
+
+/// Rules between settings.
+fn check(settings: &Settings, errors: &mut Errors) {
+    let Ok(config) = settings.deserialize::<Config>() else { return };
+    let url = &config.database.url;
+    if !["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        errors.push("database.url", "must begin with sqlite:// or postgres://");
+    }
+    let embedded = config.database.file().is_some();
+    if config.seal.key.is_none() && config.seal.key_file.is_none() && !embedded {
+        errors.push("seal.key_file", "is needed with this database.url, or seal.key: it seals the stored secrets");
+    }
+    if config.link.lease < Duration::from_secs(1) || config.link.lease > Duration::from_secs(3600) {
+        errors.push("link.lease", "must be 1s to 1h");
+    }
+    if config.watch.bookmark_interval < Duration::from_millis(10) {
+        errors.push("watch.bookmark_interval", "must be 10ms or more");
+    }
+    if config.events.retention < Duration::from_secs(60) {
+        errors.push("events.retention", "must be 1m or more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use recorder_runtime::config::Invocation;
+
+    use super::*;
+
+    fn load(arguments: &[&str]) -> Result<Config, Errors> {
+        match PROGRAM.load(arguments.iter().map(|text| (*text).to_owned()), &BTreeMap::new())? {
+            Invocation::Run(settings) => settings.deserialize(),
+            Invocation::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_fixed_names() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.api.listen.to_string(), DEFAULT_API);
+        assert_eq!(config.link.listen.to_string(), DEFAULT_LINK);
+        assert_eq!(config.admin.listen.to_string(), DEFAULT_ADMIN);
+        assert_eq!(config.link.lease, Duration::from_secs(15));
+        assert_eq!(config.database.file(), Some(Path::new("recorder-data/control.db")));
+        assert_eq!(config.seal_key_file(), PathBuf::from("recorder-data/seal.key"));
+    }
+
+    #[test]
+    fn postgres_needs_a_key_and_every_mistake_is_told_at_once() {
+        let arguments = ["--database-url", "postgres://db/x", "--link-lease", "10ms", "--events-retention", "1s"];
+        let errors = load(&arguments).unwrap_err().to_string();
+        for setting in ["seal.key_file", "link.lease", "events.retention"] {
+            assert!(errors.contains(setting), "{errors}");
+        }
+        assert!(load(&["--database-url", "mysql://db/x"]).unwrap_err().to_string().contains("database.url"));
+    }
+
+    #[test]
+    fn no_debug_output_shows_a_secret() {
+        let config = load(&["--database-url", "postgres://u:hunter2@db/x", "--seal-key", &"ab".repeat(32)]).unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("abab"), "{shown}");
+    }
+}

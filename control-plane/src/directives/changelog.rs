@@ -1,0 +1,143 @@
+//! Versions of the directives: one per transaction that changes them, kept long enough for nodes to catch up by deltas.
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use prost::Message;
+use recorder_db::directives::{self, Change};
+use recorder_db::{AnyConnection, Result};
+use recorder_proto::pb::node::Directive;
+use recorder_proto::time;
+
+use super::names;
+
+/// A node that missed more versions than this gets a snapshot, which then is the shorter message.
+pub const KEPT_VERSIONS: u64 = 1_000;
+
+/// The effect of one transaction.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Effect {
+    /// The version after it.
+    pub version: u64,
+    /// New or changed directives, in make-before-break order.
+    pub upserts: Vec<Directive>,
+    /// Names of directives that are gone.
+    pub removed: Vec<String>,
+}
+
+/// Makes the compiled directives the ones in force; returns the version after it. Commands are not compiled and stay.
+pub fn record(
+    connection: &mut AnyConnection,
+    compiled: &BTreeMap<String, Directive>,
+    now: DateTime<Utc>,
+) -> Result<u64> {
+    let before: BTreeMap<String, Vec<u8>> = directives::all(connection)?
+        .into_iter()
+        .filter(|row| names::COMPILED.iter().any(|prefix| row.name.starts_with(prefix)))
+        .map(|row| (row.name, row.body))
+        .collect();
+    let upserts = compiled.iter().map(|(name, directive)| (name.clone(), stored(directive)));
+    let upserts = upserts.filter(|(name, body)| before.get(name) != Some(body)).map(|(name, body)| (name, Some(body)));
+    let gone = before.keys().filter(|name| !compiled.contains_key(*name)).map(|name| (name.clone(), None));
+    let changes: Vec<_> = upserts.chain(gone).collect();
+    commit(connection, changes, now)
+}
+
+/// Puts one directive that is not compiled, such as a command; putting the same again changes nothing.
+pub fn put(connection: &mut AnyConnection, directive: &Directive, now: DateTime<Utc>) -> Result<u64> {
+    let body = stored(directive);
+    match directives::get(connection, &directive.name)? {
+        Some(row) if row.body == body => version(connection),
+        _ => commit(connection, vec![(directive.name.clone(), Some(body))], now),
+    }
+}
+
+/// Removes one directive that is not compiled; removing what is not there changes nothing.
+pub fn remove(connection: &mut AnyConnection, name: &str, now: DateTime<Utc>) -> Result<u64> {
+    match directives::get(connection, name)? {
+        None => version(connection),
+        Some(_) => commit(connection, vec![(name.to_owned(), None)], now),
+    }
+}
+
+/// The version in force; 0 before the first directive.
+pub fn version(connection: &mut AnyConnection) -> Result<u64> {
+    Ok(unsigned(directives::version(connection)?))
+}
+
+/// Everything in force, in make-before-break order, and the version that it is.
+pub fn snapshot(connection: &mut AnyConnection) -> Result<Effect> {
+    let version = version(connection)?;
+    let rows = directives::all(connection)?;
+    let mut upserts = rows.iter().map(|row| loaded(row.version, &row.body)).collect::<Result<Vec<_>>>()?;
+    upserts.sort_by_key(|directive| names::order(&directive.name));
+    Ok(Effect { version, upserts, removed: Vec::new() })
+}
+
+/// What has changed since a version, transaction by transaction; None when the log no longer (or not yet) covers it.
+pub fn since(connection: &mut AnyConnection, from: u64) -> Result<Option<Vec<Effect>>> {
+    let current = version(connection)?;
+    if from == current {
+        return Ok(Some(Vec::new()));
+    }
+    let oldest = directives::oldest_change(connection)?.map(unsigned);
+    if from == 0 || from > current || oldest.is_none_or(|oldest| oldest > from + 1) {
+        return Ok(None);
+    }
+    let mut effects: Vec<Effect> = Vec::new();
+    for change in directives::changes_after(connection, signed(from))? {
+        let version = unsigned(change.version);
+        if effects.last().is_none_or(|effect| effect.version != version) {
+            effects.push(Effect { version, ..Effect::default() });
+        }
+        let Some(effect) = effects.last_mut() else { continue };
+        match &change.body {
+            Some(body) => effect.upserts.push(loaded(change.version, body)?),
+            None => effect.removed.push(change.name),
+        }
+    }
+    for effect in &mut effects {
+        effect.upserts.sort_by_key(|directive| names::order(&directive.name));
+    }
+    Ok(Some(effects))
+}
+
+/// Forgets what is too old to catch up by.
+pub fn prune(connection: &mut AnyConnection) -> Result<usize> {
+    let version = version(connection)?;
+    directives::prune(connection, signed(version.saturating_sub(KEPT_VERSIONS)))
+}
+
+/// The names that an effect tells about.
+pub fn touched(effect: &Effect) -> BTreeSet<String> {
+    effect.upserts.iter().map(|directive| directive.name.clone()).chain(effect.removed.iter().cloned()).collect()
+}
+
+fn commit(connection: &mut AnyConnection, changes: Vec<(String, Option<Vec<u8>>)>, now: DateTime<Utc>) -> Result<u64> {
+    if changes.is_empty() {
+        return version(connection);
+    }
+    let version = directives::next_version(connection)?;
+    for (name, body) in changes {
+        directives::apply(connection, &Change { version, name, body, time: time::micros(now) })?;
+    }
+    Ok(unsigned(version))
+}
+
+/// As kept in the database: the version has its own column, so that equal directives have equal bodies.
+fn stored(directive: &Directive) -> Vec<u8> {
+    Directive { version: 0, ..directive.clone() }.encode_to_vec()
+}
+
+fn loaded(version: i64, body: &[u8]) -> Result<Directive> {
+    let directive =
+        Directive::decode(body).map_err(|source| recorder_db::Error::Malformed { table: "directives", source })?;
+    Ok(Directive { version: unsigned(version), ..directive })
+}
+
+fn unsigned(version: i64) -> u64 {
+    u64::try_from(version).unwrap_or_default()
+}
+
+fn signed(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,183 @@
+//! Rows of the database, as they are after a change, to directives that need nothing looked up.
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use recorder_db::AnyConnection;
+use recorder_proto::matching::{self, Level};
+use recorder_proto::pb::node::directive::{Directive as Kind, DomainPolicy, Standing};
+use recorder_proto::pb::node::{Directive, Plan};
+use recorder_proto::pb::v1::domain::publish_auth::Mode;
+use recorder_proto::pb::v1::{Domain, Rule, Storage, Template, rule};
+use recorder_proto::time;
+
+use super::plan::{Storages, plan};
+use super::{changelog, names};
+
+/// Brings the directives in line with the rows, inside the transaction that changed those; returns the version of the
+/// directives after it, which is a new one only if something has changed for the nodes.
+pub fn recompile(connection: &mut AnyConnection, now: DateTime<Utc>) -> recorder_db::Result<u64> {
+    let catalogue = load(connection)?;
+    changelog::record(connection, &compile(&catalogue), now)
+}
+
+/// Everything that directives are compiled from; ids are bare, references in resources are full names.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// Every domain with its publish keys.
+    pub domains: Vec<(Domain, Vec<Bytes>)>,
+    /// Every binding.
+    pub bindings: Vec<Binding>,
+    /// Every rule.
+    pub rules: Vec<Rule>,
+    /// Latest revisions, by bare id.
+    pub templates: BTreeMap<String, Template>,
+    /// Every storage.
+    pub storages: Storages,
+}
+
+/// A binding, by bare ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// DNS name.
+    pub domain: String,
+    /// Empty = every app.
+    pub app: String,
+    /// Template id.
+    pub template: String,
+    /// When it was bound: between equals the older one wins.
+    pub created: DateTime<Utc>,
+}
+
+/// The directives by name, at version 0: versions belong to the change log.
+///
+/// The keys of a domain are put into `signing_keys` as they come, that is sealed: compiled directives are stored.
+pub fn compile(catalogue: &Catalogue) -> BTreeMap<String, Directive> {
+    let plans: BTreeMap<&str, Plan> =
+        catalogue.templates.iter().map(|(id, template)| (id.as_str(), plan(template, &catalogue.storages))).collect();
+    let policies = catalogue.domains.iter().map(|(domain, keys)| policy(domain, keys));
+    let bindings = catalogue.bindings.iter().filter_map(|binding| standing_of_binding(binding, &plans));
+    let rules = catalogue.rules.iter().filter(|rule| !rule.disabled).filter_map(|rule| standing_of_rule(rule, &plans));
+    policies.chain(bindings).chain(rules).map(|directive| (directive.name.clone(), directive)).collect()
+}
+
+fn directive(name: String, kind: Kind) -> Directive {
+    Directive { name, version: 0, directive: Some(kind) }
+}
+
+fn policy(domain: &Domain, keys: &[Bytes]) -> Directive {
+    let name = bare(&domain.name);
+    let auth = domain.publish_auth.as_ref();
+    let mode = auth.map(|auth| auth.mode()).filter(|mode| *mode != Mode::Unspecified).unwrap_or(Mode::Open);
+    let policy = DomainPolicy {
+        domain: name.to_owned(),
+        protocols: domain.protocols.clone(),
+        auth_mode: mode.as_str_name().to_owned(),
+        key_hashes: Vec::new(),
+        external_url: auth.map(|auth| auth.external_url.clone()).unwrap_or_default(),
+        disabled: domain.disabled,
+        // An open domain's nodes need no keys, so they get none.
+        signing_keys: if matches!(mode, Mode::SignedUrl | Mode::StreamKey) { keys.to_vec() } else { Vec::new() },
+    };
+    directive(names::domain(name), Kind::Domain(policy))
+}
+
+fn standing_of_binding(binding: &Binding, plans: &BTreeMap<&str, Plan>) -> Option<Directive> {
+    let plan = plans.get(binding.template.as_str())?;
+    let name = names::binding(&binding.domain, &binding.template, &binding.app);
+    let resource = match binding.app.as_str() {
+        "" => format!("domains/{}/bindings/{}", binding.domain, binding.template),
+        app => format!("domains/{}/bindings/{}~{app}", binding.domain, binding.template),
+    };
+    let standing = Standing {
+        domain: binding.domain.clone(),
+        app: binding.app.clone(),
+        stream: String::new(),
+        rank: matching::rank(Level::of_binding(&binding.app), 0),
+        skip: false,
+        plan: Some(plan.clone()),
+        origin: resource,
+        create_time: Some(time::timestamp(binding.created)),
+    };
+    Some(directive(name, Kind::Standing(standing)))
+}
+
+fn standing_of_rule(rule: &Rule, plans: &BTreeMap<&str, Plan>) -> Option<Directive> {
+    let skip = rule.action() == rule::Action::Skip;
+    let plan = if skip { None } else { Some(plans.get(bare(&rule.template))?.clone()) };
+    let standing = Standing {
+        domain: bare(&rule.domain).to_owned(),
+        app: rule.app.clone(),
+        stream: rule.stream.clone(),
+        rank: matching::rank(Level::of_rule(&rule.stream), rule.priority),
+        skip,
+        plan,
+        origin: rule.name.clone(),
+        create_time: rule.create_time,
+    };
+    Some(directive(names::rule(bare(&rule.name)), Kind::Standing(standing)))
+}
+
+/// `templates/show` and `show` are both `show`.
+fn bare(name: &str) -> &str {
+    name.rsplit_once('/').map_or(name, |(_, id)| id)
+}
+
+/// Reads everything there is. Domains, bindings and rules are configuration: thousands at most.
+fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
+    let mut keys: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
+    // Ordered by slot: primary comes before secondary.
+    for key in recorder_db::domains::all_keys(connection)? {
+        keys.entry(key.domain).or_default().push(key.sealed.into());
+    }
+    let mut catalogue = Catalogue { storages: storages(connection)?, ..Catalogue::default() };
+    for row in recorder_db::domains::all(connection)? {
+        let domain = Domain { name: format!("domains/{}", row.id), ..row.domain()? };
+        catalogue.domains.push((domain, keys.remove(&row.id).unwrap_or_default()));
+    }
+    for row in recorder_db::bindings::all(connection)? {
+        let created = time::from_micros(row.create_time);
+        catalogue.bindings.push(Binding { domain: row.domain, app: row.app, template: row.template, created });
+    }
+    for row in recorder_db::rules::all(connection)? {
+        let template = row.template.as_ref().map(|id| format!("templates/{id}")).unwrap_or_default();
+        let rule = Rule {
+            name: format!("rules/{}", row.id),
+            domain: row.domain.clone(),
+            app: row.app.clone(),
+            stream: row.stream.clone(),
+            template,
+            create_time: Some(time::timestamp(time::from_micros(row.create_time))),
+            ..row.rule()?
+        };
+        catalogue.rules.push(rule);
+    }
+    for row in recorder_db::templates::all(connection)? {
+        let template = Template {
+            name: format!("templates/{}", row.id),
+            revision: u32::try_from(row.revision).unwrap_or(u32::MAX),
+            storage: row.storage.as_ref().map(|id| format!("storages/{id}")).unwrap_or_default(),
+            ..row.template()?
+        };
+        catalogue.templates.insert(row.id, template);
+    }
+    Ok(catalogue)
+}
+
+fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
+    let mut storages = Storages::default();
+    for row in recorder_db::storages::all(connection)? {
+        let name = format!("storages/{}", row.id);
+        if row.is_default {
+            storages.default = Some(name.clone());
+        }
+        let storage = Storage {
+            name: name.clone(),
+            backup: row.backup.as_ref().map(|id| format!("storages/{id}")).unwrap_or_default(),
+            credential_version: u64::try_from(row.credential_version).unwrap_or_default(),
+            ..row.storage()?
+        };
+        storages.by_name.insert(name, storage);
+    }
+    Ok(storages)
+}

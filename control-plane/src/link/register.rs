@@ -1,0 +1,175 @@
+//! A process starts (or cleanly stops) under a node id: epoch, lease, clock skew, and what becomes of its spool.
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use prost::Message;
+use recorder_db::nodes::{self, Row};
+use recorder_db::{AnyConnection, counters, recordings, streams};
+use recorder_proto::names::RecordingName;
+use recorder_proto::pb::node::register_response::{SpoolVerdict, spool_verdict::Verdict};
+use recorder_proto::pb::node::{DeregisterRequest, RegisterRequest, RegisterResponse, register_request::SpoolEntry};
+use recorder_proto::pb::v1;
+use recorder_proto::pb::v1::recording::State;
+use recorder_proto::problem::Violations;
+use recorder_proto::{limits, time};
+
+use super::Result;
+use super::node;
+use crate::domain::node::Fact;
+use crate::feed;
+
+/// Boot ids are ULIDs or UUIDs; this only keeps nonsense out of the database.
+const MAX_BOOT_ID: usize = 64;
+const MAX_VERSION: usize = 128;
+const MAX_ADDRESSES: usize = 16;
+
+/// Counter of node epochs, one for all nodes: see [`node::by_epoch`].
+const EPOCHS: &str = "node_epochs";
+
+/// Refuses what must not get into the database.
+pub(super) fn check(request: &RegisterRequest) -> Result<()> {
+    let mut violations = Violations::new();
+    violations.take("node", node::id(&request.node).map_err(|error| error.to_string()));
+    let text = |value: &str, most: usize| value.len() <= most && !value.chars().any(char::is_control);
+    let boot = !request.boot_id.is_empty() && text(&request.boot_id, MAX_BOOT_ID);
+    violations.check(boot, "boot_id", format!("must be 1 to {MAX_BOOT_ID} printable characters"));
+    let version = text(&request.version, MAX_VERSION);
+    violations.check(version, "version", format!("must be up to {MAX_VERSION} printable characters"));
+    let addresses = request.addresses.len() <= MAX_ADDRESSES
+        && request.addresses.iter().all(|address| text(address, limits::URL_MAX_CHARACTERS));
+    violations.check(addresses, "addresses", format!("must be up to {MAX_ADDRESSES} URLs"));
+    let labels = request.labels.len() <= limits::LABELS_MAX
+        && request.labels.iter().all(|(key, value)| {
+            text(key, limits::LABEL_KEY_MAX_CHARACTERS) && text(value, limits::LABEL_VALUE_MAX_BYTES)
+        });
+    violations.check(labels, "labels", format!("must be up to {} short pairs", limits::LABELS_MAX));
+    violations.finish()
+}
+
+/// Gives the process its epoch; every older epoch of the node is fenced from then on. The same boot asking again (its
+/// reply was lost) gets the same epoch: a process must not fence itself.
+pub(super) fn register(
+    connection: &mut AnyConnection,
+    request: &RegisterRequest,
+    now: DateTime<Utc>,
+    lease: Duration,
+    lease_until: DateTime<Utc>,
+) -> Result<RegisterResponse> {
+    let id = node::id(&request.node)?;
+    let known = nodes::get(connection, &id)?;
+    let same_boot = known.as_ref().is_some_and(|row| row.boot_id == request.boot_id);
+    let epoch = match &known {
+        Some(row) if same_boot => row.epoch,
+        _ => counters::next(connection, EPOCHS)?,
+    };
+    let skew = request.node_time.as_ref().and_then(time::datetime).map(|node| node - now).unwrap_or_default();
+    let body = body(request, &id, epoch, now, skew);
+    match known {
+        Some(mut row) => {
+            node::apply(connection, &mut row, &Fact::Registered { lease_until }, now)?;
+            if !same_boot {
+                end_streams(connection, &id, now)?;
+            }
+            row.epoch = epoch;
+            row.boot_id.clone_from(&request.boot_id);
+            row.body = body.encode_to_vec();
+            nodes::update(connection, &row)?;
+        }
+        None => {
+            let row = Row {
+                id: id.clone(),
+                rev: 1,
+                epoch,
+                boot_id: request.boot_id.clone(),
+                lease_until: time::micros(lease_until),
+                applied_version: 0,
+                state: v1::node::State::Active as i32,
+                body: body.encode_to_vec(),
+                create_time: time::micros(now),
+                update_time: time::micros(now),
+            };
+            nodes::insert(connection, &row)?;
+        }
+    }
+    let spool = request.spool.iter().map(|entry| verdict(connection, &id, entry, now)).collect::<Result<_>>()?;
+    Ok(RegisterResponse {
+        node_epoch: u64::try_from(epoch).unwrap_or_default(),
+        lease: Some(time::duration(lease)),
+        spool,
+        clock_skew: Some(wire_delta(skew)),
+    })
+}
+
+/// The process says that it stops cleanly and owns nothing.
+pub(super) fn deregister(
+    connection: &mut AnyConnection,
+    request: &DeregisterRequest,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let id = node::id(&request.node)?;
+    let mut row = node::current(connection, &id, request.node_epoch)?;
+    node::apply(connection, &mut row, &Fact::Deregistered, now)?;
+    end_streams(connection, &id, now)?;
+    Ok(nodes::update(connection, &row)?)
+}
+
+fn body(request: &RegisterRequest, id: &str, epoch: i64, now: DateTime<Utc>, skew: chrono::TimeDelta) -> v1::Node {
+    let capacity = request.capacity.clone().unwrap_or_default();
+    v1::Node {
+        name: format!("nodes/{id}"),
+        version: request.version.clone(),
+        boot_id: request.boot_id.clone(),
+        epoch: u64::try_from(epoch).unwrap_or_default(),
+        addresses: request.addresses.clone(),
+        labels: request.labels.clone(),
+        spool_limit_bytes: capacity.spool_limit_bytes,
+        clock_skew: Some(wire_delta(skew)),
+        start_time: Some(time::timestamp(now)),
+        ..v1::Node::default()
+    }
+}
+
+/// A recording that is still this node's goes on; whatever is over, or unknown, is closed and shipped; what another node
+/// took over is shipped under the epoch it was written with.
+fn verdict(connection: &mut AnyConnection, node: &str, entry: &SpoolEntry, now: DateTime<Utc>) -> Result<SpoolVerdict> {
+    let id = entry.recording.parse::<RecordingName>().ok();
+    let row = match &id {
+        Some(name) => recordings::get(connection, &name.0.to_string())?,
+        None => None,
+    };
+    let running = [State::Starting as i32, State::Recording as i32, State::Interrupted as i32];
+    let epoch = i64::try_from(entry.epoch).unwrap_or(i64::MAX);
+    let verdict = match &row {
+        Some(row) if row.epoch > epoch => Verdict::ShipAsOrphan,
+        Some(row) if row.node == node && running.contains(&row.state) => Verdict::Resume,
+        _ => Verdict::Finalize,
+    };
+    let deadline = match (&row, verdict) {
+        (Some(row), Verdict::Resume) => Some(row.recording()?.resume_deadline.unwrap_or_else(|| time::timestamp(now))),
+        _ => None,
+    };
+    Ok(SpoolVerdict {
+        recording: entry.recording.clone(),
+        verdict: verdict as i32,
+        epoch: entry.epoch,
+        resume_deadline: deadline,
+    })
+}
+
+/// The publishers of a process that is gone are gone too.
+fn end_streams(connection: &mut AnyConnection, node: &str, now: DateTime<Utc>) -> Result<()> {
+    let filter = streams::Filter { node: Some(node.to_owned()), ..streams::Filter::default() };
+    let page = recorder_db::Page { before: None, limit: i64::from(u16::MAX) };
+    for mut row in streams::page(connection, &filter, &page)? {
+        row.end_time = Some(time::micros(now));
+        streams::update(connection, &row)?;
+        let subject = format!("streams/{}", row.session);
+        feed::append(connection, feed::Stamp::fresh(now), "stream.ended", &subject, row.body)?;
+    }
+    Ok(())
+}
+
+/// A difference of clocks, which may be negative.
+fn wire_delta(delta: chrono::TimeDelta) -> prost_types::Duration {
+    prost_types::Duration { seconds: delta.num_seconds(), nanos: delta.subsec_nanos() }
+}
