@@ -34,10 +34,10 @@ pub const SETTINGS: &[Setting] = &[
         .extremes("too few: publishers are turned away; too many: file descriptors run out"),
     setting("http", "listen", Kind::Socket).or("0.0.0.0:8080").help("library files over HTTP"),
     setting("library", "root", Kind::Path)
-        .or("/var/lib/recorder/library")
+        .or("recorder-data/library")
         .help("root of file-system storages; the default storage of the installation"),
     setting("spool", "path", Kind::Path)
-        .or("/var/lib/recorder/node")
+        .or("recorder-data/node")
         .help("local journal: every recorded byte is here before it is anywhere else"),
     setting("spool", "limit", Kind::Size)
         .or("200GiB")

@@ -19,6 +19,10 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(EX_USAGE).unwrap_or(1));
         }
     };
+    // Every connection and every open output takes a descriptor; the usual soft limit of 1024 is soon reached.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        eprintln!("recorder-media: the limit of open files stays as it is: {error}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
