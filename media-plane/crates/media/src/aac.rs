@@ -13,6 +13,8 @@ const CHANNELS: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0];
 
 const OBJECT_SBR: u32 = 5;
 const OBJECT_PS: u32 = 29;
+/// `id_syn_ele` of a program config element.
+const ID_PCE: u8 = 5;
 const SYNC_SBR: u32 = 0x2b7;
 const SYNC_PS: u32 = 0x548;
 
@@ -27,6 +29,47 @@ impl AacConfig {
     pub fn sample_rate_index(&self) -> Option<u8> {
         SAMPLE_RATES.iter().position(|rate| *rate == self.sample_rate).map(|index| index as u8)
     }
+
+    /// The program config element as the first element of a raw data block, which is where ADTS needs it when
+    /// `channel_config` is 0. Whole bytes, without the comment.
+    pub fn program_config(&self) -> Option<Bytes> {
+        let mut r = BitReader::new(&self.asc);
+        let object_type = object(&mut r)?;
+        rate(&mut r)?;
+        if r.bits(4)? != 0 {
+            return None;
+        }
+        if object_type == OBJECT_SBR || object_type == OBJECT_PS {
+            rate(&mut r)?;
+            object(&mut r)?;
+        }
+        r.skip(1)?;
+        if r.bit()? {
+            r.skip(14)?;
+        }
+        r.skip(1)?;
+        let start = r.position();
+        program_config_elements(&mut r)?;
+        let length = r.position() - start;
+        let mut r = BitReader::new(&self.asc);
+        r.skip(start)?;
+        let mut out = vec![0u8; (3 + length).div_ceil(8) + 1];
+        *out.first_mut()? = ID_PCE << 5;
+        for position in 3..3 + length {
+            *out.get_mut(position / 8)? |= u8::from(r.bit()?) << (7 - position % 8);
+        }
+        Some(out.into())
+    }
+}
+
+/// Bytes of the program config element at the start of a raw data block; `None` when there is none.
+pub fn program_config_length(block: &[u8]) -> Option<usize> {
+    let mut r = BitReader::new(block);
+    if r.bits(3)? != u32::from(ID_PCE) {
+        return None;
+    }
+    program_config_channels(&mut r)?;
+    Some(r.position() / 8)
 }
 
 /// The raw access unit inside `data`: a publisher that wrongly sends ADTS frames where raw ones belong has the header
@@ -126,8 +169,17 @@ fn backward_compatible_sbr(r: &mut BitReader<'_>) -> Option<(u32, bool)> {
     Some((rate, stereo))
 }
 
-/// ISO/IEC 14496-3, 4.4.1.1: counts the channels of front, side, back and LFE elements.
+/// The whole element: its channels.
 fn program_config_channels(r: &mut BitReader<'_>) -> Option<u8> {
+    let channels = program_config_elements(r)?;
+    r.align();
+    let comment = r.bits(8)?;
+    r.skip(comment as usize * 8)?;
+    u8::try_from(channels).ok()
+}
+
+/// ISO/IEC 14496-3, 4.4.1.1, up to the alignment: counts the channels of front, side, back and LFE elements.
+fn program_config_elements(r: &mut BitReader<'_>) -> Option<u32> {
     r.skip(4 + 2 + 4)?;
     let (front, side, back, lfe) = (r.bits(4)?, r.bits(4)?, r.bits(4)?, r.bits(2)?);
     let (data, coupling) = (r.bits(3)?, r.bits(4)?);
@@ -143,10 +195,7 @@ fn program_config_channels(r: &mut BitReader<'_>) -> Option<u8> {
         r.skip(4)?;
     }
     r.skip((lfe * 4 + data * 4 + coupling * 5) as usize)?;
-    r.align();
-    let comment = r.bits(8)?;
-    r.skip(comment as usize * 8)?;
-    u8::try_from(channels).ok()
+    Some(channels)
 }
 
 #[cfg(test)]
@@ -192,6 +241,11 @@ mod tests {
             b"\x11\x80\x04\xc8\x44\x00\x20\x00\xc4\x0d\x4c\x61\x76\x63\x35\x39\x2e\x33\x37\x2e\x31\x30\x30\x56\xe5\x00",
         );
         assert_eq!(summary(&config), (2, 48_000, 48_000, 0, 6, 1024));
+        // The same element behind its three-bit identifier, with an empty comment.
+        let element = config.program_config().unwrap();
+        assert_eq!(element, Bytes::from_static(&[0xa0, 0x99, 0x08, 0x80, 0x04, 0x00, 0x18, 0x80, 0x00]));
+        assert_eq!(program_config_length(&[&element[..], &[1, 2, 3]].concat()), Some(element.len()));
+        assert_eq!((program_config_length(&[0x21, 0x10]), asc(&[0x12, 0x10]).program_config()), (None, None));
     }
 
     #[test]
@@ -214,9 +268,10 @@ mod tests {
         #[test]
         fn garbage_never_panics(data in proptest::collection::vec(any::<u8>(), 0..64)) {
             let data = Bytes::from(data);
-            let _ = strip_adts(data.clone());
+            let _ = (strip_adts(data.clone()), program_config_length(&data));
             if let Ok(config) = AacConfig::parse(data) {
                 prop_assert!(config.sample_rate >= 1_000 && config.channels > 0);
+                prop_assert_eq!(config.program_config().is_some(), config.channel_config == 0);
             }
         }
     }

@@ -38,6 +38,11 @@ impl<'a> BitReader<'a> {
         self.position = self.position.next_multiple_of(8);
     }
 
+    /// Bits read so far.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
     pub(crate) fn remaining(&self) -> usize {
         (self.data.len() * 8).saturating_sub(self.position)
     }

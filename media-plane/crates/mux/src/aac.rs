@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::BufMut;
 use media::{CodecConfig, Frame, Gap, TrackKind};
 
-use crate::adts::{Adts, MAX_FRAME};
+use crate::adts::Adts;
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
 use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
@@ -38,10 +38,8 @@ impl Aac {
 impl Muxer for Aac {
     fn push(&mut self, frame: &Frame) -> Result<(), Rejected> {
         let place = self.split.place(frame)?;
-        let adts = self.adts.ok_or(Rejected::NoConfig)?;
-        if frame.data.len() > MAX_FRAME {
-            return Err(Rejected::Malformed(format!("{} bytes do not fit into an ADTS frame", frame.data.len())));
-        }
+        let adts = self.adts.as_ref().ok_or(Rejected::NoConfig)?;
+        let length = adts.frame_length(frame.data.len())?;
         if place == Place::NewFile {
             self.close();
             let object = ObjectId { file: self.split.begin(frame), part: ObjectPart::Whole };
@@ -50,9 +48,11 @@ impl Muxer for Aac {
         }
         self.split.count(frame);
         let Some(object) = self.object else { return Ok(()) };
-        let header = adts.header(frame.data.len());
-        let buffer = self.scratch.reserve(header.len() + frame.data.len());
-        buffer.put_slice(&header);
+        let Some(adts) = &self.adts else { return Ok(()) };
+        let head = adts.head(length);
+        let buffer = self.scratch.reserve(length);
+        buffer.put_slice(&head.fixed);
+        buffer.put_slice(head.program_config);
         buffer.put_slice(&frame.data);
         self.outputs.push_back(Output::Append(object, self.scratch.take()));
         self.outputs.push_back(Output::Commit(object, Mark { media_time: self.split.ends_at() }));

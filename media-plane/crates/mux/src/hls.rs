@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
-use crate::adts::{Adts, MAX_FRAME};
+use crate::adts::Adts;
 use crate::split::{Change, Place, Split, Tally};
 use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
 
@@ -163,12 +163,7 @@ impl Hls {
 
     fn check(&self, frame: &Frame) -> Result<(), Rejected> {
         if frame.track == TrackKind::Audio {
-            if self.adts.is_none() {
-                return Err(Rejected::NoConfig);
-            }
-            if frame.data.len() > MAX_FRAME {
-                return Err(Rejected::Malformed(format!("{} bytes do not fit into an ADTS frame", frame.data.len())));
-            }
+            self.adts.as_ref().ok_or(Rejected::NoConfig)?.frame_length(frame.data.len())?;
         }
         Ok(())
     }
@@ -195,7 +190,7 @@ impl Muxer for Hls {
         self.split.count(frame);
         let Some(segment) = self.file.as_mut().and_then(|file| file.segment.as_mut()) else { return Ok(()) };
         segment.tally.count(frame, self.split.audio.as_deref());
-        match (frame.track, &self.split.video, self.adts) {
+        match (frame.track, &self.split.video, &self.adts) {
             (TrackKind::Video, Some(avc), _) => self.writer.video(frame, avc),
             (TrackKind::Audio, _, Some(adts)) => self.writer.audio(frame, adts, !segment.streams.video),
             _ => {}

@@ -1,7 +1,7 @@
 //! ADTS frames (ISO/IEC 13818-7, 6.2).
 
 use bytes::Bytes;
-use media::aac::SAMPLE_RATES;
+use media::aac::{SAMPLE_RATES, program_config_length};
 use media::{MediaTime, TrackKind};
 
 use super::cursor::Cursor;
@@ -37,7 +37,11 @@ pub(super) fn frames(data: &Bytes, start: MediaTime, media: &mut Media) -> Resul
         }
         let ticks = (samples * MediaTime::SCALE + i64::from(*rate) / 2) / i64::from(*rate);
         let dts = start + MediaTime(ticks);
-        let payload = file.take(size)?;
+        let mut payload = file.take(size)?;
+        if channels == 0 {
+            let Some(layout) = program_config_length(&payload) else { return file.corrupt("no channel layout") };
+            payload = payload.slice(layout..);
+        }
         media.samples.push(Sample { track: TrackKind::Audio, dts, pts: dts, keyframe: true, payload });
         samples += FRAME;
     }

@@ -58,14 +58,16 @@ impl Writer {
     }
 
     /// `clock`: the program has no picture to carry its clock.
-    pub(super) fn audio(&mut self, frame: &Frame, adts: Adts, clock: bool) {
-        let header = adts.header(frame.data.len());
-        let size = header.len() + frame.data.len();
+    pub(super) fn audio(&mut self, frame: &Frame, adts: &Adts, clock: bool) {
+        // A frame too long was refused before.
+        let Ok(size) = adts.frame_length(frame.data.len()) else { return };
+        let head = adts.head(size);
         self.reserve(size + size / 16 + 1_024);
         let time = frame.dts.0 + TIME_OFFSET;
         let pes = Pes { stream: Stream::Audio, pts: time, dts: time, random_access: clock, clock };
         let mut writer = self.continuity.pes(&mut self.buffer, pes, size);
-        writer.write(&header);
+        writer.write(&head.fixed);
+        writer.write(head.program_config);
         writer.write(&frame.data);
     }
 
