@@ -20,6 +20,7 @@ use crate::registry::Command;
 
 /// Pause after a read that emptied the socket while media flows. A recorder gains nothing from seeing each packet the
 /// moment it arrives, and reading a burst at once saves most of the system calls and wake-ups of a real-time stream.
+/// A read that filled the buffer is followed by the next one at once, so that nothing is ever slowed down.
 const READ_PACE: Duration = Duration::from_millis(20);
 /// A peer that does not read its answers for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ struct Connection<S> {
     socket: S,
     session: Session,
     input: BytesMut,
+    /// The last read took everything there was.
+    drained: bool,
     publishing: Option<Publishing>,
 }
 
@@ -52,7 +55,8 @@ enum Wake {
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(node: Arc<Node>, socket: S, remote: SocketAddr) {
     let limits = Limits { idle_timeout: node.settings.rtmp.idle_timeout, ..Limits::default() };
     let session = Session::new(limits, rand::random(), node.clock.monotonic());
-    let mut connection = Connection { node, remote, socket, session, input: BytesMut::new(), publishing: None };
+    let input = BytesMut::new();
+    let mut connection = Connection { node, remote, socket, session, input, drained: false, publishing: None };
     let cause = connection.run().await;
     connection.end(cause).await;
 }
@@ -141,19 +145,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn wake(&mut self) -> Wake {
         let now = self.node.clock.monotonic();
-        let media_flows = self.publishing.is_some();
+        let (media_flows, drained) = (self.publishing.is_some(), &mut self.drained);
         let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
         let deadline = [self.session.next_deadline(), tick].into_iter().flatten().min();
         let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let (socket, input, spool) = (&mut self.socket, &mut self.input, &self.node.spool);
         let read = async {
             if media_flows {
-                tokio::time::sleep(READ_PACE).await;
+                if *drained {
+                    tokio::time::sleep(READ_PACE).await;
+                }
                 // Back-pressure: what the disk cannot take yet waits in the publisher's socket, not in memory.
                 spool.writable().await;
             }
             input.reserve(READ_BUFFER_BYTES);
-            socket.read_buf(input).await
+            let room = input.capacity() - input.len();
+            let read = socket.read_buf(input).await;
+            *drained = matches!(read, Ok(bytes) if bytes < room);
+            read
         };
         let command = async {
             match &mut self.publishing {
