@@ -1,6 +1,6 @@
 //! From the publisher's clocks to one continuous timeline: joins split pictures, then gives every frame its time.
 //!
-//! Two stages. [`assemble`] joins messages that are one access unit; [`clock`] unwraps each track's counter and maps it
+//! Two stages. `assemble` joins messages that are one access unit; `clock` unwraps each track's counter and maps it
 //! onto the publication's timeline, whatever the publisher's clock does. Neither reads a clock or blocks.
 
 mod assemble;

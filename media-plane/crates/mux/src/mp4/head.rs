@@ -189,3 +189,40 @@ pub(super) fn init(configs: &[(TrackKind, CodecConfig, u32)], created: u64) -> V
     });
     boxes.bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use media::{AacConfig, Frame, MediaTime};
+    use std::sync::Arc;
+
+    /// Samples of 2 GiB each, which need not exist to be indexed.
+    #[test]
+    fn offsets_beyond_four_gibibytes_are_64_bits_wide() {
+        let aac = AacConfig::parse(Bytes::from_static(&[0x12, 0x10])).unwrap();
+        let config = CodecConfig::Aac(Arc::new(aac));
+        let frame = |n: i64| {
+            let dts = MediaTime(n * 2_090);
+            Frame { track: TrackKind::Audio, dts, pts: dts, keyframe: true, data: Bytes::new() }
+        };
+        let mut track = Track::new(TrackKind::Audio, &config, &frame(0));
+        let size = u64::from(u32::MAX >> 1);
+        for count in [1u32, 2, 3] {
+            track.push(&frame(count.into()), &config);
+            let order = vec![(size as u32) << 1 | 1; count as usize];
+            let bytes = head(&[&track], &order, size * u64::from(count), 0);
+            let wide = bytes.windows(4).position(|window| window == b"co64");
+            assert_eq!(wide.is_some(), count > 1, "{count} samples");
+            if let Some(at) = wide {
+                let offsets = bytes[at + 12..].chunks(8).take(count as usize);
+                let offsets: Vec<u64> = offsets.map(|offset| u64::from_be_bytes(offset.try_into().unwrap())).collect();
+                let expected: Vec<u64> = (0..u64::from(count)).map(|n| bytes.len() as u64 + n * size).collect();
+                assert_eq!(offsets, expected);
+            }
+            let mdat = &bytes[bytes.len() - 16..];
+            assert_eq!(mdat[..8], [0, 0, 0, 1, b'm', b'd', b'a', b't']);
+            assert_eq!(u64::from_be_bytes(mdat[8..].try_into().unwrap()), size * u64::from(count) + 16);
+        }
+    }
+}
