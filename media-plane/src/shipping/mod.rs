@@ -1,36 +1,268 @@
 //! From the spool to the storages: every closed object is shipped, confirmed, reported, and only then released.
+//!
+//! One task an output takes its events in order; uploads of all of them share a fair pool of permits. Nothing is ever
+//! given up because a storage fails: the bytes wait in the spool.
 
+mod file;
 mod meta;
+mod open;
+mod output;
+mod release;
+mod report;
+mod restore;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod upload;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use recorder_proto::pb::node::register_request::SpoolEntry;
-use spool::{Events, StoredOutput};
+use recorder_runtime::clock::Clock;
+use recorder_runtime::drain::{Guard, Signal};
+use spool::{Event, Events, OutputKey, Spool, StoredOutput};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::link::FactLog;
+use crate::node::{Facts, Node};
+use output::Shipment;
+use release::Releases;
+use storage::{Open, Pace, Storage};
 
 pub use meta::{OutputMeta, Target, Wall};
+pub use restore::inventory;
 
-use crate::node::Node;
+/// How often a draining node looks whether everything is delivered.
+const IDLE_LOOK: Duration = Duration::from_millis(100);
 
-/// What the spool held at start, as registration tells it.
-pub fn inventory(stored: &[StoredOutput]) -> Vec<SpoolEntry> {
-    let _ = stored;
-    Vec::new()
+/// How long a clean stop waits for the control plane's acknowledgements, so that the spool is left empty.
+const LAST_RELEASES: Duration = Duration::from_secs(3);
+
+/// What every shipment shares.
+pub struct Context {
+    spool: Spool,
+    facts: Facts,
+    log: FactLog,
+    clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    releases: Releases,
+    library: PathBuf,
+    open: Open,
+    pace: Pace,
+    storages: Mutex<HashMap<Target, Arc<Storage>>>,
+}
+
+impl Context {
+    fn storage(&self, target: &Target) -> Arc<Storage> {
+        let mut storages = self.storages.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let (open, clock) = (Arc::clone(&self.open), Arc::clone(&self.clock));
+            Arc::new(Storage::new(target.clone(), open, self.pace, clock, self.facts.clone()))
+        };
+        Arc::clone(storages.entry(target.clone()).or_insert_with(make))
+    }
+
+    /// Where an object is, in the form that the store's clients use; known before there is a client.
+    fn uri(&self, target: &Target, key: &str) -> String {
+        match target.kind.as_str() {
+            "file_system" => {
+                let path = self.library.join(&target.bucket).join(key);
+                format!("file://{}", percent_encoded(&path.to_string_lossy()))
+            }
+            "gcs" => format!("gs://{}/{key}", target.bucket),
+            _ => format!("s3://{}/{key}", target.bucket),
+        }
+    }
+}
+
+/// A path as it stands in a URL.
+fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 /// The shipping of one node.
 pub struct Shipping {
-    node: Arc<Node>,
+    context: Arc<Context>,
+    events: Events,
+    stored: Vec<StoredOutput>,
+    drain: Signal,
+    /// Held until everything is delivered.
+    guard: Guard,
+    /// Whether something is still being recorded.
+    busy: Box<dyn Fn() -> bool + Send>,
+    outputs: HashMap<OutputKey, mpsc::UnboundedSender<Event>>,
+    tasks: JoinSet<OutputKey>,
 }
 
 impl Shipping {
     /// Over what an earlier process left and what this one will spool.
     pub fn new(node: Arc<Node>, stored: Vec<StoredOutput>, events: Events) -> Self {
-        let _ = (stored, events);
-        Self { node }
+        let library = node.settings.library.root.clone();
+        let library = std::path::absolute(&library).unwrap_or(library);
+        let context = Context {
+            spool: node.spool.clone(),
+            facts: node.facts.clone(),
+            log: node.link.facts().clone(),
+            clock: Arc::clone(&node.clock),
+            permits: Semaphore::new(node.settings.upload.concurrency),
+            releases: Releases::default(),
+            open: open::over_link(node.link.clone(), library.clone()),
+            library,
+            pace: Pace::default(),
+            storages: Mutex::default(),
+        };
+        let drain = node.drain.clone();
+        let busy = Box::new(move || node.registry.counts() != (0, 0));
+        Self::over(context, stored, events, drain, busy)
+    }
+
+    fn over(
+        context: Context,
+        stored: Vec<StoredOutput>,
+        events: Events,
+        drain: Signal,
+        busy: Box<dyn Fn() -> bool + Send>,
+    ) -> Self {
+        let guard = drain.guard("uploads");
+        let (outputs, tasks) = Default::default();
+        Self { context: Arc::new(context), events, stored, drain, guard, busy, outputs, tasks }
     }
 
     /// Ships until the drain's deadline, or until the drain has begun and nothing is left.
-    pub async fn run(self) {
-        self.node.drain.deadline().await;
+    pub async fn run(mut self) {
+        let context = Arc::clone(&self.context);
+        let drain = self.drain.clone();
+        tokio::select! {
+            () = async {
+                self.ship().await;
+                context.releases.drained(LAST_RELEASES).await;
+            } => {}
+            () = context.releases.run(&context.spool, &context.log) => {}
+            () = drain.deadline() => {}
+        }
+        drop(self.guard);
     }
+
+    async fn ship(&mut self) {
+        for stored in std::mem::take(&mut self.stored) {
+            self.restore(stored);
+        }
+        let mut look = tokio::time::interval(IDLE_LOOK);
+        let drain = self.drain.clone();
+        let draining = drain.draining();
+        tokio::pin!(draining);
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                event = self.events.next() => match event {
+                    Some(event) => self.route(event),
+                    None => return std::future::pending().await,
+                },
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
+                () = &mut draining, if !is_draining => is_draining = true,
+                _ = look.tick(), if is_draining && self.tasks.is_empty() => {
+                    if !(self.busy)() && self.is_delivered().await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nothing came while the last bytes were made durable.
+    async fn is_delivered(&mut self) -> bool {
+        self.context.spool.flush().await;
+        while let Some(event) = self.events.try_next() {
+            self.route(event);
+        }
+        self.tasks.is_empty()
+    }
+
+    fn ended(&mut self, ended: Result<OutputKey, tokio::task::JoinError>) {
+        match ended {
+            Ok(key) => drop(self.outputs.remove(&key)),
+            Err(error) => tracing::error!(%error, "a shipment died; its bytes ship after the next start"),
+        }
+    }
+
+    fn route(&mut self, event: Event) {
+        let (Event::Opened { key, .. }
+        | Event::Durable { key, .. }
+        | Event::Closed { key, .. }
+        | Event::Playlist { key, .. }
+        | Event::FileDone { key, .. }
+        | Event::Finished { key }
+        | Event::Failed { key, .. }) = &event;
+        if let Some(output) = self.outputs.get(key) {
+            // A shipment that is gone has ended: its output was over.
+            let _ = output.send(event);
+        } else if matches!(event, Event::Opened { .. }) {
+            let key = key.clone();
+            let Some((meta, name)) = self.context.spool.meta(&key).and_then(|meta| read_meta(&key, meta)) else {
+                return;
+            };
+            let shipment = Shipment::new(Arc::clone(&self.context), key.clone(), meta, name);
+            self.start(key.clone(), shipment);
+            if let Some(output) = self.outputs.get(&key) {
+                let _ = output.send(event);
+            }
+        }
+    }
+
+    fn start(&mut self, key: OutputKey, shipment: Shipment) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        self.outputs.insert(key.clone(), sender);
+        self.tasks.spawn(async move {
+            shipment.run(inbox).await;
+            key
+        });
+    }
+
+    /// Goes on with an output of an earlier process.
+    fn restore(&mut self, stored: StoredOutput) {
+        let key = stored.key.clone();
+        let Some((meta, _)) = read_meta(&key, stored.meta.clone()) else { return };
+        let finished = match restore::close(&self.context.spool, &meta, &stored) {
+            Ok(finished) => finished,
+            Err(error) => {
+                tracing::error!(output = %key, %error, "an unfinished output cannot be closed");
+                false
+            }
+        };
+        let over = stored.finished || !finished;
+        let Some(mut shipment) = restore::resume(&self.context, meta, stored) else { return };
+        if over {
+            shipment.set_over();
+        }
+        self.start(key, shipment);
+    }
+}
+
+/// Reads back what the recording gave the spool.
+fn read_meta(
+    key: &OutputKey,
+    meta: serde_json::Value,
+) -> Option<(OutputMeta, recorder_proto::names::StorageName)> {
+    let meta: OutputMeta = match serde_json::from_value(meta) {
+        Ok(meta) => meta,
+        Err(error) => {
+            tracing::error!(output = %key, %error, "an output without readable metadata stays in the spool");
+            return None;
+        }
+    };
+    let name = meta.storage.name.parse();
+    name.inspect_err(|_| tracing::error!(output = %key, "an output without a storage stays in the spool"))
+        .ok()
+        .map(|name| (meta, name))
 }

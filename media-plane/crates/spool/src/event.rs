@@ -12,6 +12,13 @@ use crate::{Error, OutputKey};
 /// Something that is on disk now.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// An object was begun; playlists are not announced.
+    Opened {
+        /// The output.
+        key: OutputKey,
+        /// The object.
+        spec: ObjectSpec,
+    },
     /// An open object is durable up to here, a mark. At most one per object and sync; an unread one is replaced.
     Durable {
         /// The output.
@@ -128,7 +135,7 @@ impl Pending {
             Event::Playlist { key, object, .. } => self.replace((key.clone(), *object, true), Some(number)),
             // A closed object is durable as a whole.
             Event::Closed { key, spec, .. } => self.replace((key.clone(), spec.object, false), None),
-            Event::FileDone { .. } | Event::Finished { .. } | Event::Failed { .. } => {}
+            Event::Opened { .. } | Event::FileDone { .. } | Event::Finished { .. } | Event::Failed { .. } => {}
         }
         self.events.insert(number, event);
     }

@@ -122,6 +122,12 @@ impl Spool {
         Ok(Writer { handle: self.handle.clone(), output, open: Vec::new() })
     }
 
+    /// What an output was created with. None when it is gone, or not durable yet, which is before its first event.
+    pub fn meta(&self, key: &OutputKey) -> Option<serde_json::Value> {
+        let output = self.handle.volume.output(key).ok()?;
+        output.state().meta.clone()
+    }
+
     /// Goes on with an output that an earlier process left unfinished.
     pub fn reopen(&self, key: &OutputKey) -> Result<Writer, Error> {
         let output = self.handle.volume.output(key)?;

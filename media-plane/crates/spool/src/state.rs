@@ -195,6 +195,7 @@ impl State {
                 Some(Event::Playlist { key: key(), object: *object, body, last: *last })
             }
             Entry::Json(step) => match step.as_ref() {
+                Step::Open { object, .. } => Some(Event::Opened { key: key(), spec: self.objects.get(object)?.spec }),
                 Step::Closed { object, summary, size, crc } => Some(Event::Closed {
                     key: key(),
                     spec: self.objects.get(object)?.spec,

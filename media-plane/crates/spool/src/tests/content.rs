@@ -189,6 +189,9 @@ async fn events_come_in_order_and_a_closed_object_needs_no_durable() {
     let body = Bytes::from_static(b"#EXTM3U\nseg0\n");
     apply(&mut writer, [Output::Playlist { object: PLAYLIST, body: body.clone(), last: false }]);
     bench.spool.flush().await;
+    let opened = bench.events.try_next();
+    assert!(matches!(&opened, Some(Event::Opened { spec, .. }) if spec.object == segment(0)), "{opened:?}");
+    assert_eq!(bench.spool.meta(&key("hls")).unwrap()["format"], "hls");
     let first = bench.events.try_next();
     assert!(matches!(&first, Some(Event::Closed { spec, .. }) if spec.object == segment(0)), "{first:?}");
     let second = bench.events.try_next();
@@ -205,6 +208,7 @@ async fn unread_durable_events_do_not_pile_up() {
         apply(&mut writer, [Output::Append(WHOLE, pattern(1_000, 1)), mark(WHOLE, round)]);
         bench.spool.flush().await;
     }
+    assert!(matches!(bench.events.try_next(), Some(Event::Opened { .. })));
     let event = bench.events.try_next();
     assert!(matches!(&event, Some(Event::Durable { bytes: 10_000, .. })), "{event:?}");
     assert!(bench.events.try_next().is_none());

@@ -1,0 +1,110 @@
+//! Facts about files.
+
+use chrono::{DateTime, Utc};
+use media::{CodecConfig, MediaTime};
+use mux::{ObjectId, ObjectPart, Summary};
+use recorder_proto::facts::{Audio, Failure, FileAvailable, FileFailed, FileOpened, Video};
+use recorder_proto::format::Format;
+use recorder_proto::ids::FileIndex;
+use recorder_proto::names::StorageName;
+use store::crc32c_base64;
+
+use super::OutputMeta;
+use super::file::Main;
+
+/// What facts of one output have in common.
+pub struct Reporter<'a> {
+    /// The output.
+    pub meta: &'a OutputMeta,
+    /// Its storage.
+    pub storage: StorageName,
+}
+
+impl Reporter<'_> {
+    /// The object that stands for a file.
+    fn main_object(&self, file: u32) -> ObjectId {
+        let part = if self.meta.format == Format::Hls { ObjectPart::Playlist } else { ObjectPart::Whole };
+        ObjectId { file, part }
+    }
+
+    /// A file was begun.
+    pub fn opened(&self, file: u32, uri: impl Fn(&str) -> String, starts_at: MediaTime) -> FileOpened {
+        let object_key = self.meta.object_key(self.main_object(file));
+        FileOpened {
+            format: self.meta.format,
+            index: FileIndex(file),
+            storage: self.storage.clone(),
+            uri: uri(&object_key),
+            object_key,
+            content_type: self.meta.format.content_type().to_owned(),
+            start_time: self.meta.wall.at(starts_at),
+            video: None,
+            audio: None,
+        }
+    }
+
+    /// A file is complete in its storage.
+    pub fn available(
+        &self,
+        summary: &Summary,
+        main: &Main,
+        (objects, size_bytes): (u32, u64),
+        uri: impl Fn(&str) -> String,
+        available_time: DateTime<Utc>,
+    ) -> FileAvailable {
+        let object_key = self.meta.object_key(main.object);
+        let duration = (summary.ends_at - summary.starts_at).as_duration();
+        FileAvailable {
+            format: self.meta.format,
+            index: FileIndex(main.object.file),
+            storage: self.storage.clone(),
+            uri: uri(&object_key),
+            object_key,
+            content_type: self.meta.format.content_type().to_owned(),
+            size_bytes,
+            objects,
+            crc32c: main.crc32c.map(crc32c_base64).unwrap_or_default(),
+            object_etag: main.etag.clone(),
+            start_time: self.meta.wall.at(summary.starts_at),
+            end_time: self.meta.wall.at(summary.ends_at),
+            duration_micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            video: video(summary),
+            audio: audio(summary),
+            available_time,
+        }
+    }
+
+    /// A file could not be stored.
+    pub fn failed(&self, file: u32, error: Failure, bytes_kept: u64) -> FileFailed {
+        FileFailed {
+            format: self.meta.format,
+            index: FileIndex(file),
+            storage: self.storage.clone(),
+            object_key: self.meta.object_key(self.main_object(file)),
+            error,
+            bytes_kept,
+        }
+    }
+}
+
+fn video(summary: &Summary) -> Option<Video> {
+    let Some(CodecConfig::Avc(avc)) = &summary.video else { return None };
+    let seconds = (summary.ends_at - summary.starts_at).as_secs_f64();
+    let frame_rate = if seconds > 0.0 { summary.video_frames as f64 / seconds } else { 0.0 };
+    (summary.video_frames > 0).then(|| Video {
+        codec: "h264".to_owned(),
+        width: avc.width,
+        height: avc.height,
+        frame_rate: (frame_rate * 1_000.0).round() / 1_000.0,
+    })
+}
+
+fn audio(summary: &Summary) -> Option<Audio> {
+    let Some(CodecConfig::Aac(aac)) = &summary.audio else { return None };
+    (summary.audio_frames > 0).then(|| Audio {
+        codec: "aac".to_owned(),
+        sample_rate: aac.output_sample_rate,
+        channels: aac.channels.into(),
+        transcoded: false,
+    })
+}
