@@ -3,6 +3,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::bucket::{Part, Stored};
+use crate::error::Error;
 
 /// As S3 and Google write it: big-endian bytes in base64.
 pub fn crc32c_base64(crc: u32) -> String {
@@ -23,12 +24,20 @@ pub fn crc32c_of_parts(parts: &[Part]) -> Option<u32> {
     })
 }
 
-/// Whether an object that is there is the one these parts make: how a repeated complete tells "my first try got
-/// through" from "somebody else's". Falls back on the size where the store keeps no checksum.
+/// Whether an object that is there is the one these parts make. Falls back on the size where the store keeps no
+/// checksum.
 pub(crate) fn made_of(stored: &Stored, parts: &[Part]) -> bool {
     let size: u64 = parts.iter().map(|part| part.size).sum();
     let checksums = stored.crc32c.zip(crc32c_of_parts(parts));
     !parts.is_empty() && stored.size == size && checksums.is_none_or(|(theirs, ours)| theirs == ours)
+}
+
+/// How a repeated complete, whose upload is gone, tells "my first try got through" from "somebody else's".
+pub(crate) fn completed_before(held: Option<Stored>, parts: &[Part], gone: Error) -> Result<Stored, Error> {
+    match held.filter(|held| made_of(held, parts)) {
+        Some(held) => Ok(Stored { crc32c: held.crc32c.or_else(|| crc32c_of_parts(parts)), ..held }),
+        None => Err(gone),
+    }
 }
 
 #[cfg(test)]

@@ -54,6 +54,22 @@ pub(super) fn no_token(operation: &'static str, key: &str, error: &CredentialsEr
     Error::new(operation, key, kind, "CredentialsRefused", chain(error))
 }
 
+/// The reason that Google documents for a status: its own client reads the answer's and does not pass it on.
+fn usual_reason(status: u16) -> String {
+    let reason = match status {
+        400 => "invalid",
+        401 => "authError",
+        403 => "forbidden",
+        404 => "notFound",
+        409 => "conflict",
+        412 => "conditionNotMet",
+        429 => "rateLimitExceeded",
+        500 | 502..=504 => "backendError",
+        _ => return format!("HTTP{status}"),
+    };
+    reason.to_owned()
+}
+
 /// A failure of Google's own client.
 pub(super) fn client_failure(operation: &'static str, key: &str, error: &ClientError) -> Error {
     if let (Some(status), Some(body)) = (error.http_status_code(), error.http_payload()) {
@@ -61,8 +77,9 @@ pub(super) fn client_failure(operation: &'static str, key: &str, error: &ClientE
     }
     let words = chain(error);
     if let Some(status) = error.http_status_code() {
-        let message = error.status().map_or(words.clone(), |status| status.message.clone());
-        return answered(operation, key, status, message.as_bytes());
+        let message = error.status().map_or(words.as_str(), |status| status.message.as_str());
+        let kind = kind_of(operation, "", status, message);
+        return Error::new(operation, key, kind, &usual_reason(status), message).with_status(status);
     }
     if error.is_authentication() {
         return Error::new(operation, key, Kind::Denied, "CredentialsRefused", words);

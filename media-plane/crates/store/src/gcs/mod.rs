@@ -28,7 +28,7 @@ use self::json::Json;
 use self::session::Session;
 use crate::attempt::AttemptLimit;
 use crate::bucket::{Bucket, ByteStream, Capabilities, If, Listed, ObjectMeta, Part, Stored, Upload, UploadId};
-use crate::checksum::made_of;
+use crate::checksum::{completed_before, made_of};
 use crate::error::{Error, Kind, Secrets};
 use crate::key;
 use crate::open::{Credential, Target};
@@ -230,8 +230,7 @@ impl Bucket for Gcs {
         match self.attempt(OPERATION, key, 0, sent).await {
             Err(gone) if gone.kind == Kind::NoSuchUpload => {
                 self.forget(upload);
-                let held = self.head(key).await?;
-                held.filter(|held| made_of(held, parts)).ok_or(gone)
+                completed_before(self.head(key).await?, parts, gone)
             }
             Err(error) => Err(error),
             Ok(stored) => {

@@ -54,10 +54,9 @@ impl Session {
         const OPERATION: &str = "put_part";
         let crc = crc32c::crc32c(&body);
         let size = body.len() as u64;
-        if let Some(before) = self.parts.iter().find(|part| part.number == number && part.crc32c.is_some()) {
-            if before.crc32c == Some(crc) && before.size == size {
-                return Ok(before.clone());
-            }
+        let same = |part: &&Part| (part.number, part.size, part.crc32c) == (number, size, Some(crc));
+        if let Some(before) = self.parts.iter().find(same) {
+            return Ok(before.clone());
         }
         self.learn(OPERATION, json, key, upload).await?;
         let last = self.parts.last().map_or(0, |part| part.number);
@@ -161,7 +160,12 @@ impl Session {
         if self.ask != Ask::Nothing {
             at = match json.session_progress(OPERATION, key, upload).await? {
                 Progress::Holds(bytes) => bytes,
-                Progress::Done(stored) => return confirmed(key, stored, parts),
+                // Finished by an earlier attempt of ours; otherwise by somebody for whom these parts are not.
+                Progress::Done(stored) => {
+                    let message = "the upload was completed with other parts";
+                    let gone = Error::new(OPERATION, key, Kind::NoSuchUpload, "UploadCompleted", message);
+                    return confirmed(key, stored, parts).map_err(|_| gone);
+                }
             };
             if self.ask == Ask::Everything {
                 self.held = at;

@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 use self::paths::Root;
 use crate::attempt::AttemptLimit;
 use crate::bucket::{Bucket, ByteStream, Capabilities, If, Listed, ObjectMeta, Part, Stored, Upload, UploadId};
-use crate::checksum::{crc32c_of_parts, made_of};
+use crate::checksum::{completed_before, crc32c_of_parts};
 use crate::error::{Error, Kind};
 use crate::key;
 
@@ -144,14 +144,14 @@ fn read(root: &Root, key: &str, range: Range<u64>) -> Result<Bytes, Error> {
 #[async_trait]
 impl Bucket for Library {
     async fn put(&self, key: &str, body: Bytes, _meta: &ObjectMeta, condition: If) -> Result<Stored, Error> {
-        let name = key.to_owned();
+        let (name, bytes) = (key.to_owned(), body.len() as u64);
         let work = move |root: &Root| {
             let mut staged = staging::Staged::new(root).map_err(|error| disk("put", &name, &error))?;
             staged.file.write_all(&body).map_err(|error| disk("put", &name, &error))?;
             publish(root, "put", &name, staged, condition, Some(crc32c::crc32c(&body)))
         };
         self.root.path("put", key)?;
-        self.blocking("put", key, 0, work).await
+        self.blocking("put", key, bytes, work).await
     }
 
     async fn create_upload(&self, key: &str, _meta: &ObjectMeta) -> Result<UploadId, Error> {
@@ -184,7 +184,7 @@ impl Bucket for Library {
             }
             Err(gone) if gone.kind == Kind::NoSuchUpload => {
                 let held = head(root, "complete", &name)?.map(|(_, metadata)| stored(&metadata, None));
-                held.filter(|held| made_of(held, &parts)).ok_or(gone)
+                completed_before(held, &parts, gone)
             }
             Err(error) => Err(error),
         };

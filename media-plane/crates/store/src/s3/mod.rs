@@ -24,7 +24,7 @@ use self::client::metadata;
 use self::failure::failure;
 use crate::attempt::AttemptLimit;
 use crate::bucket::{Bucket, Capabilities, If, Listed, ObjectMeta, Part, Stored, Upload, UploadId};
-use crate::checksum::{crc32c_base64, crc32c_from_base64, crc32c_of_parts, made_of};
+use crate::checksum::{completed_before, crc32c_base64, crc32c_from_base64, crc32c_of_parts, made_of};
 use crate::error::{Error, Kind, Secrets};
 use crate::key;
 use crate::open::{Credential, Dialect, Target};
@@ -77,9 +77,15 @@ impl S3 {
     }
 
     /// Where the server cannot check "only if absent" itself, we look: better than nothing against a slip, no guard
-    /// against a race (see [`Bucket::capabilities`]).
-    async fn look_before(&self, operation: &'static str, key: &str, condition: If) -> Result<(), Error> {
-        if condition == If::Any || self.aws() || self.head(key).await?.is_none() {
+    /// against a race (see [`Bucket::capabilities`]). What `parts` make is no obstacle: an earlier attempt got through.
+    async fn look_before(
+        &self,
+        operation: &'static str,
+        key: &str,
+        parts: &[Part],
+        condition: If,
+    ) -> Result<(), Error> {
+        if condition == If::Any || self.aws() || self.head(key).await?.is_none_or(|held| made_of(&held, parts)) {
             return Ok(());
         }
         Err(Error::new(operation, key, Kind::AlreadyExists, "PreconditionFailed", "there is such an object"))
@@ -118,7 +124,7 @@ impl Bucket for S3 {
     async fn put(&self, key: &str, body: Bytes, meta: &ObjectMeta, condition: If) -> Result<Stored, Error> {
         const OPERATION: &str = "put";
         key::check(OPERATION, key)?;
-        self.look_before(OPERATION, key, condition).await?;
+        self.look_before(OPERATION, key, &[], condition).await?;
         let (bytes, crc) = (body.len() as u64, crc32c::crc32c(&body));
         let request = self
             .client
@@ -211,7 +217,7 @@ impl Bucket for S3 {
 
     async fn complete(&self, key: &str, upload: &UploadId, parts: &[Part], condition: If) -> Result<Stored, Error> {
         const OPERATION: &str = "complete";
-        self.look_before(OPERATION, key, condition).await?;
+        self.look_before(OPERATION, key, parts, condition).await?;
         let crc = crc32c_of_parts(parts);
         let mut listed = CompletedMultipartUpload::builder();
         for part in parts {
@@ -234,8 +240,7 @@ impl Bucket for S3 {
         let reply = async { request.send().await.map_err(|error| failure(OPERATION, key, &error)) };
         let reply = match self.attempt(OPERATION, key, 0, reply).await {
             Err(gone) if gone.kind == Kind::NoSuchUpload => {
-                let held = self.head(key).await?;
-                return held.filter(|held| made_of(held, parts)).ok_or(gone);
+                return completed_before(self.head(key).await?, parts, gone);
             }
             reply => reply?,
         };
