@@ -94,7 +94,7 @@ async fn publish(mut socket: TcpStream, number: usize, profile: Profile, stoppin
     let mut client = Client::new();
     client.set_chunk_size(4096);
     let stream = format!("load{number}");
-    let mut headers = client.video(0, &payload::avc_header(payload::AVCC));
+    let mut headers = client.video(0, &payload::avc_header(payload::AVC_RECORD));
     headers.extend(client.audio(0, &payload::aac_header(payload::ASC)));
     if socket.write_all(&headers).await.is_err() {
         return;
