@@ -1,6 +1,5 @@
 //! Waiting for facts instead of sleeping.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a fact before it fails; `RECORDER_TEST_PATIENCE` (seconds) overrides it.
@@ -10,11 +9,7 @@ pub fn patience() -> Duration {
 }
 
 /// Polls `probe` until it yields a value, and returns it; panics with `what` when patience ends.
-pub async fn until<T, F, Fut>(what: &str, mut probe: F) -> T
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
+pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience();
     loop {
         if let Some(value) = probe().await {
