@@ -183,7 +183,8 @@ async fn delete(api: &Api, request: DeleteDomainRequest) -> Result<(), Problem> 
         expect_etag(&request.etag, &etag(&row.uid, row.rev))?;
         let bound = bindings::of_domain(tx.connection, &row.id)?;
         let ruled = rules::of_domain(tx.connection, &row.id)?;
-        if !request.force && !(bound.is_empty() && ruled.is_empty()) {
+        let referred = bound.len() + ruled.len() > 0;
+        if referred && !request.force {
             let of_bindings = bound.iter().map(binding::full_name);
             let referrers = of_bindings.chain(ruled.iter().map(|rule| rule::full_name(&rule.id)));
             let remedy = "unbind its templates and delete its rules first, or set force:true";

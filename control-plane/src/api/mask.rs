@@ -244,7 +244,7 @@ mod tests {
         );
         let hls = |hls| Template { hls: Some(hls), ..current() };
         let with_timeout = Hls { segment_duration: seconds(5), resume_timeout: seconds(30), ..Hls::default() };
-        assert_eq!(updated(patch.clone(), Some(&["hls.segment_duration"])), hls(with_timeout.clone()));
+        assert_eq!(updated(patch.clone(), Some(&["hls.segment_duration"])), hls(with_timeout));
         assert_eq!(updated(patch.clone(), Some(&["hls.segmentDuration"])), hls(with_timeout));
         let whole = Hls { segment_duration: seconds(5), ..Hls::default() };
         assert_eq!(updated(patch.clone(), Some(&["hls"])), hls(whole));

@@ -183,29 +183,35 @@ pub fn join(mut storage: Storage, credential: &FetchCredentialResponse) -> Stora
 /// credential replaces.
 pub fn keep_secrets(current: &Storage, patch: &Storage, updated: &mut Storage) {
     match (&current.target, &patch.target, &mut updated.target) {
-        (Some(Target::S3(old)), Some(Target::S3(_)), Some(Target::S3(new))) => {
-            if new.secret_access_key.is_empty() && new.access_key_id == old.access_key_id {
-                new.secret_access_key.clone_from(&old.secret_access_key);
-                if new.session_token.is_empty() {
-                    new.session_token.clone_from(&old.session_token);
-                }
-            }
-        }
-        (Some(Target::Gcs(old)), Some(Target::Gcs(given)), Some(Target::Gcs(new))) => {
-            let (hmac, account) = (!given.secret_access_key.is_empty(), !given.service_account_json.is_empty());
-            if account && !hmac && given.access_key_id.is_empty() {
-                new.access_key_id.clear();
-                new.secret_access_key.clear();
-            } else if hmac && !account {
-                new.service_account_json.clear();
-            } else if !account && new.service_account_json.is_empty() && new.secret_access_key.is_empty() {
-                new.service_account_json.clone_from(&old.service_account_json);
-                if new.access_key_id == old.access_key_id {
-                    new.secret_access_key.clone_from(&old.secret_access_key);
-                }
-            }
-        }
+        (Some(Target::S3(old)), Some(Target::S3(_)), Some(Target::S3(new))) => keep_s3(old, new),
+        (Some(Target::Gcs(old)), Some(Target::Gcs(given)), Some(Target::Gcs(new))) => keep_gcs(old, given, new),
         _ => {}
+    }
+}
+
+/// The secret of another access key id would be of no use.
+fn keep_s3(old: &S3, new: &mut S3) {
+    if !new.secret_access_key.is_empty() || new.access_key_id != old.access_key_id {
+        return;
+    }
+    new.secret_access_key.clone_from(&old.secret_access_key);
+    if new.session_token.is_empty() {
+        new.session_token.clone_from(&old.session_token);
+    }
+}
+
+fn keep_gcs(old: &Gcs, given: &Gcs, new: &mut Gcs) {
+    let (hmac, account) = (!given.secret_access_key.is_empty(), !given.service_account_json.is_empty());
+    if account && !hmac && given.access_key_id.is_empty() {
+        new.access_key_id.clear();
+        new.secret_access_key.clear();
+    } else if hmac && !account {
+        new.service_account_json.clear();
+    } else if !account && new.service_account_json.is_empty() && new.secret_access_key.is_empty() {
+        new.service_account_json.clone_from(&old.service_account_json);
+        if new.access_key_id == old.access_key_id {
+            new.secret_access_key.clone_from(&old.secret_access_key);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Databases for tests: SQLite in a temporary file always, Postgres when `TEST_DATABASE_URL` names a cluster.
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
@@ -54,8 +55,31 @@ impl Scratch {
                 (format!("{server}/{name}"), Place::Database { cluster, name })
             }
         };
-        let options = Options { connections: 4, ..Options::default() };
+        // Short, so that tests of an absent database are.
+        let options = Options { connections: 4, acquire_timeout: Duration::from_secs(2) };
         Ok(Self { db: Db::open_with(&url, &options)?, url, place })
+    }
+
+    /// Postgres: ends every connection and refuses new ones, as a server that restarts does.
+    pub fn refuse_connections(&self) -> Result<()> {
+        self.administer(|name| {
+            format!(
+                "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+        })
+    }
+
+    /// Undoes [`Scratch::refuse_connections`].
+    pub fn accept_connections(&self) -> Result<()> {
+        self.administer(|name| format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+    }
+
+    fn administer(&self, statement: impl FnOnce(&str) -> String) -> Result<()> {
+        if let Place::Database { cluster, name } = &self.place {
+            PgConnection::establish(cluster)?.batch_execute(&statement(name))?;
+        }
+        Ok(())
     }
 
     /// The SQLite file; None with Postgres.

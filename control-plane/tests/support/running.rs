@@ -1,0 +1,51 @@
+//! The whole program on ports of its own, as `main` puts it together.
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use recorder_control::app::{App, Environment};
+use recorder_control::config::{Config, PROGRAM};
+use recorder_runtime::config::Invocation;
+use recorder_runtime::drain::Drain;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+/// A running program; stops when [`Running::stop`] is called.
+pub struct Running {
+    pub api: Channel,
+    pub link: Channel,
+    drain: Drain,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts on a database that is there already, with keys and library below `folder`.
+    pub async fn start(database_url: &str, folder: &Path) -> Self {
+        let key_file = folder.join("seal.key");
+        let library = folder.join("library");
+        let arguments = [
+            ("--database-url", database_url.to_owned()),
+            ("--seal-key-file", key_file.display().to_string()),
+            ("--library-root", library.display().to_string()),
+            ("--api-listen", "127.0.0.1:0".to_owned()),
+            ("--link-listen", "127.0.0.1:0".to_owned()),
+            ("--admin-listen", "127.0.0.1:0".to_owned()),
+        ];
+        let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let config: Config = match PROGRAM.load(arguments, &BTreeMap::new()).unwrap() {
+            Invocation::Run(settings) => settings.deserialize().unwrap(),
+            Invocation::Print(text) => panic!("{text}"),
+        };
+        let drain = Drain::new();
+        let app = App::build(config, Environment::detached().unwrap(), drain.clone()).await.unwrap();
+        let connect = |address| Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let (api, link) = (connect(app.api_addr), connect(app.link_addr));
+        let task = tokio::spawn(async move { app.run().await.unwrap() });
+        Self { api, link, drain, task }
+    }
+
+    pub async fn stop(self) {
+        drop((self.api, self.link));
+        self.drain.begin();
+        self.task.await.unwrap();
+    }
+}
