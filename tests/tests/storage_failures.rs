@@ -365,9 +365,12 @@ async fn t2_google_sessions_go_on_after_a_restart_and_after_half_chunks() {
     // A new process knows the session's name and the spool, no more.
     let after = gcs(&server).await;
     let mut parts = after.list_parts("big.mp4", &upload).await.unwrap();
-    assert_eq!(parts.iter().map(|part| (part.number, part.size)).collect::<Vec<_>>(), [(1, 16 * MIB as u64)]);
-    parts.push(after.put_part("big.mp4", &upload, 2, whole.slice(16 * MIB..20 * MIB + 1)).await.unwrap());
-    parts.push(after.put_part("big.mp4", &upload, 3, whole.slice(20 * MIB + 1..)).await.unwrap());
+    let held: Vec<_> = parts.iter().map(|part| (part.number, part.size)).collect();
+    assert_eq!(held, [(1, 8 * MIB as u64), (2, 8 * MIB as u64)], "the last 100 bytes were not safe yet");
+    let again = after.put_part("big.mp4", &upload, 2, whole.slice(8 * MIB..16 * MIB + 100)).await.unwrap_err();
+    assert_eq!(again.kind, Kind::Invalid, "nothing is stored twice");
+    parts.push(after.put_part("big.mp4", &upload, 3, whole.slice(16 * MIB..20 * MIB + 1)).await.unwrap());
+    parts.push(after.put_part("big.mp4", &upload, 4, whole.slice(20 * MIB + 1..)).await.unwrap());
     let stored = after.complete("big.mp4", &upload, &parts, If::Any).await.unwrap();
     assert_eq!((stored.size, stored.crc32c), (whole.len() as u64, Some(crc32c::crc32c(&whole))));
     assert_same(&server.object("big.mp4").unwrap().body, &whole);

@@ -33,8 +33,9 @@ pub trait Bucket: fmt::Debug + Send + Sync {
 
     /// The parts that the store holds, by number: the truth after a restart.
     ///
-    /// A sequential store ([`Capabilities::parts_in_any_order`] is false) that was opened anew reports the bytes it
-    /// holds as one part: continue with the next number at the offset that is the sum of the sizes.
+    /// A sequential store ([`Capabilities::parts_in_any_order`] is false) that was opened anew knows bytes only and
+    /// lists them as parts of its own making, without tags: whatever the parts were before, continue with the next
+    /// number at the offset that is the sum of the sizes.
     async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<Part>, Error>;
 
     /// Makes the object of these parts visible. May be repeated after a lost reply: when the upload is gone and the

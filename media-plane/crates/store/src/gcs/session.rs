@@ -13,6 +13,9 @@ use crate::error::{Error, Kind};
 /// Google's unit of resumable uploads, in bytes.
 pub(super) const QUANTUM: u64 = 256 << 10;
 
+/// Bytes of the parts as which a session that somebody else began is listed: small enough to compare in memory.
+const PIECE: u64 = 8 << 20;
+
 /// What is known of one session; the default is a session that somebody else began.
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -123,15 +126,22 @@ impl Session {
         Error::new(operation, key, Kind::Unexpected, "OutOfStep", message)
     }
 
-    /// For a session that somebody else began: what Google holds counts as one part.
+    /// For a session that somebody else began: what Google holds, cut into parts of our own making.
     async fn learn(&mut self, operation: &'static str, json: &Json, key: &str, upload: &UploadId) -> Result<(), Error> {
         if self.ask != Ask::Everything {
             return Ok(());
         }
         self.held = self.holds(operation, key, json.session_progress(operation, key, upload).await?)?;
-        if self.held > 0 {
-            self.parts = vec![Part { number: 1, size: self.held, etag: String::new(), crc32c: None }];
-        }
+        let offsets = (0..self.held).step_by(PIECE as usize);
+        self.parts = (1..)
+            .zip(offsets)
+            .map(|(number, offset)| Part {
+                number,
+                size: PIECE.min(self.held - offset),
+                etag: String::new(),
+                crc32c: None,
+            })
+            .collect();
         self.ask = Ask::Nothing;
         Ok(())
     }
