@@ -80,7 +80,7 @@ pub fn since(connection: &mut AnyConnection, from: u64) -> Result<Option<Vec<Eff
         return Ok(Some(Vec::new()));
     }
     let oldest = directives::oldest_change(connection)?.map(unsigned);
-    if from == 0 || from > current || oldest.is_none_or(|oldest| oldest > from + 1) {
+    if from > current || oldest.is_none_or(|oldest| oldest > from + 1) {
         return Ok(None);
     }
     let mut effects: Vec<Effect> = Vec::new();

@@ -51,12 +51,15 @@ pub fn storage_ref(storage: &Storage) -> StorageRef {
             reference.region.clone_from(&s3.region);
             reference.endpoint.clone_from(&s3.endpoint);
             reference.path_style = s3.path_style;
+            reference.storage_class.clone_from(&s3.storage_class);
+            reference.kms_key.clone_from(&s3.kms_key);
         }
         Some(Target::Gcs(gcs)) => {
             reference.kind = "gcs".to_owned();
             reference.bucket.clone_from(&gcs.bucket);
             reference.region.clone_from(&gcs.region);
             reference.endpoint.clone_from(&gcs.endpoint);
+            reference.storage_class.clone_from(&gcs.storage_class);
         }
         Some(Target::FileSystem(folder)) => {
             reference.kind = "file_system".to_owned();
@@ -89,6 +92,7 @@ mod tests {
                 region: "eu-west-1".to_owned(),
                 secret_access_key: "must-not-travel".to_owned(),
                 path_style: true,
+                storage_class: "STANDARD_IA".to_owned(),
                 ..S3::default()
             })),
             ..Storage::default()
@@ -108,7 +112,7 @@ mod tests {
         let plan = plan(&template, &storages());
         let storage = plan.storage.unwrap();
         assert_eq!((storage.kind.as_str(), storage.bucket.as_str(), storage.credential_version), ("s3", "b", 3));
-        assert!(storage.path_style && storage.prefix == "rec");
+        assert!(storage.path_style && storage.prefix == "rec" && storage.storage_class == "STANDARD_IA");
         assert_eq!(plan.backup_storage.unwrap().kind, "file_system");
         assert_eq!(plan.template.unwrap().revision, 4);
     }

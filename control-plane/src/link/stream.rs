@@ -228,7 +228,7 @@ fn begin(db: &mut AnyConnection, node: &str, epoch: u64, applied: u64, now: Date
     let mut row = node::current(db, node, epoch)?;
     // A node that never acknowledged anything here got its directives from another database; one that refused something
     // may be a newer release now and gets another chance.
-    let resumes = row.applied_version > 0 && node_acks::of_node(db, node)?.is_empty();
+    let resumes = applied > 0 && row.applied_version > 0 && node_acks::of_node(db, node)?.is_empty();
     let version = changelog::version(db)?;
     row.applied_version = i64::try_from(applied.min(version)).unwrap_or(i64::MAX);
     row.update_time = time::micros(now);

@@ -1,0 +1,15 @@
+//! The control plane as media nodes and watchers meet it: the real listeners, on every database that is there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod claims;
+mod control;
+mod directives;
+mod facts;
+mod keys;
+mod leases;
+mod node;
+mod outages;
+mod recordings;
+mod running;
+mod story;
+mod watches;
