@@ -141,3 +141,87 @@ fn unsigned(version: i64) -> u64 {
 fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use recorder_db::Kind;
+    use recorder_db::scratch::Scratch;
+
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_780_000_000, 0).unwrap()
+    }
+
+    fn compiled(names: &[(&str, u64)]) -> BTreeMap<String, Directive> {
+        // The marker stands in for whatever may differ between two versions of a directive.
+        let directive = |(name, marker): &(&str, u64)| {
+            let policy = recorder_proto::pb::node::directive::DomainPolicy {
+                external_url: marker.to_string(),
+                ..Default::default()
+            };
+            let kind = recorder_proto::pb::node::directive::Directive::Domain(policy);
+            ((*name).to_owned(), Directive { name: (*name).to_owned(), version: 0, directive: Some(kind) })
+        };
+        names.iter().map(directive).collect()
+    }
+
+    /// Runs against a database in one transaction, which is how the API calls it.
+    fn with_database(test: impl FnOnce(&mut AnyConnection) -> Result<()> + Send + 'static) {
+        let scratch = Scratch::new(Kind::Sqlite).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(scratch.db.write(test)).unwrap();
+    }
+
+    fn names(effect: &Effect) -> Vec<&str> {
+        effect.upserts.iter().map(|directive| directive.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_version_is_spent_on_a_change_only() {
+        with_database(|db| {
+            assert_eq!(record(db, &compiled(&[]), now())?, 0);
+            assert_eq!(record(db, &compiled(&[("rule/a", 1)]), now())?, 1);
+            assert_eq!(record(db, &compiled(&[("rule/a", 1)]), now())?, 1);
+            assert_eq!(record(db, &compiled(&[("rule/a", 2), ("rule/b", 1)]), now())?, 2);
+            assert_eq!(record(db, &compiled(&[("rule/b", 1)]), now())?, 3);
+            let effects = since(db, 1)?.unwrap();
+            assert_eq!(effects.iter().map(|effect| effect.version).collect::<Vec<_>>(), [2, 3]);
+            assert_eq!(names(&effects[0]), ["rule/a", "rule/b"]);
+            assert_eq!((names(&effects[1]).len(), effects[1].removed.as_slice()), (0, &["rule/a".to_owned()][..]));
+            assert!(effects[0].upserts.iter().all(|directive| directive.version == 2));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn commands_survive_a_recompilation_and_come_last() {
+        with_database(|db| {
+            let command = super::super::command::stop("01JD", 1);
+            assert_eq!(put(db, &command, now())?, 1);
+            assert_eq!(put(db, &command, now())?, 1, "the same command again is no change");
+            record(db, &compiled(&[("domain/d", 1), ("rule/a", 1)]), now())?;
+            assert_eq!(names(&snapshot(db)?), ["domain/d", "rule/a", command.name.as_str()]);
+            assert_eq!(remove(db, &command.name, now())?, 3);
+            assert_eq!(remove(db, &command.name, now())?, 3);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_the_log_does_not_cover_needs_a_snapshot() {
+        with_database(|db| {
+            assert_eq!(since(db, 0)?, Some(Vec::new()), "nothing is covered by nothing");
+            for marker in 1..=KEPT_VERSIONS + 10 {
+                record(db, &compiled(&[("rule/a", marker)]), now())?;
+            }
+            assert_eq!(since(db, 0)?.map(|effects| effects.len() as u64), Some(KEPT_VERSIONS + 10));
+            assert_eq!(prune(db)?, 10);
+            assert_eq!(since(db, 9)?, None);
+            assert_eq!(since(db, 10)?.map(|effects| effects.len() as u64), Some(KEPT_VERSIONS));
+            assert_eq!(since(db, KEPT_VERSIONS + 11)?, None, "from the future, that is from another database");
+            assert_eq!(snapshot(db)?.upserts.len(), 1, "what is in force is not forgotten");
+            Ok(())
+        });
+    }
+}

@@ -181,3 +181,6 @@ fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
     }
     Ok(storages)
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn policies_come_before_standings_and_commands_last() {
-        let mut names = vec![control("c"), rule("r"), domain("d"), binding("d", "t", "")];
+        let mut names = [control("c"), rule("r"), domain("d"), binding("d", "t", "")];
         names.sort_by_key(|name| order(name));
         assert_eq!(names.first(), Some(&domain("d")));
         assert_eq!(names.last(), Some(&control("c")));

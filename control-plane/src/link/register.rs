@@ -63,12 +63,16 @@ pub(super) fn register(
         _ => counters::next(connection, EPOCHS)?,
     };
     let skew = request.node_time.as_ref().and_then(time::datetime).map(|node| node - now).unwrap_or_default();
-    let body = body(request, &id, epoch, now, skew);
+    let mut body = body(request, &id, epoch, now, skew);
     match known {
         Some(mut row) => {
             node::apply(connection, &mut row, &Fact::Registered { lease_until }, now)?;
             if !same_boot {
                 end_streams(connection, &id, now)?;
+            }
+            if same_boot {
+                // It found its way back; it did not start anew.
+                body.start_time = row.node()?.start_time;
             }
             row.epoch = epoch;
             row.boot_id.clone_from(&request.boot_id);

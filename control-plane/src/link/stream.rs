@@ -1,4 +1,5 @@
 //! The directive stream of one node: what the session decides, carried over gRPC and into the database.
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -47,6 +48,8 @@ struct Conversation<'a> {
     node: String,
     epoch: u64,
     session: Session,
+    /// When each unanswered message was sent, by nonce.
+    asked: BTreeMap<String, Duration>,
     outbound: &'a mpsc::Sender<Result<StreamDirectivesResponse, Status>>,
     last_sent: Instant,
 }
@@ -83,6 +86,7 @@ async fn run(
         node,
         epoch: hello.node_epoch,
         session: Session::new(hello.applied_version),
+        asked: BTreeMap::new(),
         outbound,
         last_sent: Instant::now(),
         link,
@@ -169,8 +173,12 @@ impl Conversation<'_> {
     async fn hear(&mut self, request: StreamDirectivesRequest) -> Result<Flow, Status> {
         let answer = match request.message {
             Some(Said::Heartbeat(heartbeat)) => return self.heartbeat(heartbeat).await,
-            Some(Said::Ack(ack)) => self.session.answer(&ack.nonce, Vec::new()),
+            Some(Said::Ack(ack)) => {
+                self.measure(&ack.nonce);
+                self.session.answer(&ack.nonce, Vec::new())
+            }
             Some(Said::Nack(nack)) => {
+                self.measure(&nack.nonce);
                 let rejections = nack.rejections.into_iter();
                 let rejections = rejections.map(|one| (one.directive, one.error.unwrap_or_default())).collect();
                 self.session.answer(&nack.nonce, rejections)
@@ -189,6 +197,14 @@ impl Conversation<'_> {
         let lease_until = self.link.lease_until(now);
         let noted = self.link.db.write(move |db| note(db, &node, epoch, &answer, lease_until, now)).await;
         Ok(self.or_fenced(noted).await?.map_or(Flow::Over, |()| Flow::On))
+    }
+
+    /// How long the node took to apply a message.
+    fn measure(&mut self, nonce: &str) {
+        if let Some(asked) = self.asked.remove(nonce) {
+            let took = self.link.clock.monotonic().saturating_sub(asked);
+            metrics::histogram!(recorder_runtime::metrics::DIRECTIVE_APPLY_SECONDS).record(took.as_secs_f64());
+        }
     }
 
     async fn heartbeat(&mut self, heartbeat: Heartbeat) -> Result<Flow, Status> {
@@ -214,6 +230,10 @@ impl Conversation<'_> {
 
     async fn send(&mut self, message: StreamDirectivesResponse) -> Flow {
         self.last_sent = Instant::now();
+        if !message.nonce.is_empty() {
+            // As bounded as the session's own list of unanswered messages.
+            self.asked.insert(message.nonce.clone(), self.link.clock.monotonic());
+        }
         if self.outbound.send(Ok(message)).await.is_ok() { Flow::On } else { Flow::Over }
     }
 }

@@ -7,6 +7,7 @@ mod directives;
 mod facts;
 mod keys;
 mod leases;
+mod listeners;
 mod node;
 mod outages;
 mod recordings;
