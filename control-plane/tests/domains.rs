@@ -45,6 +45,17 @@ fn names(bindings: &[Binding]) -> Vec<&str> {
     bindings.iter().map(|binding| binding.name.as_str()).collect()
 }
 
+async fn directives_version(control: &Control) -> u64 {
+    control.system().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner().directives_version
+}
+
+/// The templates that would record a stream of a domain.
+async fn recorded_by(control: &Control, domain: &str) -> Vec<String> {
+    let stream = StreamRef { domain: domain.into(), app: String::new(), stream: "cam1".into() };
+    let request = ExplainMatchRequest { stream: Some(stream) };
+    control.rules().explain_match(request).await.unwrap().into_inner().templates
+}
+
 /// The keys as nodes get them.
 async fn keys(control: &Control) -> (String, String) {
     let sealer = support::sealer();
@@ -123,8 +134,10 @@ fn r11_one_template_is_bound_to_many_domains_at_once() {
         let first = control.domains().bind_template(both.clone()).await.unwrap().into_inner().bindings;
         let expected = ["domains/b.example.com/bindings/show", "domains/a.example.com/bindings/show"];
         assert_eq!(names(&first), expected);
+        let version = directives_version(&control).await;
         let again = control.domains().bind_template(both).await.unwrap().into_inner().bindings;
         assert_eq!(again, first, "idempotent");
+        assert_eq!(directives_version(&control).await, version, "the nodes hear nothing of it");
         let app = BindTemplateRequest { app: "live".into(), ..bind("show", &["a.example.com"]) };
         let app = control.domains().bind_template(app).await.unwrap().into_inner().bindings;
         assert_eq!(names(&app), ["domains/a.example.com/bindings/show~live"]);
@@ -153,11 +166,14 @@ fn r13_one_domain_is_unbound_and_unbinding_again_is_fine() {
         };
         control.domains().unbind_template(unbind("show", "a.example.com", "live")).await.unwrap();
         assert_eq!(bindings(&control, ListBindingsRequest::default()).await.len(), 2, "another app is another binding");
+        assert_eq!(recorded_by(&control, "a.example.com").await, ["templates/show"]);
         for _ in 0..2 {
             control.domains().unbind_template(unbind("show", "a.example.com", "")).await.unwrap();
         }
         let left = bindings(&control, ListBindingsRequest::default()).await;
         assert_eq!(names(&left), ["domains/b.example.com/bindings/show"]);
+        assert!(recorded_by(&control, "a.example.com").await.is_empty(), "the next publish is not recorded");
+        assert_eq!(recorded_by(&control, "b.example.com").await, ["templates/show"]);
         let unknown = control.domains().unbind_template(unbind("show", "c.example.com", "")).await;
         assert_eq!(reason(unknown).1, "DOMAIN_NOT_FOUND", "a typing error is no success");
         let unknown = control.domains().unbind_template(unbind("nowhere", "a.example.com", "")).await;
@@ -195,8 +211,7 @@ fn r18_a_binding_shows_how_many_nodes_have_applied_it() {
             (binding.state(), binding.nodes_applied, binding.nodes_total, binding.error.map(|error| error.message))
         };
         assert_eq!(seen().await, (binding::State::Pending, 0, 0, None));
-        let version = control.system().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
-        let version = i64::try_from(version.directives_version).unwrap();
+        let version = i64::try_from(directives_version(&control).await).unwrap();
         let db = &control.scratch.db;
         db.write(move |c| {
             nodes::insert(c, &node("m1", version))?;

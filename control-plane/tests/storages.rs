@@ -4,7 +4,7 @@
 mod support;
 
 use recorder_control::api::secrets;
-use recorder_db::{files, recordings, storages};
+use recorder_db::{events, files, recordings, storages};
 use recorder_proto::pb::node::FetchCredentialResponse;
 use recorder_proto::pb::v1::storage::{FileSystem, Gcs, S3, Target};
 use recorder_proto::pb::v1::*;
@@ -134,6 +134,13 @@ fn r37_google_by_hmac_keys_or_service_account() {
         let changed = update(&control, "gcs", s3("AKIA", "hunter3"), &[]).await.unwrap();
         assert!(matches!(changed.target, Some(Target::S3(_))));
         assert_eq!(credential(&control, "gcs").await.service_account_json, "");
+        let emptied = update(&control, "gcs", folder("x"), &[]).await.unwrap();
+        assert_eq!(emptied.credential_version, 0, "a folder needs no credential");
+        for version in 1..=emptied.credential_version.max(3) {
+            let version = i64::try_from(version).unwrap();
+            let left = control.scratch.db.read(move |c| storages::credential(c, "gcs", version)).await.unwrap();
+            assert!(left.is_none(), "version {version}");
+        }
     });
 }
 
@@ -170,7 +177,11 @@ fn r35_r36_every_bad_field_is_named_at_once() {
 fn there_is_exactly_one_default_storage() {
     on_each(async |control| {
         let library = get(&control, "library").await;
+        let from = control.scratch.db.read(events::last).await.unwrap();
         let first = create(&control, "one", Storage { is_default: true, ..folder("one") }).await;
+        let told = control.scratch.db.read(move |c| events::after(c, from, 10)).await.unwrap();
+        let subjects: Vec<&str> = told.iter().map(|row| row.subject.as_str()).collect();
+        assert_eq!(subjects, ["storages/library", "storages/one"], "both have changed");
         assert!(first.is_default);
         let demoted = get(&control, "library").await;
         assert!(!demoted.is_default && demoted.etag != library.etag);

@@ -75,8 +75,9 @@ fn bound(tx: &mut Tx<'_>, domain: &DomainName, selection: &Selection) -> Result<
     if let Some(row) = bindings::get(tx.connection, domain, &selection.app, template)? {
         return Ok(row);
     }
-    let found = bindings::count_of_domain(tx.connection, domain)?;
-    validate::quota("bindings of one domain", found, limits::BINDINGS_PER_DOMAIN_MAX)?;
+    let (found, most) = (bindings::count_of_domain(tx.connection, domain)?, limits::BINDINGS_PER_DOMAIN_MAX);
+    validate::quota("bindings", found, most)
+        .map_err(|problem| Problem { message: format!("one domain takes at most {most} bindings"), ..problem })?;
     let row = bindings::Row {
         domain: domain.to_owned(),
         app: selection.app.clone(),

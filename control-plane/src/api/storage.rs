@@ -84,7 +84,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, id: &str, storage: Storage) -> Result<Stor
     validate::quota("storages", storages::count(tx.connection)?, limits::STORAGES_MAX)?;
     check_backup(tx.connection, &storage)?;
     if storage.is_default {
-        storages::clear_default(tx.connection)?;
+        demote(tx)?;
     }
     let (public, credential) = domain::storage::split(storage);
     let now = tx.micros();
@@ -171,10 +171,11 @@ fn store(
     before: &recorder_proto::pb::node::FetchCredentialResponse,
 ) -> Result<Storage, Problem> {
     if storage.is_default && !row.is_default {
-        storages::clear_default(tx.connection)?;
+        demote(tx)?;
     }
     let (public, credential) = domain::storage::split(storage);
-    let rotated = needs_credential(&public) && (credential != *before || row.credential_version == 0);
+    let needed = needs_credential(&public);
+    let rotated = needed && (credential != *before || row.credential_version == 0);
     let mut changes = storages::Row {
         is_default: public.is_default,
         backup: backup_id(&public),
@@ -182,6 +183,10 @@ fn store(
         update_time: tx.micros(),
         ..row
     };
+    if !needed {
+        changes.credential_version = 0;
+        storages::keep_credential(tx.connection, &changes.id, 0)?;
+    }
     if rotated {
         changes.credential_version = next_version(tx, &changes.id)?;
         let version = changes.credential_version;
@@ -192,6 +197,14 @@ fn store(
     }
     storages::update(tx.connection, &changes)?;
     changed(tx, "storage.updated", &storages::Row { rev: changes.rev + 1, ..changes })
+}
+
+/// Takes the default mark from the storage that has it: there is one at most.
+fn demote(tx: &mut Tx<'_>) -> Result<(), Problem> {
+    let Some(former) = storages::default(tx.connection)? else { return Ok(()) };
+    storages::clear_default(tx.connection)?;
+    let former = show(&storages::Row { is_default: false, rev: former.rev + 1, ..former })?;
+    tx.event("storage.updated", &former.name, &former)
 }
 
 async fn delete(api: &Api, request: DeleteStorageRequest) -> Result<(), Problem> {

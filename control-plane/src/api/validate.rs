@@ -307,6 +307,13 @@ mod tests {
     }
 
     #[test]
+    fn quotas() {
+        assert!(quota("rules", 9, 10).is_ok());
+        let reached = quota("rules", 10, 10).unwrap_err();
+        assert_eq!((reached.code, reached.reason.as_str()), (tonic::Code::ResourceExhausted, "TOO_MANY_RULES"));
+    }
+
+    #[test]
     fn etags_differ_by_row_and_change() {
         assert_eq!(etag("a", 1), etag("a", 1));
         assert_ne!(etag("a", 1), etag("a", 2));
