@@ -50,7 +50,12 @@ const ONLY: &[(&str, &str)] =
 
 /// Where waiting for the clock is the point, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[
-    ("tests/src/wait.rs", "the one polling loop"),
+    ("tests/src/wait.rs", "polls for a fact: the loop that whole-system tests share"),
+    ("control-plane/tests/link/control.rs", "polls for a fact: the loop that the link's tests share"),
+    ("media-plane/src/shipping/tests/mod.rs", "polls for a fact: the loop that shipping's tests share"),
+    ("media-plane/src/shipping/tests/faults.rs", "polls for a fact"),
+    ("media-plane/src/shipping/tests/happy.rs", "polls for a fact"),
+    ("media-plane/src/shipping/tests/restart.rs", "polls for a fact"),
     ("tests/src/bucket/gcs.rs", "a slow bucket is a fault to inject"),
     ("tests/src/bucket/s3.rs", "a slow bucket is a fault to inject"),
     ("tests/src/load.rs", "spreads the starts of many publishers over time"),

@@ -115,7 +115,7 @@ def answer(servers, line, messages):
     """One input line to one output object."""
     recipe, _, text = line.partition("\t")
     name, _, method = recipe.rpartition("/")
-    node = name.startswith("node:")
+    node = recipe.startswith("node:")
     server = servers["node" if node else "api"]
     if recipe in ("list", "node:list"):
         return {"method": recipe, "code": "OK", "message": "", "details": [], "replies": server.services()}

@@ -1,5 +1,7 @@
 //! A script writer at the API: `tests/tools/recipes.py`, fed line by line; it knows an address and JSON, nothing else.
 
+#![allow(dead_code, reason = "each file of tests uses its part")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
