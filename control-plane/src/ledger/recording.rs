@@ -9,6 +9,7 @@ use recorder_proto::ids::RecordingId;
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::recording::{EndReason, State};
 use recorder_proto::{Problem, time};
+use tonic::Code;
 
 use super::{Entry, Trouble, file};
 use crate::directives::{changelog, command};
@@ -190,7 +191,17 @@ fn tell(entry: &mut Entry<'_>, held: &Held, event: Event) -> Result<(), Trouble>
 fn tally(entry: &mut Entry<'_>, held: &Held) -> Result<Tally, Trouble> {
     use v1::file::State as Of;
     let mut tally = Tally::default();
-    for row in files::of_recording(entry.db, &held.row.id)? {
+    let rows = files::of_recording(entry.db, &held.row.id)?;
+    // The node knows how many files there are; one that never became known here cannot be called delivered.
+    for output in &held.body.outputs {
+        let known = rows.iter().filter(|row| row.format == output.format).count();
+        let lost = output.files.saturating_sub(u32::try_from(known).unwrap_or(u32::MAX));
+        if lost > 0 {
+            tally.missing += lost;
+            tally.cause.get_or_insert_with(unknown_file);
+        }
+    }
+    for row in rows {
         match Of::try_from(row.state).unwrap_or_default() {
             Of::Open | Of::Uploading | Of::Unspecified => tally.pending += 1,
             Of::Available | Of::Deleted => tally.available += 1,
@@ -208,6 +219,10 @@ fn tally(entry: &mut Entry<'_>, held: &Held) -> Result<Tally, Trouble> {
     }
     tally.holes = held.body.gaps.iter().any(|gap| gap.reason() != v1::gap::Reason::PublisherLost);
     Ok(tally)
+}
+
+fn unknown_file() -> Cause {
+    crate::domain::cause(Code::DataLoss, "FILE_UNKNOWN", "the node counted a file that it never reported")
 }
 
 /// The state machine's view of a recording.

@@ -231,3 +231,16 @@ fn a_storage_shows_what_its_provider_says_and_forgets_it_with_the_next_success()
         assert_eq!(shown.state(), v1::storage::State::Active, "a file that arrived proves it works");
     });
 }
+
+#[test]
+fn a_file_that_was_counted_but_never_reported_is_missing() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("push.example.com", "cam1");
+        let facts = vec![story.started(), story.opened(0), story.available(0), story.ended(2)];
+        node.report(facts).await;
+        let recording = control.recording(&story.name()).await;
+        assert_eq!(recording.state(), State::Incomplete);
+        assert_eq!(recorder_proto::Problem::from(&recording.error.unwrap()).reason, "FILE_UNKNOWN");
+    });
+}

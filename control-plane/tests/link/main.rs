@@ -3,6 +3,7 @@
 
 mod claims;
 mod control;
+mod crowd;
 mod directives;
 mod facts;
 mod keys;
@@ -10,7 +11,9 @@ mod leases;
 mod listeners;
 mod node;
 mod outages;
+mod process;
 mod recordings;
 mod running;
 mod story;
 mod watches;
+mod watching;
