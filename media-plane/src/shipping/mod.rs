@@ -4,6 +4,7 @@
 //! given up because a storage fails: the bytes wait in the spool.
 
 mod file;
+mod lag;
 mod meta;
 mod open;
 mod output;
@@ -22,12 +23,14 @@ use std::time::Duration;
 
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::{Guard, Signal};
+use recorder_runtime::metrics;
 use spool::{Event, Events, OutputKey, Spool, StoredOutput};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::link::FactLog;
 use crate::node::{Facts, Node};
+use lag::Lag;
 use output::Shipment;
 use release::Releases;
 use storage::{Open, Pace, Storage};
@@ -37,6 +40,9 @@ pub use restore::inventory;
 
 /// How often a draining node looks whether everything is delivered.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
+
+/// How often the age of the oldest waiting object is published.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a clean stop waits for the control plane's acknowledgements, so that the spool is left empty.
 const LAST_RELEASES: Duration = Duration::from_secs(3);
@@ -49,6 +55,7 @@ pub struct Context {
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     releases: Releases,
+    lag: Lag,
     library: PathBuf,
     open: Open,
     pace: Pace,
@@ -117,6 +124,7 @@ impl Shipping {
             clock: Arc::clone(&node.clock),
             permits: Semaphore::new(node.settings.upload.concurrency),
             releases: Releases::default(),
+            lag: Lag::default(),
             open: open::over_link(node.link.clone(), library.clone()),
             library,
             pace: Pace::default(),
@@ -159,6 +167,7 @@ impl Shipping {
             self.restore(stored);
         }
         let mut look = tokio::time::interval(IDLE_LOOK);
+        let mut gauge = tokio::time::interval(GAUGE_INTERVAL);
         let drain = self.drain.clone();
         let draining = drain.draining();
         tokio::pin!(draining);
@@ -169,6 +178,9 @@ impl Shipping {
                     Some(event) => self.route(event),
                     None => return std::future::pending().await,
                 },
+                _ = gauge.tick() => {
+                    ::metrics::gauge!(metrics::SPOOL_UNSHIPPED_SECONDS).set(self.context.lag.oldest().as_secs_f64());
+                }
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = &mut draining, if !is_draining => is_draining = true,
                 _ = look.tick(), if is_draining && self.tasks.is_empty() => {
@@ -197,6 +209,10 @@ impl Shipping {
     }
 
     fn route(&mut self, event: Event) {
+        // Open objects are not shipped, so their progress is no news here.
+        if matches!(event, Event::Durable { .. }) {
+            return;
+        }
         let (Event::Opened { key, .. }
         | Event::Durable { key, .. }
         | Event::Closed { key, .. }
@@ -250,10 +266,7 @@ impl Shipping {
 }
 
 /// Reads back what the recording gave the spool.
-fn read_meta(
-    key: &OutputKey,
-    meta: serde_json::Value,
-) -> Option<(OutputMeta, recorder_proto::names::StorageName)> {
+fn read_meta(key: &OutputKey, meta: serde_json::Value) -> Option<(OutputMeta, recorder_proto::names::StorageName)> {
     let meta: OutputMeta = match serde_json::from_value(meta) {
         Ok(meta) => meta,
         Err(error) => {

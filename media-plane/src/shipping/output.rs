@@ -16,6 +16,7 @@ use store::{Bucket, CACHE_IMMUTABLE, CACHE_NO_STORE, If, Kind, ObjectMeta, Store
 use tokio::sync::mpsc;
 
 use super::file::{File, Text};
+use super::lag::Waiting;
 use super::report::Reporter;
 use super::storage::{Storage, failure, internal};
 use super::upload::{Parcel, Progress, UploadError};
@@ -32,6 +33,7 @@ struct Ship {
     parcel: Parcel,
     place: u32,
     progress: Progress,
+    waiting: Waiting,
 }
 
 /// What has come of an upload. An error is final for the object.
@@ -96,6 +98,10 @@ impl Shipment {
 
     /// Puts an object in line.
     pub fn queue(&mut self, spec: ObjectSpec, size: u64, crc32c: u32, progress: Progress) {
+        // A process that died right after the object began: there is nothing to play in it.
+        if size == 0 {
+            return;
+        }
         let place = self.file(spec.object.file).close(spec.object);
         let parcel = Parcel {
             output: self.key.clone(),
@@ -105,7 +111,8 @@ impl Shipment {
             key: self.meta.object_key(spec.object),
             meta: self.object_meta(spec.content_type, CACHE_IMMUTABLE),
         };
-        self.backlog.push_back(Ship { parcel, place, progress });
+        let waiting = self.context.lag.enter();
+        self.backlog.push_back(Ship { parcel, place, progress, waiting });
     }
 
     /// Ships until the output is over and everything of it is settled.
@@ -174,7 +181,7 @@ impl Shipment {
 
     fn ship(&self, ship: Ship) -> BoxFuture<'static, Done> {
         let (context, storage) = (Arc::clone(&self.context), Arc::clone(&self.storage));
-        let Ship { parcel, place, mut progress } = ship;
+        let Ship { parcel, place, mut progress, waiting } = ship;
         Box::pin(async move {
             let open = metrics::gauge!(names::UPLOADS_OPEN);
             open.increment(1.0);
@@ -195,6 +202,7 @@ impl Shipment {
                 Ok(stored) => committed(&context, &parcel.output, object, stored).await,
                 Err(failure) => Err(failure),
             };
+            drop(waiting);
             Done::Object { object, place, crc32c, result }
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::appender::{Effect, SyncJob};
@@ -191,7 +191,9 @@ fn sync_loop(volume: &Volume) {
 
 fn sync(volume: &Volume, job: &SyncJob) -> Result<(), Error> {
     for (path, file) in &job.files {
+        let started = Instant::now();
         volume.disk.sync(file).map_err(|error| Error::io(path, error))?;
+        metrics::histogram!("recorder_spool_fsync_seconds").record(started.elapsed().as_secs_f64());
     }
     for dir in &job.dirs {
         volume.disk.sync_dir(dir).map_err(|error| Error::io(dir, error))?;

@@ -18,7 +18,7 @@ use crate::{Config, Error, Event, OutputKey, Usage};
 
 /// Unwritten payload after which an output is handed to its I/O thread: large enough that a system call per batch is
 /// cheap, small enough that 100 streams hold little.
-pub(crate) const WRITE_AT: usize = 32 << 10;
+pub(crate) const WRITE_AT: usize = 64 << 10;
 
 /// Threads that write to the page cache: more than one, so that one output blocked by the kernel's dirty limit does not
 /// stop all.

@@ -72,6 +72,7 @@ impl Yard {
             clock: SystemClock::shared(),
             permits: Semaphore::new(4),
             releases: Default::default(),
+            lag: Default::default(),
             library: "/library".into(),
             open: Arc::new(move |_, _| {
                 let client = Arc::clone(&client) as Arc<dyn Bucket>;
