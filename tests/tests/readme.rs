@@ -9,9 +9,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use recorder_proto::pb::v1::recording::State;
 use recorder_runtime::config::Program;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::process;
+use recorder_tests::publisher::{Source, run};
+use recorder_tests::scene::{Clients, all_formats};
 use script::Script;
 
 fn path() -> PathBuf {
@@ -130,5 +133,43 @@ async fn every_call_of_the_readme_works() {
         let request = request.replace("01JD…", "01JD0000000000000000000000");
         let answer = script.call(&method, &request);
         assert_eq!(answer.code, expected, "{request}: {answer:#?}");
+    }
+}
+
+/// The publishers' lines of the README as a shell gets them, with this installation's port and a short input.
+fn publish_lines(port: &str, input: &Path) -> Vec<String> {
+    let text = readme();
+    let spans = text.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split('`'));
+    let commands = spans.filter(|span| span.starts_with("ffmpeg ") || span.contains("rtmp2sink"));
+    let line = |command: &str| {
+        let source =
+            "gst-launch-1.0 -e videotestsrc num-buffers=90 ! x264enc tune=zerolatency key-int-max=30 ! h264parse";
+        let command = command.replace("...", source).replace("input.mp4", &input.display().to_string());
+        command
+            .replace("//localhost/", &format!("//localhost:{port}/"))
+            .replace("203.0.113.9/", &format!("127.0.0.1:{port}/"))
+    };
+    commands.map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_publisher_of_the_readme_is_recorded() {
+    let cluster = Cluster::start().await;
+    let mut clients = Clients::of(&cluster).await;
+    clients.template("all", all_formats()).await;
+    let domains = ["localhost", "push.example.com"];
+    for domain in domains {
+        clients.bind("all", domain).await;
+    }
+    let input = Source { seconds: 3, ..Default::default() }.generate(cluster.folder());
+    let port = cluster.nodes[0].address("rtmp").rsplit(':').next().unwrap().to_owned();
+    let lines = publish_lines(&port, &input);
+    assert_eq!(lines.len(), 3, "two of ffmpeg, one of GStreamer: {lines:?}");
+    let mut published = [0, 0];
+    for line in lines {
+        let domain = usize::from(line.contains("push.example.com"));
+        run(Command::new("sh").args(["-c", &line]));
+        published[domain] += 1;
+        clients.wait_for(domains[domain], "cam1", published[domain], State::Succeeded).await;
     }
 }

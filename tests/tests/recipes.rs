@@ -341,3 +341,23 @@ async fn refusals_name_what_is_in_the_way() {
     subjects.sort_unstable();
     assert_eq!(subjects, ["domains/a.example.com/bindings/show", "domains/b.example.com/bindings/show", "rules/vip"]);
 }
+
+/// The judge itself: what is missing, different, unexpectedly set or one too many is seen.
+#[test]
+fn the_comparison_can_fail() {
+    let found = json!({"name": "t", "mp4": {"layout": "FAST_START"}, "files": [{"index": 0}, {"index": 1}]});
+    for right in [json!({}), json!({"mp4": {}, "aac": null}), json!({"files": [{}, {"index": 1}]})] {
+        assert!(holds(&right, &found), "{right}");
+    }
+    let wrong = [
+        json!({"name": "u"}),
+        json!({"mp4": null}),
+        json!({"aac": {}}),
+        json!({"mp4": {"layout": "FRAGMENTED"}}),
+        json!({"files": [{}]}),
+        json!({"files": [{"index": 1}, {"index": 0}]}),
+    ];
+    for wrong in wrong {
+        assert!(!holds(&wrong, &found), "{wrong}");
+    }
+}
