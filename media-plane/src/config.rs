@@ -21,7 +21,8 @@ pub const SETTINGS: &[Setting] = &[
         .or("http://127.0.0.1:7081")
         .help("node-link addresses of the control plane, tried in turn"),
     setting("rtmp", "listen", Kind::Socket).or("0.0.0.0:1935").help("where RTMP publishers connect"),
-    setting("rtmp", "tls_listen", Kind::Socket).help("where RTMPS publishers connect; needs tls_certificate and tls_key"),
+    setting("rtmp", "tls_listen", Kind::Socket)
+        .help("where RTMPS publishers connect; needs tls_certificate and tls_key"),
     setting("rtmp", "tls_certificate", Kind::Path).help("certificate chain of the RTMPS listener, PEM"),
     setting("rtmp", "tls_key", Kind::Path).help("private key of the RTMPS listener, PEM"),
     setting("rtmp", "idle_timeout", Kind::Duration)
@@ -63,8 +64,11 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// The program as `--help` presents it.
-pub const PROGRAM: Program =
-    Program::new("recorder-media", "Media node of Recorder: takes live streams in, writes them to your storage.", SETTINGS);
+pub const PROGRAM: Program = Program::new(
+    "recorder-media",
+    "Media node of Recorder: takes live streams in, writes them to your storage.",
+    SETTINGS,
+);
 
 /// All settings, typed.
 #[derive(Clone, Debug, Deserialize)]

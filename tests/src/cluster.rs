@@ -13,7 +13,6 @@ pub type Api = Channel;
 
 /// A whole installation. Everything dies and its folder disappears when it is dropped.
 pub struct Cluster {
-    folder: tempfile::TempDir,
     database: String,
     /// The control plane; `None` while a test has it stopped.
     pub control: Option<Process>,
@@ -22,6 +21,8 @@ pub struct Cluster {
     api: String,
     link: String,
     settings: Vec<(String, String)>,
+    /// Last, so that the processes are gone and their logs read before it disappears.
+    folder: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -41,15 +42,8 @@ impl Cluster {
     pub async fn with_database(folder: tempfile::TempDir, database: String, settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let listen = "127.0.0.1:0".to_owned();
-        let mut cluster = Self {
-            folder,
-            database,
-            control: None,
-            nodes: Vec::new(),
-            api: listen.clone(),
-            link: listen,
-            settings,
-        };
+        let mut cluster =
+            Self { folder, database, control: None, nodes: Vec::new(), api: listen.clone(), link: listen, settings };
         cluster.start_control().await;
         cluster.start_node(1).await;
         cluster

@@ -69,7 +69,8 @@ impl Load {
     }
 }
 
-async fn connect(address: &str, domain: &str, stream: &str) -> TcpStream {
+/// A connection that may publish now, at a chunk size of 4096.
+pub async fn connect(address: &str, domain: &str, stream: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).await.expect("connect");
     socket.set_nodelay(true).expect("nodelay");
     let mut client = Client::new();

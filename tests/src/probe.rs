@@ -42,7 +42,10 @@ fn track(media: &Path, map: &str, filters: &str) -> Vec<Packet> {
     let option = if map.contains('v') { "-bsf:v" } else { "-bsf:a" };
     // copyts keeps the file's own times, so that an offset between tracks is seen and not normalised away.
     let mut command = ffmpeg();
-    command.args(["-copyts", "-i"]).arg(media).args(["-map", map, "-c", "copy", option, filters, "-f", "framemd5", "-"]);
+    command
+        .args(["-copyts", "-i"])
+        .arg(media)
+        .args(["-map", map, "-c", "copy", option, filters, "-f", "framemd5", "-"]);
     let output = command.output().expect("ffmpeg");
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);

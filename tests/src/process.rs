@@ -94,9 +94,7 @@ impl Process {
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let name = self.name.clone();
-        wait::until(&format!("{name} to end"), async || self.child.try_wait().expect("child status"))
-            .await
-            .code()
+        wait::until(&format!("{name} to end"), async || self.child.try_wait().expect("child status")).await.code()
     }
 
     /// Resident set size in KiB.

@@ -49,8 +49,24 @@ impl Source {
         }
         if self.tracks != Tracks::Audio {
             let rate = format!("{}k", self.kilobits);
-            command.args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", &self.gop.to_string()]);
-            command.args(["-keyint_min", &self.gop.to_string(), "-sc_threshold", "0", "-bf", &self.b_frames.to_string()]);
+            command.args([
+                "-c:v",
+                "libx264",
+                "-preset",
+                "ultrafast",
+                "-pix_fmt",
+                "yuv420p",
+                "-g",
+                &self.gop.to_string(),
+            ]);
+            command.args([
+                "-keyint_min",
+                &self.gop.to_string(),
+                "-sc_threshold",
+                "0",
+                "-bf",
+                &self.b_frames.to_string(),
+            ]);
             command.args(["-b:v", &rate, "-minrate", &rate, "-maxrate", &rate, "-bufsize", &rate]);
             // The test picture alone cannot fill a high bit rate.
             let noise = if self.kilobits > 2_000 { "noise=alls=40:allf=t" } else { "null" };
@@ -92,7 +108,10 @@ impl Live {
     /// Pushes a file at its own pace, round and round.
     pub fn file(source: &Path, url: &str) -> Self {
         let mut command = ffmpeg();
-        command.args(["-re", "-stream_loop", "-1", "-i"]).arg(source).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+        command
+            .args(["-re", "-stream_loop", "-1", "-i"])
+            .arg(source)
+            .args(["-map", "0", "-c", "copy", "-f", "flv", url]);
         Self::spawn(command)
     }
 

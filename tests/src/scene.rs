@@ -54,8 +54,7 @@ impl Clients {
     /// Creates a storage.
     pub async fn storage(&mut self, id: &str, target: v1::storage::Target) {
         let storage = v1::Storage { target: Some(target), ..Default::default() };
-        let request =
-            v1::CreateStorageRequest { storage_id: id.into(), storage: Some(storage), ..Default::default() };
+        let request = v1::CreateStorageRequest { storage_id: id.into(), storage: Some(storage), ..Default::default() };
         self.storages.create_storage(request).await.expect("create storage");
     }
 
@@ -119,8 +118,7 @@ impl Clients {
 
     /// The files of a recording by format name, in index order.
     pub async fn files(&mut self, recording: &v1::Recording) -> BTreeMap<&'static str, Vec<v1::File>> {
-        let request =
-            v1::ListFilesRequest { parent: recording.name.clone(), page_size: 1_000, ..Default::default() };
+        let request = v1::ListFilesRequest { parent: recording.name.clone(), page_size: 1_000, ..Default::default() };
         let files = self.recordings.list_files(request).await.expect("files").into_inner().files;
         let mut by_format: BTreeMap<&'static str, Vec<v1::File>> = BTreeMap::new();
         for file in files {

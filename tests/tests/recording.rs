@@ -6,6 +6,7 @@ use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source, Tracks, ffmpeg, push_file};
 use recorder_tests::scene::{Clients, all_formats, library_path};
 use recorder_tests::{probe, publisher, wait};
+use rtmp::client::payload;
 use v1::recording::State;
 
 const DOMAIN: &str = "push.example.com";
@@ -36,7 +37,8 @@ async fn r9_every_format_holds_every_frame(tracks: Tracks) {
         }
         probe::assert_same_media(&expected, &probe::packets(&path), format);
     }
-    let expected: &[&str] = if tracks == Tracks::Video { &["FLV", "HLS", "MP4"] } else { &["AAC", "FLV", "HLS", "MP4"] };
+    let expected: &[&str] =
+        if tracks == Tracks::Video { &["FLV", "HLS", "MP4"] } else { &["AAC", "FLV", "HLS", "MP4"] };
     assert_eq!(files.keys().copied().collect::<Vec<_>>(), expected);
 }
 
@@ -146,8 +148,7 @@ async fn e18_newest_publisher_wins_in_one_recording() {
     let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     let sent = probe::packets(&source);
     for (format, files) in clients.files(&recording).await {
-        let recorded: Vec<_> =
-            files.iter().map(|file| probe::packets(&library_path(&cluster, file))).collect();
+        let recorded: Vec<_> = files.iter().map(|file| probe::packets(&library_path(&cluster, file))).collect();
         let frames: usize = recorded.iter().map(|packets| packets.audio.len()).sum();
         assert!(frames > sent.audio.len(), "{format}: both publishers are in it");
         // The second publisher's media is there whole, at the end.
@@ -167,7 +168,9 @@ async fn e17_gstreamer_publishes() {
     command.args(["-q", "videotestsrc", "num-buffers=120", "!", "video/x-raw,width=320,height=180,framerate=30/1"]);
     command.args(["!", "x264enc", "key-int-max=30", "tune=zerolatency", "!", "h264parse", "!", "mux.", "audiotestsrc"]);
     command.args(["num-buffers=172", "!", "audio/x-raw,rate=44100,channels=2", "!", "avenc_aac", "!", "aacparse", "!"]);
-    command.args(["mux.", "flvmux", "name=mux", "streamable=true", "!", "rtmp2sink"]).arg(format!("location={location}"));
+    command
+        .args(["mux.", "flvmux", "name=mux", "streamable=true", "!", "rtmp2sink"])
+        .arg(format!("location={location}"));
     publisher::run(&mut command);
     let recording = clients.wait_for(DOMAIN, "gst", 1, State::Succeeded).await.remove(0);
     let files = clients.files(&recording).await;
@@ -193,9 +196,12 @@ async fn signed_publish_urls() {
         secondary_key: "second".into(),
         ..Default::default()
     };
-    let domain =
-        v1::Domain { name: format!("domains/{DOMAIN}"), publish_auth: Some(auth), ..Default::default() };
-    clients.domains.update_domain(v1::UpdateDomainRequest { domain: Some(domain), ..Default::default() }).await.unwrap();
+    let domain = v1::Domain { name: format!("domains/{DOMAIN}"), publish_auth: Some(auth), ..Default::default() };
+    clients
+        .domains
+        .update_domain(v1::UpdateDomainRequest { domain: Some(domain), ..Default::default() })
+        .await
+        .unwrap();
     let source = Source { seconds: 2, ..Default::default() }.generate(cluster.folder());
     let url = cluster.rtmp_url(DOMAIN, "cam1");
     let push = |url: &str| {
@@ -216,4 +222,28 @@ async fn signed_publish_urls() {
     assert!(!push(&format!("{}&{query}", cluster.rtmp_url(DOMAIN, "cam3"))), "the signature names the stream");
     clients.wait_for(DOMAIN, "cam2", 1, State::Succeeded).await;
     assert!(clients.recordings_of(DOMAIN, "cam3").await.is_empty());
+}
+
+/// Regression: an encoder that closed its socket right after its last frame lost the frames on their way, because an
+/// acknowledgement that reaches a closed socket resets the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_frames_of_an_encoder_that_closes_at_once_are_recorded() {
+    const FRAMES: u32 = 600;
+    let template = v1::Template { flv: Some(v1::template::Flv::default()), ..Default::default() };
+    let (cluster, mut clients) = scene(template).await;
+    let mut socket = recorder_tests::load::connect(cluster.nodes[0].address("rtmp"), DOMAIN, "cam1").await;
+    let mut client = rtmp::client::Client::new();
+    client.set_chunk_size(4096);
+    let mut bytes = client.video(0, &payload::avc_header(payload::AVC_RECORD));
+    for number in 0..FRAMES {
+        bytes.extend(client.video(number * 33, &payload::avc_frame(number % 30 == 0, 0, 20_000)));
+    }
+    bytes.extend(client.unpublish("cam1"));
+    tokio::io::AsyncWriteExt::write_all(&mut socket, &bytes).await.unwrap();
+    drop(socket);
+    let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
+    let files = clients.files(&recording).await;
+    let bytes = std::fs::read(library_path(&cluster, &files["FLV"][0])).unwrap();
+    let media = mux::demux::flv(&bytes.into()).unwrap();
+    assert_eq!(media.samples.len(), FRAMES as usize);
 }

@@ -42,6 +42,9 @@ struct Connection<S> {
     input: BytesMut,
     /// The last read took everything there was.
     drained: bool,
+    /// The peer no longer takes what is written. An encoder that is done closes its socket at once, and the answer to
+    /// what it sent last then fails while its last frames still wait to be read.
+    deaf: bool,
     publishing: Option<Publishing>,
 }
 
@@ -56,7 +59,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(node: Arc<Node>, socket: S
     let limits = Limits { idle_timeout: node.settings.rtmp.idle_timeout, ..Limits::default() };
     let session = Session::new(limits, rand::random(), node.clock.monotonic());
     let input = BytesMut::new();
-    let mut connection = Connection { node, remote, socket, session, input, drained: false, publishing: None };
+    let mut connection =
+        Connection { node, remote, socket, session, input, drained: false, deaf: false, publishing: None };
     let cause = connection.run().await;
     connection.end(cause).await;
 }
@@ -115,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     SessionEvent::Ended(cause) => self.unpublish(cause).await,
                 }
             }
-            if self.flush().await.is_err() {
+            if !self.flush().await {
                 return Some(EndCause::ConnectionLost);
             }
             if let Err(error) = outcome {
@@ -131,16 +135,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn flush(&mut self) -> std::io::Result<()> {
+    /// Sends what the session has to say. False when the peer has not read for so long that it is gone.
+    async fn flush(&mut self) -> bool {
+        // While media waits to be read there is nothing to say but acknowledgements. They can wait too: the encoder may
+        // have closed its socket already, and what reaches a closed socket makes its system throw away the frames that
+        // are still on their way to us.
+        if self.publishing.is_some() && !self.drained {
+            return true;
+        }
         let output = self.session.take_output();
-        if output.is_empty() {
-            return Ok(());
+        if output.is_empty() || self.deaf {
+            return true;
         }
         let write = async {
             self.socket.write_all(&output).await?;
             self.socket.flush().await
         };
-        tokio::time::timeout(WRITE_TIMEOUT, write).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+        let outcome: Result<std::io::Result<()>, _> = tokio::time::timeout(WRITE_TIMEOUT, write).await;
+        self.deaf = matches!(outcome, Ok(Err(_)));
+        outcome.is_ok()
     }
 
     async fn wake(&mut self) -> Wake {
@@ -221,6 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tracing::info!(%session, %stream, remote = %self.remote, "publishing");
         self.publishing = Some(Publishing { stream, session, commands: admission.commands, publication });
         self.session.accept(self.node.clock.monotonic());
+        // The encoder sends nothing before it has heard of this.
+        self.drained = true;
     }
 
     fn refuse(&mut self, refusal: Refusal, reason: &str, kind: &'static str) {
@@ -259,7 +274,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn end(&mut self, cause: EndCause) {
         self.session.finish(&cause);
-        let _ = self.flush().await;
+        self.drained = true;
+        self.flush().await;
         let _ = self.socket.shutdown().await;
         self.unpublish(cause).await;
     }

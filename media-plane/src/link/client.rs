@@ -150,7 +150,10 @@ fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {
 }
 
 fn is_transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Aborted)
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Aborted
+    )
 }
 
 impl Shared {
@@ -196,7 +199,8 @@ impl Shared {
         self.connected.store(true, Ordering::Relaxed);
         self.client.send_replace(Some(client.clone()));
         tracing::info!(control = %endpoint.uri(), node_epoch = epoch, "registered at the control plane");
-        let lease = registered.lease.as_ref().and_then(recorder_proto::time::std_duration).unwrap_or(Duration::from_secs(15));
+        let lease =
+            registered.lease.as_ref().and_then(recorder_proto::time::std_duration).unwrap_or(Duration::from_secs(15));
         tokio::select! {
             status = self.follow_directives(client.clone(), &registration.node, epoch, lease, report) => status,
             status = self.deliver_facts(client, epoch) => status,

@@ -68,7 +68,8 @@ impl FactLog {
         let path = folder.join(LOG);
         let io = |source| FactError::Io { path: path.clone(), source };
         let acked = read_acked(&folder.join(ACKED)).map_err(io)?;
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
         let (facts, valid) = replay(&mut file).map_err(io)?;
         file.set_len(valid).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;

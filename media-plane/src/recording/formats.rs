@@ -25,8 +25,7 @@ pub fn of_template(template: &Template, wall_anchor: Option<SystemTime>) -> Vec<
             hls::Segment::Fmp4 => Segment::Fmp4,
             hls::Segment::Ts | hls::Segment::Unspecified => Segment::Ts,
         };
-        let segment_duration =
-            hls.segment_duration.as_ref().and_then(std_duration).unwrap_or(DEFAULT_SEGMENT_DURATION);
+        let segment_duration = hls.segment_duration.as_ref().and_then(std_duration).unwrap_or(DEFAULT_SEGMENT_DURATION);
         let max_file_duration = hls.max_file_duration.as_ref().and_then(std_duration);
         outputs.push((Format::Hls, Options { segment, segment_duration, max_file_duration, ..base.clone() }));
     }

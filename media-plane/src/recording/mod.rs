@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::{Gap, GapReason, MediaTime, Timed, Tracks};
-use recorder_proto::facts::{Failure, FactKind, GapSpan, OutputTotals, RecordingEnded, RecordingStarted};
+use recorder_proto::facts::{FactKind, Failure, GapSpan, OutputTotals, RecordingEnded, RecordingStarted};
 use recorder_proto::format::Format;
 use recorder_proto::ids::{Epoch, RecordingId};
 use recorder_proto::names::RecordingName;
@@ -99,7 +99,8 @@ impl Recording {
         for (kind, options) in wanted {
             let format = api_format(kind);
             let key = OutputKey { recording: id.to_string(), epoch: FIRST_EPOCH.get(), format: format.to_string() };
-            let meta = serde_json::to_value(OutputMeta { format, ..meta.clone() }).map_err(|e| broken(&e.to_string()))?;
+            let meta =
+                serde_json::to_value(OutputMeta { format, ..meta.clone() }).map_err(|e| broken(&e.to_string()))?;
             let writer = node.spool.create(key, &meta)?;
             outputs.push(OutputPipe::open(kind, &options, writer).map_err(|e| broken(&e.to_string()))?);
         }

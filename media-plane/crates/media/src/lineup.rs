@@ -158,7 +158,17 @@ impl Lineup {
     fn open(&mut self, out: &mut Vec<Timed>) -> Option<Tracks> {
         self.open = true;
         self.held_bytes = 0;
-        for item in std::mem::take(&mut self.held) {
+        let mut held = std::mem::take(&mut self.held);
+        // Containers say at their start which tracks they have, so what is known by now comes before the first frame.
+        for (track, presence) in [(TrackKind::Video, self.tracks.video), (TrackKind::Audio, self.tracks.audio)] {
+            if presence == Presence::Present
+                && let Some(config) = take_first_config(&mut held, track)
+            {
+                self.gate(track).started = true;
+                out.push(config);
+            }
+        }
+        for item in held {
             self.pass(item, out);
         }
         Some(self.tracks)
@@ -189,6 +199,18 @@ impl Lineup {
             TrackKind::Audio => &mut self.audio,
         }
     }
+}
+
+/// Removes the configurations in front of the track's first frame and returns the one that counts, the last.
+fn take_first_config(held: &mut VecDeque<Timed>, track: TrackKind) -> Option<Timed> {
+    let is_frame = |item: &Timed| matches!(item, Timed::Frame(frame) if frame.track == track);
+    let first_frame = held.iter().position(is_frame).unwrap_or(held.len());
+    let mut rest = held.split_off(first_frame);
+    let is_config = |item: &Timed| matches!(item, Timed::Config(of, _) if *of == track);
+    let config = held.iter().rfind(|item| is_config(item)).cloned();
+    held.retain(|item| !is_config(item));
+    held.append(&mut rest);
+    config
 }
 
 #[cfg(test)]
@@ -224,10 +246,21 @@ mod tests {
             opened = lineup.push(item, at(0), &mut out);
         }
         assert_eq!(opened, Some(Tracks { video: Presence::Present, audio: Presence::Present }));
-        // The configuration of a track comes right before its first frame.
-        assert_eq!(out, [1, 2, 3, 0, 4].map(|index| items[index].clone()));
+        assert_eq!(out, items);
         assert_eq!(lineup.push(frame(Audio, 46, 1), at(0), &mut out), None);
         assert_eq!(out.len(), 6);
+    }
+
+    /// Regression: sound that came before the first picture made an HLS segment of its own.
+    #[test]
+    fn both_configurations_come_before_the_first_frame() {
+        let (mut lineup, mut out) = (Lineup::new(), Vec::new());
+        let items = [config(Audio), frame(Audio, 0, 1), frame(Audio, 23, 1), config(Video), frame(Video, 40, 1)];
+        for item in items {
+            lineup.push(item, at(0), &mut out);
+        }
+        let expected = [config(Video), config(Audio), frame(Audio, 0, 1), frame(Audio, 23, 1), frame(Video, 40, 1)];
+        assert_eq!(out, expected);
     }
 
     #[test]
