@@ -190,7 +190,11 @@ async fn large_files_go_in_parts() {
         for (key, object) in world.fetch(storage) {
             if key.ends_with(".flv") || key.ends_with(".mp4") {
                 assert!(object.body.len() > 20 << 20, "{storage} {key}");
-                assert!(object.parts.is_some_and(|parts| parts >= 3), "{storage} {key} came in {:?} parts", object.parts);
+                assert!(
+                    object.parts.is_some_and(|parts| parts >= 3),
+                    "{storage} {key} came in {:?} parts",
+                    object.parts
+                );
             }
         }
     }
@@ -203,7 +207,9 @@ async fn a_failing_storage_is_visible_and_heals() {
     let mut clients = Clients::of(&cluster).await;
     let s3 = S3Server::start(KEY, SECRET).await;
     clients.storage("s3", s3_target(&s3)).await;
-    clients.template("s3", v1::Template { storage: "s3".into(), flv: Some(Default::default()), ..Default::default() }).await;
+    clients
+        .template("s3", v1::Template { storage: "s3".into(), flv: Some(Default::default()), ..Default::default() })
+        .await;
     clients.bind("s3", DOMAIN).await;
     let words = "The key has been revoked by its owner";
     s3.faults().add("*", Fault::Answer { status: 403, code: "AccessDenied", message: words }, usize::MAX);

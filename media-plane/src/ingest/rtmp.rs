@@ -22,6 +22,11 @@ use crate::registry::Command;
 /// moment it arrives, and reading a burst at once saves most of the system calls and wake-ups of a real-time stream.
 /// A read that filled the buffer is followed by the next one at once, so that nothing is ever slowed down.
 const READ_PACE: Duration = Duration::from_millis(20);
+/// While media comes faster than real time, answers wait until it has come at its own pace for this long.
+///
+/// An encoder that is done closes its socket while its last frames are still on their way. Anything that reaches it then
+/// (there is nothing to say but acknowledgements) makes its system reset the connection and throw those frames away.
+const CALM: Duration = Duration::from_secs(1);
 /// A peer that does not read its answers for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the publisher that is replaced may take to let go.
@@ -40,10 +45,11 @@ struct Connection<S> {
     socket: S,
     session: Session,
     input: BytesMut,
-    /// The last read took everything there was.
-    drained: bool,
-    /// The peer no longer takes what is written. An encoder that is done closes its socket at once, and the answer to
-    /// what it sent last then fails while its last frames still wait to be read.
+    /// Since when every read took everything there was; `None` = the last one did not.
+    calm_since: Option<Duration>,
+    /// Answers not yet sent.
+    pending: BytesMut,
+    /// The peer no longer takes what is written, but what it sent may still wait to be read.
     deaf: bool,
     publishing: Option<Publishing>,
 }
@@ -58,9 +64,9 @@ enum Wake {
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(node: Arc<Node>, socket: S, remote: SocketAddr) {
     let limits = Limits { idle_timeout: node.settings.rtmp.idle_timeout, ..Limits::default() };
     let session = Session::new(limits, rand::random(), node.clock.monotonic());
-    let input = BytesMut::new();
+    let (input, pending) = (BytesMut::new(), BytesMut::new());
     let mut connection =
-        Connection { node, remote, socket, session, input, drained: false, deaf: false, publishing: None };
+        Connection { node, remote, socket, session, input, calm_since: None, pending, deaf: false, publishing: None };
     let cause = connection.run().await;
     connection.end(cause).await;
 }
@@ -135,18 +141,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends what the session has to say. False when the peer has not read for so long that it is gone.
+    /// Sends what the session has to say, or keeps it for a calmer moment. False when the peer has not read for so long
+    /// that it is gone.
     async fn flush(&mut self) -> bool {
-        // While media waits to be read there is nothing to say but acknowledgements. They can wait too: the encoder may
-        // have closed its socket already, and what reaches a closed socket makes its system throw away the frames that
-        // are still on their way to us.
-        if self.publishing.is_some() && !self.drained {
+        self.pending.extend_from_slice(&self.session.take_output());
+        if self.pending.is_empty() || self.deaf {
+            self.pending.clear();
             return true;
         }
-        let output = self.session.take_output();
-        if output.is_empty() || self.deaf {
+        if self.flush_at().is_some_and(|at| self.node.clock.monotonic() < at) {
             return true;
         }
+        let output = self.pending.split().freeze();
         let write = async {
             self.socket.write_all(&output).await?;
             self.socket.flush().await
@@ -156,16 +162,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         outcome.is_ok()
     }
 
+    /// When pending answers may go; `None` = now.
+    fn flush_at(&self) -> Option<Duration> {
+        let calm_since = self.calm_since.unwrap_or_else(|| self.node.clock.monotonic());
+        (self.publishing.is_some() && !self.session.is_closed()).then(|| calm_since.saturating_add(CALM))
+    }
+
     async fn wake(&mut self) -> Wake {
         let now = self.node.clock.monotonic();
-        let (media_flows, drained) = (self.publishing.is_some(), &mut self.drained);
+        let flush = self.flush_at().filter(|_| !self.pending.is_empty());
+        let (media_flows, calm_since) = (self.publishing.is_some(), &mut self.calm_since);
         let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
-        let deadline = [self.session.next_deadline(), tick].into_iter().flatten().min();
+        let deadline = [self.session.next_deadline(), tick, flush].into_iter().flatten().min();
         let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let (socket, input, spool) = (&mut self.socket, &mut self.input, &self.node.spool);
         let read = async {
             if media_flows {
-                if *drained {
+                if calm_since.is_some() {
                     tokio::time::sleep(READ_PACE).await;
                 }
                 // Back-pressure: what the disk cannot take yet waits in the publisher's socket, not in memory.
@@ -174,7 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             input.reserve(READ_BUFFER_BYTES);
             let room = input.capacity() - input.len();
             let read = socket.read_buf(input).await;
-            *drained = matches!(read, Ok(bytes) if bytes < room);
+            let took_everything = matches!(read, Ok(bytes) if bytes < room);
+            *calm_since = took_everything.then(|| calm_since.unwrap_or(now));
             read
         };
         let command = async {
@@ -235,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.publishing = Some(Publishing { stream, session, commands: admission.commands, publication });
         self.session.accept(self.node.clock.monotonic());
         // The encoder sends nothing before it has heard of this.
-        self.drained = true;
+        self.calm_since = Some(Duration::ZERO);
     }
 
     fn refuse(&mut self, refusal: Refusal, reason: &str, kind: &'static str) {
@@ -274,7 +288,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn end(&mut self, cause: EndCause) {
         self.session.finish(&cause);
-        self.drained = true;
         self.flush().await;
         let _ = self.socket.shutdown().await;
         self.unpublish(cause).await;

@@ -74,6 +74,11 @@ fuzz_target!(|data: &[u8]| {
     };
     let whole = Peer::run(&start, bytes, bytes.len().max(1));
     let pieces = Peer::run(&start, bytes, usize::from(*step).max(1));
+    // The bound on unfinished messages is met at another place when more of them arrive whole.
+    let is_full = |run: &(Result<(), SessionError>, _)| matches!(run.0, Err(SessionError::BufferFull { .. }));
+    if is_full(&whole) || is_full(&pieces) {
+        return;
+    }
     assert_eq!(whole.0, pieces.0);
     // As text, because a NaN in metadata does not equal itself.
     assert_eq!(format!("{:?}", whole.1), format!("{:?}", pieces.1));
