@@ -17,7 +17,6 @@ mod tests;
 mod upload;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::{Guard, Signal};
 use recorder_runtime::metrics;
 use spool::{Event, Events, OutputKey, Spool, StoredOutput};
+use store::TargetKind;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -56,7 +56,6 @@ pub struct Context {
     permits: Semaphore,
     releases: Releases,
     lag: Lag,
-    library: PathBuf,
     open: Open,
     pace: Pace,
     storages: Mutex<HashMap<Target, Arc<Storage>>>,
@@ -74,28 +73,13 @@ impl Context {
 
     /// Where an object is, in the form that the store's clients use; known before there is a client.
     fn uri(&self, target: &Target, key: &str) -> String {
-        match target.kind.as_str() {
-            "file_system" => {
-                let path = self.library.join(&target.bucket).join(key);
-                format!("file://{}", percent_encoded(&path.to_string_lossy()))
-            }
-            "gcs" => format!("gs://{}/{key}", target.bucket),
-            _ => format!("s3://{}/{key}", target.bucket),
-        }
+        let kind = match target.kind.as_str() {
+            "file_system" => TargetKind::FileSystem,
+            "gcs" => TargetKind::GcsHmac,
+            _ => TargetKind::S3,
+        };
+        store::object_uri(kind, &target.bucket, key)
     }
-}
-
-/// A path as it stands in a URL.
-fn percent_encoded(path: &str) -> String {
-    let mut encoded = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 /// The shipping of one node.
@@ -125,8 +109,7 @@ impl Shipping {
             permits: Semaphore::new(node.settings.upload.concurrency),
             releases: Releases::default(),
             lag: Lag::default(),
-            open: open::over_link(node.link.clone(), library.clone()),
-            library,
+            open: open::over_link(node.link.clone(), library),
             pace: Pace::default(),
             storages: Mutex::default(),
         };

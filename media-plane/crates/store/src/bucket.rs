@@ -63,7 +63,7 @@ pub trait Bucket: fmt::Debug + Send + Sync {
     /// A URL that reads the object without credentials for `ttl`; [`crate::Kind::Unsupported`] where there is none.
     async fn presign(&self, key: &str, ttl: Duration) -> Result<String, Error>;
 
-    /// Where the object is, for people and other programs: `s3://bucket/key`, `gs://bucket/key`, `file:///path`.
+    /// Where the object is, for people and other programs: `s3://bucket/key`, `gs://bucket/key`, `library:///key`.
     fn uri(&self, key: &str) -> String;
 
     /// What this store can promise.

@@ -21,6 +21,7 @@ mod probe;
 mod s3;
 mod stream;
 mod unreliable;
+mod uri;
 
 pub use attempt::AttemptLimit;
 pub use bucket::{Bucket, ByteStream, Capabilities, If, Listed, ObjectMeta, Part, Stored, Upload, UploadId};
@@ -34,3 +35,4 @@ pub use open::{Credential, Dialect, Target, TargetKind, open};
 pub use part_size::{MAX_PART_COUNT, part_size};
 pub use probe::{Step, probe};
 pub use unreliable::{Faults, Unreliable};
+pub use uri::object_uri;

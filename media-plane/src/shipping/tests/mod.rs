@@ -73,7 +73,6 @@ impl Yard {
             permits: Semaphore::new(4),
             releases: Default::default(),
             lag: Default::default(),
-            library: "/library".into(),
             open: Arc::new(move |_, _| {
                 let client = Arc::clone(&client) as Arc<dyn Bucket>;
                 async move { Ok(client) }.boxed()

@@ -121,7 +121,7 @@ pub async fn delete_twice(bucket: Arc<dyn Bucket>) {
 pub async fn uris_name_the_object(bucket: Arc<dyn Bucket>) {
     let uri = bucket.uri("live/a.mp4");
     let (scheme, rest) = uri.split_once("://").unwrap();
-    assert!(["s3", "gs", "file", "memory"].contains(&scheme), "{uri}");
+    assert!(["s3", "gs", "library", "memory"].contains(&scheme), "{uri}");
     assert!(rest.ends_with("live/a.mp4"), "{uri}");
 }
 

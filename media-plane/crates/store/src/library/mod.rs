@@ -22,12 +22,13 @@ use crate::attempt::AttemptLimit;
 use crate::bucket::{Bucket, ByteStream, Capabilities, If, Listed, ObjectMeta, Part, Stored, Upload, UploadId};
 use crate::checksum::{completed_before, crc32c_of_parts};
 use crate::error::{Error, Kind};
-use crate::key;
 
 /// A directory as a bucket.
 #[derive(Debug, Clone)]
 pub struct Library {
     root: Arc<Root>,
+    /// As given, relative to the library's root.
+    directory: Arc<str>,
     limit: AttemptLimit,
 }
 
@@ -35,7 +36,7 @@ impl Library {
     /// Opens or makes `directory` (relative, no `..`; empty for the root itself) below `root`, which is made when it
     /// does not exist. Blocks on the disk for a moment.
     pub fn open(root: &Path, directory: &str, limit: AttemptLimit) -> Result<Self, Error> {
-        Ok(Self { root: Arc::new(Root::open(root, directory)?), limit })
+        Ok(Self { root: Arc::new(Root::open(root, directory)?), directory: directory.into(), limit })
     }
 
     /// Where an object is or would be. Fails for keys that no file can have.
@@ -235,8 +236,7 @@ impl Bucket for Library {
     }
 
     fn uri(&self, key: &str) -> String {
-        let path = self.root.directory().join(key);
-        format!("file://{}", key::percent_encode(&path.to_string_lossy(), b"/"))
+        crate::object_uri(crate::TargetKind::FileSystem, &self.directory, key)
     }
 
     fn capabilities(&self) -> Capabilities {

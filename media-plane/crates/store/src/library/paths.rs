@@ -39,10 +39,6 @@ impl Root {
         Ok(opened)
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     pub(super) fn staging(&self) -> PathBuf {
         self.directory.join(STAGING)
     }
