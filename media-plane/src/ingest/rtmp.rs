@@ -32,6 +32,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the publisher that is replaced may take to let go.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Answers that wait for a calm moment, in bytes. A peer that causes more reads them now or is gone: under a flood of
+/// pings or commands no moment is calm.
+const MAX_PENDING: usize = 16 * 1024;
+
 struct Publishing {
     stream: StreamKey,
     session: SessionId,
@@ -165,7 +169,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// When pending answers may go; `None` = now.
     fn flush_at(&self) -> Option<Duration> {
         let calm_since = self.calm_since.unwrap_or_else(|| self.node.clock.monotonic());
-        (self.publishing.is_some() && !self.session.is_closed()).then(|| calm_since.saturating_add(CALM))
+        let may_wait = self.publishing.is_some() && !self.session.is_closed() && self.pending.len() < MAX_PENDING;
+        may_wait.then(|| calm_since.saturating_add(CALM))
     }
 
     async fn wake(&mut self) -> Wake {

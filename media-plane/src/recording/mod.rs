@@ -204,7 +204,8 @@ impl Recording {
         let ended = RecordingEnded {
             end_reason: reason,
             start_time: self.wall.at,
-            end_time: self.wall.at(self.last),
+            // Media pushed faster than real time ends later on its own clock than it was there.
+            end_time: self.wall.at(self.last).min(self.node.clock.now()),
             media_duration_micros: u64::try_from(self.media_duration().as_micros()).unwrap_or(u64::MAX),
             gaps: self.gaps.iter().map(|gap| span(&self.wall, gap)).collect(),
             error: outputs.iter().find_map(|output| output.error.clone()),

@@ -65,8 +65,9 @@ impl Reporter<'_> {
             objects,
             crc32c: main.crc32c.map(crc32c_base64).unwrap_or_default(),
             object_etag: main.etag.clone(),
-            start_time: self.meta.wall.at(summary.starts_at),
-            end_time: self.meta.wall.at(summary.ends_at),
+            // Media pushed faster than real time ends later on its own clock than it was there.
+            start_time: self.meta.wall.at(summary.starts_at).min(available_time),
+            end_time: self.meta.wall.at(summary.ends_at).min(available_time),
             duration_micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             video: video(summary),
             audio: audio(summary),
