@@ -64,7 +64,26 @@ pub const SETTINGS: &[Setting] = &[
 /// The binary as its configuration sees it.
 pub const PROGRAM: Program =
     Program::new("recorder-control", "Control plane of the recorder: templates, rules and what was recorded", SETTINGS)
-        .check(check);
+        .check(check)
+        .beside(MEDIA_NODE);
+
+/// Variables of `recorder-media`, which often shares the environment.
+const MEDIA_NODE: &[&str] = &[
+    "RECORDER_NODE_ID",
+    "RECORDER_LINK_CONTROL",
+    "RECORDER_RTMP_LISTEN",
+    "RECORDER_RTMP_TLS_LISTEN",
+    "RECORDER_RTMP_TLS_CERTIFICATE",
+    "RECORDER_RTMP_TLS_KEY",
+    "RECORDER_RTMP_IDLE_TIMEOUT",
+    "RECORDER_RTMP_MAX_CONNECTIONS",
+    "RECORDER_HTTP_LISTEN",
+    "RECORDER_SPOOL_PATH",
+    "RECORDER_SPOOL_LIMIT",
+    "RECORDER_SPOOL_HIGH_WATER",
+    "RECORDER_SPOOL_FLUSH_INTERVAL",
+    "RECORDER_UPLOAD_CONCURRENCY",
+];
 
 /// The settings, typed.
 #[derive(Debug, Clone, Deserialize)]

@@ -68,7 +68,22 @@ pub const PROGRAM: Program = Program::new(
     "recorder-media",
     "Media node of Recorder: takes live streams in, writes them to your storage.",
     SETTINGS,
-);
+)
+.beside(CONTROL_PLANE);
+
+/// Variables of `recorder-control`, which often shares the environment.
+const CONTROL_PLANE: &[&str] = &[
+    "RECORDER_DATABASE_URL",
+    "RECORDER_DATABASE_CONNECTIONS",
+    "RECORDER_API_LISTEN",
+    "RECORDER_LINK_LISTEN",
+    "RECORDER_LINK_LEASE",
+    "RECORDER_SEAL_KEY_FILE",
+    "RECORDER_SEAL_KEY",
+    "RECORDER_EVENTS_RETENTION",
+    "RECORDER_WATCH_BOOKMARK_INTERVAL",
+    "RECORDER_WATCH_BUFFER",
+];
 
 /// All settings, typed.
 #[derive(Clone, Debug, Deserialize)]

@@ -112,6 +112,10 @@ impl Loader<'_> {
             if variable == CONFIG_VARIABLE || text.trim().is_empty() {
                 continue;
             }
+            let is_setting = names.contains(variable);
+            if !is_setting && self.program.neighbours.contains(&variable.as_str()) {
+                continue;
+            }
             if let Some(setting) = self.program.settings.iter().find(|setting| setting.env() == *variable) {
                 self.text(setting, Source::Environment, &format!("{} (env {variable})", setting.name()), text);
             } else if self.is_ours(variable) || nearest(variable, names.iter().map(String::as_str)).is_some() {

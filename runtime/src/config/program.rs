@@ -22,6 +22,8 @@ pub struct Program {
     /// Rules between settings; also runs when single settings are wrong (those then hold their default), so that one
     /// round shows everything.
     pub check: fn(&Settings, &mut Errors),
+    /// Variables of the other binary, which may stand in the same environment and are passed over in silence.
+    pub neighbours: &'static [&'static str],
 }
 
 /// What the command line asks for.
@@ -36,12 +38,17 @@ pub enum Invocation {
 impl Program {
     /// A program without rules between its settings.
     pub const fn new(name: &'static str, about: &'static str, settings: &'static [Setting]) -> Self {
-        Self { name, about, settings, check: |_, _| {} }
+        Self { name, about, settings, check: |_, _| {}, neighbours: &[] }
     }
 
     /// Adds the rules between settings.
     pub const fn check(self, check: fn(&Settings, &mut Errors)) -> Self {
         Self { check, ..self }
+    }
+
+    /// Names the variables of the other binary.
+    pub const fn beside(self, neighbours: &'static [&'static str]) -> Self {
+        Self { neighbours, ..self }
     }
 
     /// Reads file, environment and flags. `arguments` come without the program's own name.
