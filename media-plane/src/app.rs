@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::Router;
 use recorder_proto::ids::BootId;
 use recorder_proto::pb::node::directive::{Control, control::Action};
-use recorder_runtime::accept::Listener;
+use recorder_runtime::accept::{Limits, Listener};
 use recorder_runtime::admin::Admin;
 use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_runtime::config::Settings;
@@ -32,8 +31,8 @@ use crate::shipping::{self, Shipping};
 const CONTROLS: usize = 64;
 /// How often gauges that nobody pushes are read.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the HTTP listener may take to finish replies once everything else is done.
-const HTTP_GRACE: Duration = Duration::from_secs(2);
+/// Players at once. Descriptors are shared with the spool, which must never run out of them.
+const HTTP_CONNECTIONS: usize = 500;
 
 /// A node that is ready to run.
 pub struct App {
@@ -42,7 +41,7 @@ pub struct App {
     controls: mpsc::Receiver<Control>,
     shipping: Shipping,
     rtmp: Vec<RtmpListener>,
-    http: TcpListener,
+    http: Listener,
     admin: (Admin, Listener),
     spool_check: Check,
     addresses: Vec<(&'static str, SocketAddr)>,
@@ -62,7 +61,7 @@ impl App {
 
         let (rtmp, http) = bind(&config).await?;
         let admin = Listener::bind(config.admin.listen).await?;
-        let mut addresses = vec![("http", http.local_addr()?), ("admin", admin.address())];
+        let mut addresses = vec![("http", http.address()), ("admin", admin.address())];
         for listener in &rtmp {
             addresses.push((if listener.tls.is_some() { "rtmps" } else { "rtmp" }, listener.socket.local_addr()?));
         }
@@ -90,12 +89,14 @@ impl App {
         for listener in rtmp {
             tokio::spawn(listener.run(Arc::clone(&node), Arc::clone(&permits)));
         }
-        tokio::spawn(serve_http(http, http::routes(&node.settings.library.root), node.drain.clone()));
+        let limits = Limits { max_connections: HTTP_CONNECTIONS, ..Limits::default() };
+        let routes = http::routes(&node.settings.library.root);
+        tokio::spawn(recorder_runtime::http::serve("http", http, limits, routes, node.drain.clone()));
         tokio::spawn(admin.0.run(admin.1));
         tokio::spawn(obey(Arc::clone(&node), controls));
         tokio::spawn(measure(Arc::clone(&node), spool_check));
-        let shipped = tokio::spawn(shipping.run());
-        let linked = {
+        let mut shipped = tokio::spawn(shipping.run());
+        let mut linked = {
             let node = Arc::clone(&node);
             tokio::spawn(async move { node.link.run(Arc::clone(&node) as _, node.drain.clone()).await })
         };
@@ -105,6 +106,9 @@ impl App {
         tokio::select! {
             () = node.drain.draining() => {}
             reason = node.link.fenced() => bail!("another process took this node's id: {reason}"),
+            // Neither ends by itself. A service manager restarts the node, which ships what the spool holds.
+            ended = &mut shipped => bail!("shipping has stopped: {ended:?}"),
+            ended = &mut linked => bail!("the control link has stopped: {ended:?}"),
         }
         leave(&node, &drain).await;
         let _ = linked.await;
@@ -114,7 +118,7 @@ impl App {
     }
 }
 
-async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, TcpListener)> {
+async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, Listener)> {
     let listen = async |name: &str, address: SocketAddr| {
         TcpListener::bind(address).await.with_context(|| format!("{name}.listen {address}"))
     };
@@ -126,7 +130,7 @@ async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, TcpListener
         let tls = Some(tls_acceptor(certificate, key)?);
         rtmp.push(RtmpListener { socket: listen("rtmp.tls", address).await?, tls });
     }
-    Ok((rtmp, listen("http", config.http.listen).await?))
+    Ok((rtmp, Listener::bind(config.http.listen).await.context("http.listen")?))
 }
 
 fn open(
@@ -166,13 +170,6 @@ fn open(
     });
     let shipping = Shipping::new(Arc::clone(&node), stored, events);
     Ok((node, shipping, controls))
-}
-
-async fn serve_http(listener: TcpListener, routes: Router, drain: drain::Signal) {
-    let ended = async move { drain.deadline().await };
-    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(ended).await {
-        tracing::error!(%error, "the HTTP listener failed");
-    }
 }
 
 /// Passes the control plane's commands to the connections they concern.
@@ -225,5 +222,4 @@ async fn leave(node: &Node, drain: &Drain) {
             tracing::warn!(bytes, holders = holders.join(", "), "leaving; these bytes ship after the next start");
         }
     }
-    tokio::time::sleep(HTTP_GRACE.min(node.settings.drain.deadline)).await;
 }

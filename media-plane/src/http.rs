@@ -30,12 +30,17 @@ pub fn routes(library: &Path) -> Router {
 }
 
 async fn present(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
+    let path = decoded(request.uri().path());
     // Staged uploads live in hidden folders until they are whole.
-    if path.split('/').any(|segment| segment.starts_with('.') || segment.to_ascii_lowercase().starts_with("%2e")) {
+    if path.split('/').any(|segment| segment.starts_with('.')) {
         return StatusCode::NOT_FOUND.into_response();
     }
     let mut response = next.run(request).await;
+    if !response.status().is_success() && response.status() != StatusCode::NOT_MODIFIED {
+        // A file that is announced is not there yet; a player that asked too early must ask again.
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return response;
+    }
     let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
     if let Some((_, kind)) = CONTENT_TYPES.iter().find(|(known, _)| *known == extension) {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -43,6 +48,21 @@ async fn present(request: Request, next: Next) -> Response {
     let cache = if extension == "m3u8" { "no-store" } else { "public, max-age=3600" };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     response
+}
+
+/// The path as the file service reads it: with every `%XX` decoded.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let escape = tail.first_chunk::<2>().filter(|_| *first == b'%');
+        let byte = escape.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| {
+            digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+        });
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -70,8 +90,21 @@ mod tests {
         assert_eq!(part.headers()[header::CONTENT_TYPE], "video/mp2t");
         let body = axum::body::to_bytes(part.into_body(), 100).await.unwrap();
         assert_eq!(&body[..], b"234");
-        for hidden in ["/library/live/.staging/1.ts", "/library/live/%2estaging/1.ts", "/library/../secret"] {
+        let escaped =
+            ["/library/live/%2estaging/1.ts", "/library/live%2F.staging/1.ts", "/library/live%2f%2Estaging%2f1.ts"];
+        for hidden in
+            ["/library/live/.staging/1.ts", "/library/../secret", "/library/%2e%2e/secret"].iter().chain(&escaped)
+        {
             assert_eq!(get(root.path(), hidden, None).await.status(), StatusCode::NOT_FOUND, "{hidden}");
         }
+    }
+
+    /// Regression: a player that asked for a file before it was there was told to remember for an hour that it is not.
+    #[tokio::test]
+    async fn a_missing_file_is_not_cached() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = get(root.path(), "/library/live/0.mp4", None).await;
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+        assert_eq!(missing.headers()[header::CACHE_CONTROL], "no-store");
     }
 }

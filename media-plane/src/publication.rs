@@ -10,6 +10,7 @@ use recorder_proto::facts::FactKind;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::{protocol, recording::EndReason};
+use recorder_runtime::drain::Stage;
 
 use crate::node::Node;
 use crate::recording::Recording;
@@ -113,6 +114,8 @@ impl Publication {
     /// The publisher that takes over.
     pub fn resume(&mut self, publisher: Publisher) {
         self.publisher = publisher;
+        // What is counted and claimed belongs to the session; the configurations stay until the new one sends its own.
+        self.known = Known { video: self.known.video.take(), audio: self.known.audio.take(), ..Known::default() };
         self.tell(stream_facts::started(&self.publisher));
         self.report_tracks();
     }
@@ -182,8 +185,10 @@ impl Publication {
         // Nothing but headers came: there is nothing to record.
         let opened = opened.filter(|_| self.wall.is_some());
         self.deliver(opened, &mut ready);
+        let accepting = self.node.drain.stage() == Stage::Accepting;
+        let reason = if accepting { EndReason::PublisherEnded } else { EndReason::NodeDrained };
         for recording in self.recordings.drain(..) {
-            recording.finish(EndReason::PublisherEnded);
+            recording.finish(reason);
         }
         tracing::info!(session = %self.publisher.session, stream = %self.publisher.stream, ?cause, "stream ended");
         self.report_end(&cause);

@@ -1,6 +1,5 @@
 //! The operator's HTTP port: liveness, readiness, metrics, the log level while running, the settings in effect.
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
@@ -11,10 +10,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
 use crate::Error;
-use crate::accept::{Acceptor, Limits, Listener};
+use crate::accept::{Limits, Listener};
 use crate::build_info;
 use crate::clock::Clock;
 use crate::drain::Signal;
+use crate::http;
 use crate::readiness::Readiness;
 use crate::telemetry::LogHandle;
 
@@ -23,9 +23,6 @@ const MAX_BODY_BYTES: usize = 4 << 10;
 
 /// Scrapes and probes are few; more is a mistake somewhere.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Clients get this long after the drain's deadline.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What the port shows.
 #[derive(Clone)]
@@ -74,18 +71,8 @@ impl Admin {
 
     /// [`Admin::run`] with routes added to [`Admin::router`].
     pub async fn run_with(self, listener: Listener, router: Router) -> Result<(), Error> {
-        tracing::info!(listener = "admin", address = %listener.address(), "serving HTTP");
         let limits = Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() };
-        let (acceptor, cutter) = Acceptor::new(listener, "admin", limits);
-        let stop = self.drain.clone();
-        let serving = axum::serve(acceptor, router).with_graceful_shutdown(async move { stop.deadline().await });
-        tokio::select! {
-            served = async { serving.await } => served.map_err(Error::from),
-            () = async { self.drain.deadline().await; tokio::time::sleep(GRACE).await; } => {
-                cutter.cut();
-                Ok(())
-            }
-        }
+        http::serve("admin", listener, limits, router, self.drain).await
     }
 }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 mod error;
+pub mod http;
 pub mod metrics;
 pub mod readiness;
 pub mod ready;

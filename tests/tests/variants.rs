@@ -7,7 +7,7 @@ use recorder_db::scratch::{Scratch, kinds};
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::probe;
-use recorder_tests::publisher::{Source, push_file, run};
+use recorder_tests::publisher::{Live, Source, push_file, run};
 use recorder_tests::scene::{Clients, all_formats, library_path, tree};
 use v1::recording::State;
 
@@ -92,4 +92,26 @@ async fn r30_each_publish_makes_its_own_files() {
     assert_eq!((count, keys.len()), (12, 12));
     // One playlist, one segment and three single files each, and nothing else.
     assert_eq!(tree(&cluster.library()).len(), 15);
+}
+
+/// R19, R21: a node that is told to stop finishes, ships and reports what is live, and leaves with success.
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_sigterm_delivers_what_is_live() {
+    let mut cluster = Cluster::start().await;
+    let mut clients = bound(&cluster).await;
+    let source = Source { seconds: 4, ..Default::default() }.generate(cluster.folder());
+    let mut live = Live::file(&source, &cluster.rtmp_url(DOMAIN, "cam1"));
+    clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await;
+    assert_eq!(cluster.nodes[0].terminate().await, Some(0));
+    let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
+    assert_eq!(recording.end_reason(), v1::recording::EndReason::NodeDrained);
+    let files = clients.files(&recording).await;
+    assert_eq!(files.len(), 4);
+    for files in files.into_values() {
+        let file = &files[0];
+        probe::decodes(&library_path(&cluster, file));
+        let (end, available) = (file.end_time.as_ref().unwrap(), file.available_time.as_ref().unwrap());
+        assert!(available.seconds - end.seconds <= 2, "R19: {end:?} {available:?}");
+    }
+    live.kill();
 }

@@ -1,6 +1,7 @@
 //! One RTMP connection: socket bytes to the session, its events to the publication, its answers back.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::registry::Command;
 /// Pause after a read that emptied the socket while media flows. A recorder gains nothing from seeing each packet the
 /// moment it arrives, and reading a burst at once saves most of the system calls and wake-ups of a real-time stream.
 /// A read that filled the buffer is followed by the next one at once, so that nothing is ever slowed down.
-const READ_PACE: Duration = Duration::from_millis(20);
+const READ_PACE: Duration = Duration::from_millis(40);
 /// While media comes faster than real time, answers wait until it has come at its own pace for this long.
 ///
 /// An encoder that is done closes its socket while its last frames are still on their way. Anything that reaches it then
@@ -29,9 +30,14 @@ const READ_PACE: Duration = Duration::from_millis(20);
 const CALM: Duration = Duration::from_secs(1);
 /// A peer that does not read its answers for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that does not take the end of a TLS session by then does not get it.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the publisher that is replaced may take to let go.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Read buffer before `publish` was accepted, in bytes: enough for a handshake packet or a `connect`. Thousands of idle
+/// connections are cheap that way.
+const READ_BEFORE_PUBLISH: usize = 2 * 1024;
 /// Answers that wait for a calm moment, in bytes. A peer that causes more reads them now or is gone: under a flood of
 /// pings or commands no moment is calm.
 const MAX_PENDING: usize = 16 * 1024;
@@ -51,6 +57,9 @@ struct Connection<S> {
     input: BytesMut,
     /// Since when every read took everything there was; `None` = the last one did not.
     calm_since: Option<Duration>,
+    /// How long this connection was not read because the disk could not take more. Not the publisher's silence: the
+    /// session's clock stands still meanwhile.
+    held_back: Duration,
     /// Answers not yet sent.
     pending: BytesMut,
     /// The peer no longer takes what is written, but what it sent may still wait to be read.
@@ -69,8 +78,18 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(node: Arc<Node>, socket: S
     let limits = Limits { idle_timeout: node.settings.rtmp.idle_timeout, ..Limits::default() };
     let session = Session::new(limits, rand::random(), node.clock.monotonic());
     let (input, pending) = (BytesMut::new(), BytesMut::new());
-    let mut connection =
-        Connection { node, remote, socket, session, input, calm_since: None, pending, deaf: false, publishing: None };
+    let mut connection = Connection {
+        node,
+        remote,
+        socket,
+        session,
+        input,
+        calm_since: None,
+        held_back: Duration::ZERO,
+        pending,
+        deaf: false,
+        publishing: None,
+    };
     let cause = connection.run().await;
     connection.end(cause).await;
 }
@@ -97,11 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Command(Some(Command::Disconnect { reason })) => return EndCause::Disconnected(reason),
                 Wake::Command(None) => return EndCause::Disconnected("the node is stopping".into()),
                 Wake::Deadline => {
-                    let now = self.node.clock.monotonic();
                     if let Some(publishing) = &mut self.publishing {
-                        publishing.publication.tick(now);
+                        publishing.publication.tick(self.node.clock.monotonic());
                     }
-                    if let Err(error) = self.session.handle_timeout(now) {
+                    if let Err(error) = self.session.handle_timeout(self.session_now()) {
                         let publishing = self.publishing.is_some();
                         tracing::debug!(remote = %self.remote, %error, "RTMP deadline");
                         return if publishing { EndCause::IdleTimeout } else { EndCause::ConnectionLost };
@@ -115,7 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn advance(&mut self) -> Option<EndCause> {
         loop {
             let now = self.node.clock.monotonic();
-            let outcome = self.session.handle(&mut self.input, now);
+            let session_now = self.session_now();
+            let outcome = self.session.handle(&mut self.input, session_now);
             let mut progress = false;
             while let Some(event) = self.session.poll_event() {
                 progress = true;
@@ -162,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.socket.flush().await
         };
         let outcome: Result<std::io::Result<()>, _> = tokio::time::timeout(WRITE_TIMEOUT, write).await;
-        self.deaf = matches!(outcome, Ok(Err(_)));
+        self.deaf = !matches!(outcome, Ok(Ok(())));
         outcome.is_ok()
     }
 
@@ -173,23 +192,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         may_wait.then(|| calm_since.saturating_add(CALM))
     }
 
+    fn session_now(&self) -> Duration {
+        self.node.clock.monotonic().saturating_sub(self.held_back)
+    }
+
+    /// Back-pressure: what the disk cannot take yet waits in the publisher's socket, not in memory.
+    async fn hold_back(&mut self) -> Option<Wake> {
+        let publishing = self.publishing.as_mut()?;
+        let before = self.node.clock.monotonic();
+        let wake = tokio::select! {
+            biased;
+            () = self.node.spool.writable() => None,
+            command = publishing.commands.recv() => Some(Wake::Command(command)),
+        };
+        self.held_back += self.node.clock.monotonic().saturating_sub(before);
+        wake
+    }
+
     async fn wake(&mut self) -> Wake {
+        if let Some(wake) = self.hold_back().await {
+            return wake;
+        }
         let now = self.node.clock.monotonic();
+        let session_deadline = self.session.next_deadline().map(|at| at.saturating_add(self.held_back));
         let flush = self.flush_at().filter(|_| !self.pending.is_empty());
         let (media_flows, calm_since) = (self.publishing.is_some(), &mut self.calm_since);
         let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
-        let deadline = [self.session.next_deadline(), tick, flush].into_iter().flatten().min();
+        let deadline = [session_deadline, tick, flush].into_iter().flatten().min();
         let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(now));
-        let (socket, input, spool) = (&mut self.socket, &mut self.input, &self.node.spool);
+        let (socket, input) = (&mut self.socket, &mut self.input);
         let read = async {
-            if media_flows {
-                if calm_since.is_some() {
-                    tokio::time::sleep(READ_PACE).await;
-                }
-                // Back-pressure: what the disk cannot take yet waits in the publisher's socket, not in memory.
-                spool.writable().await;
+            if media_flows && calm_since.is_some() {
+                tokio::time::sleep(READ_PACE).await;
             }
-            input.reserve(READ_BUFFER_BYTES);
+            input.reserve(if media_flows { READ_BUFFER_BYTES } else { READ_BEFORE_PUBLISH });
             let room = input.capacity() - input.len();
             let read = socket.read_buf(input).await;
             let took_everything = matches!(read, Ok(bytes) if bytes < room);
@@ -239,8 +275,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             encoder: request.encoder.clone().unwrap_or_default(),
             since: now,
         };
+        // A drain that began meanwhile has not seen this publisher.
+        if let Err(reason) = self.node.admits() {
+            self.node.registry.leave(&stream, session);
+            return self.refuse(Refusal::Failed, reason, "admission");
+        }
         let replaced = match admission.replaced {
-            Some(replaced) => tokio::time::timeout(TAKE_OVER_TIMEOUT, replaced).await.ok().and_then(Result::ok),
+            Some(mut replaced) => match tokio::time::timeout(TAKE_OVER_TIMEOUT, &mut replaced).await {
+                Ok(publication) => publication.ok(),
+                Err(_) => {
+                    // What is handed over from now on comes back to the one who hands it over.
+                    replaced.close();
+                    replaced.try_recv().ok()
+                }
+            },
             None => None,
         };
         let publication = match replaced {
@@ -252,7 +300,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         tracing::info!(%session, %stream, remote = %self.remote, "publishing");
         self.publishing = Some(Publishing { stream, session, commands: admission.commands, publication });
-        self.session.accept(self.node.clock.monotonic());
+        let now = self.session_now();
+        self.session.accept(now);
         // The encoder sends nothing before it has heard of this.
         self.calm_since = Some(Duration::ZERO);
     }
@@ -268,15 +317,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             publishing.publication.interrupt(&EndCause::Replaced);
             if let Err(publication) = hand_over.send(publishing.publication) {
                 // The newer publisher is gone already, so this stream has none.
-                self.node.registry.leave(&publishing.stream, publishing.session);
                 publication.end(EndCause::Replaced);
+                self.node.registry.leave(&publishing.stream, publishing.session);
             }
         }
     }
 
     async fn unpublish(&mut self, cause: EndCause) {
         let Some(mut publishing) = self.publishing.take() else { return };
-        self.node.registry.leave(&publishing.stream, publishing.session);
         // From here on nobody can ask for it; a request that came just before is still answered.
         publishing.commands.close();
         while let Some(command) = publishing.commands.recv().await {
@@ -288,13 +336,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
-        publishing.publication.end(cause);
+        publishing.end(&self.node, cause);
     }
 
+    /// The publication first: a peer that does not read may hold up the goodbye, but not the recording.
     async fn end(&mut self, cause: EndCause) {
         self.session.finish(&cause);
-        self.flush().await;
-        let _ = self.socket.shutdown().await;
         self.unpublish(cause).await;
+        self.flush().await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.socket.shutdown()).await;
+    }
+}
+
+impl Publishing {
+    /// Ends the publication, then gives the place up, so that a node with a place taken is a node with work to do.
+    fn end(self, node: &Node, cause: EndCause) {
+        self.publication.end(cause);
+        node.registry.leave(&self.stream, self.session);
+    }
+}
+
+/// Whatever ends the task, a panic included, ends the publication.
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        let Some(publishing) = self.publishing.take() else { return };
+        let (stream, session, node) = (publishing.stream.clone(), publishing.session, Arc::clone(&self.node));
+        tracing::error!(%stream, %session, "the connection's task ended early");
+        let cause = EndCause::Disconnected("internal error".into());
+        // A second panic while the first unwinds would end the process and every other recording with it.
+        if catch_unwind(AssertUnwindSafe(|| publishing.end(&node, cause))).is_err() {
+            node.registry.leave(&stream, session);
+        }
     }
 }

@@ -28,6 +28,9 @@ pub use formats::of_template;
 /// A node mints the first epoch itself; takeovers get theirs from the control plane.
 const FIRST_EPOCH: Epoch = Epoch(1);
 
+/// Holes told one by one; a recording with more of them is beyond a list.
+const MAX_GAPS: usize = 1_000;
+
 /// Why a recording did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -54,6 +57,7 @@ pub struct Recording {
     /// Formats that ended early, with why.
     failed: Vec<OutputTotals>,
     gaps: Vec<Gap>,
+    gaps_full: bool,
     /// End of the media so far.
     last: MediaTime,
     first: Option<MediaTime>,
@@ -112,6 +116,7 @@ impl Recording {
             outputs,
             failed: Vec::new(),
             gaps: Vec::new(),
+            gaps_full: false,
             last: wall.media,
             first: None,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
@@ -156,7 +161,7 @@ impl Recording {
                     self.first = Some(self.first.map_or(frame.dts, |first| first.min(frame.dts)));
                 }
                 Timed::Gap(gap) => {
-                    self.gaps.push(*gap);
+                    self.note_gap(*gap);
                     metrics::counter!("recorder_timeline_gaps_total", "reason" => gap_label(gap.reason)).increment(1);
                 }
                 Timed::Config(..) => {}
@@ -176,6 +181,15 @@ impl Recording {
         }
         let limit = self.max_duration?;
         (self.media_duration() >= limit).then_some(EndReason::MaxDuration)
+    }
+
+    /// A publisher whose clock jumps with every frame must not make a list without end: the last hole grows instead.
+    fn note_gap(&mut self, gap: Gap) {
+        match self.gaps.last_mut() {
+            Some(last) if self.gaps_full => last.resumes_at = gap.resumes_at,
+            _ => self.gaps.push(gap),
+        }
+        self.gaps_full = self.gaps.len() >= MAX_GAPS;
     }
 
     fn fail_output(&mut self, index: usize, format: mux::registry::Format, reason: &str, message: &str) {
