@@ -31,7 +31,7 @@ pub struct RawFrame {
 /// What the publisher claims about itself (onMetaData); believed only as a hint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// Encoder name and version.
+    /// Encoder name and version, as claimed; the protocol bounds its length.
     pub encoder: Option<String>,
     /// Announced video codec, if any; `Some` with no video ever sent makes the stream "quasi audio/video".
     pub video: Option<Codec>,

@@ -40,6 +40,7 @@
 pub mod amf0;
 mod chunk;
 pub mod client;
+mod encoder;
 mod error;
 pub mod flv;
 mod handshake;

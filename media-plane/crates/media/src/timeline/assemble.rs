@@ -10,6 +10,8 @@ use crate::{TrackKind, h264};
 
 /// Sound held behind an incomplete picture: enough for a picture every half second, little enough to cost nothing.
 const MAX_HELD_AUDIO: usize = 32;
+/// And its bytes: frames are a few hundred, so only an attack gets here.
+const MAX_HELD_AUDIO_BYTES: usize = 1 << 20;
 /// Joined access units stay below this; more is an attack, and becomes frames of its own.
 const MAX_ACCESS_UNIT: usize = 16 << 20;
 /// Messages that may join one access unit, so that joining stays linear.
@@ -23,6 +25,7 @@ pub(super) type Emit<'a> = dyn FnMut(RawFrame, Duration, u64) + 'a;
 pub(super) struct Assembler {
     picture: Option<Picture>,
     audio: VecDeque<(RawFrame, Duration)>,
+    audio_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -41,8 +44,9 @@ impl Assembler {
             if self.picture.is_none() {
                 return emit(frame, arrival, 0);
             }
+            self.audio_bytes += frame.data.len();
             self.audio.push_back((frame, arrival));
-            if self.audio.len() >= MAX_HELD_AUDIO {
+            if self.audio.len() >= MAX_HELD_AUDIO || self.audio_bytes > MAX_HELD_AUDIO_BYTES {
                 self.flush(emit);
             }
             return;
@@ -61,6 +65,7 @@ impl Assembler {
             let (merged, arrival) = (picture.parts.len() as u64, picture.arrival);
             emit(picture.join(), arrival, merged);
         }
+        self.audio_bytes = 0;
         for (frame, arrival) in self.audio.drain(..) {
             emit(frame, arrival, 0);
         }

@@ -309,3 +309,30 @@ fn configurations_pass_in_order() {
         matches!(&out[..], [Timed::Frame(_), Timed::Config(Audio, _), Timed::Frame(frame)] if frame.dts == MediaTime::ZERO)
     );
 }
+
+#[test]
+fn sound_of_any_size_held_behind_a_picture_stays_below_a_mebibyte() {
+    let mut run = Run::new();
+    let sound = |run: &mut Run, millis: u32, size: usize| {
+        let frame = RawFrame { data: Bytes::from(vec![0x21; size]), ..raw(Audio, millis) };
+        run.timeline.push(frame, Duration::ZERO, &mut run.out);
+        frames(&run.out).count()
+    };
+    run.push(Video, 0, 0);
+    // 16 frames of 64 KiB are the limit; the next byte lets go of the picture and all of them.
+    for step in 0..16 {
+        assert_eq!(sound(&mut run, step * 20, 64 << 10), 0, "held");
+    }
+    assert_eq!(sound(&mut run, 320, 1), 18);
+    // The count of bytes starts again behind the next picture.
+    run.push(Video, 400, 0);
+    assert_eq!(sound(&mut run, 400, 1 << 20), 18, "held");
+    assert_eq!(sound(&mut run, 420, 1), 21);
+    // One frame alone may be too much.
+    run.push(Video, 440, 0);
+    assert_eq!(sound(&mut run, 440, (1 << 20) + 1), 23);
+    let (out, counts) = run.finish();
+    let order: Vec<TrackKind> = frames(&out).map(|frame| frame.track).take(2).collect();
+    assert_eq!(order, [Video, Audio], "the picture leaves before the sound held behind it");
+    assert_eq!((counts.emitted, counts.rejected, counts.jumps), (23, 0, 0));
+}

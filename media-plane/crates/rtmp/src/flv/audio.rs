@@ -18,6 +18,11 @@ const FORMAT_MP3_8K: u8 = 14;
 /// AAC packet types.
 const AAC_SEQUENCE_HEADER: u8 = 0;
 const AAC_RAW: u8 = 1;
+/// ADTS frames read out of one message: more than half a second at any rate, where 8 MiB could hold a million.
+const MAX_ADTS_FRAMES: usize = 64;
+/// Largest access unit, in bytes. AAC allows 6144 bits for each channel of a frame (ISO/IEC 14496-3), 36 KiB for 48
+/// channels.
+const MAX_ACCESS_UNIT: usize = 64 * 1024;
 
 impl TagReader {
     /// An audio message at `time` milliseconds.
@@ -79,7 +84,8 @@ impl TagReader {
             return self.aac_frame(time, rest);
         }
         let mut offset: u32 = 0;
-        while let Some(header) = adts::Header::parse(&rest) {
+        for _ in 0..MAX_ADTS_FRAMES {
+            let Some(header) = adts::Header::parse(&rest) else { break };
             if !matches!(self.audio, Current::Record(_)) {
                 // The header says what the missing configuration would.
                 self.aac_config(&Bytes::copy_from_slice(&header.audio_specific_config()));
@@ -96,8 +102,11 @@ impl TagReader {
     }
 
     fn aac_frame(&mut self, time: u32, data: Bytes) {
-        if matches!(self.audio, Current::Record(_)) {
-            self.frame(AUDIO, time, 0, true, data);
+        if data.len() > MAX_ACCESS_UNIT {
+            self.reject(AUDIO, Rejection::Malformed);
+        } else if matches!(self.audio, Current::Record(_)) {
+            // A copy, because a frame cut out of a message would keep all of it alive, and sound may be held for long.
+            self.frame(AUDIO, time, 0, true, Bytes::copy_from_slice(&data));
         } else {
             self.reject(AUDIO, Rejection::BeforeConfig);
         }

@@ -5,6 +5,7 @@ use media::ingest::Metadata;
 
 use super::enhanced;
 use crate::amf0::{Reader, Text, Value};
+use crate::encoder;
 
 /// The claims of a data message; `None` when it is not metadata or cannot be read.
 pub(super) fn parse(body: &[u8]) -> Option<Metadata> {
@@ -20,7 +21,7 @@ pub(super) fn parse(body: &[u8]) -> Option<Metadata> {
     let measure =
         |name: &str| object.get(name).and_then(Value::as_f64).filter(|value| value.is_finite() && *value > 0.0);
     Some(Metadata {
-        encoder: object.get("encoder").and_then(Value::as_str).map(str::to_owned),
+        encoder: object.get("encoder").and_then(Value::as_str).map(encoder::name),
         video: object.get("videocodecid").and_then(video_codec),
         audio: object.get("audiocodecid").and_then(audio_codec),
         width: measure("width"),

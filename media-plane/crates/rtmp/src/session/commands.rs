@@ -8,6 +8,7 @@ use super::reply::{Status, caps};
 use super::{PublishRequest, Session, SessionEvent, State};
 use crate::amf0::{Reader, Text, Value};
 use crate::chunk::Policy;
+use crate::encoder;
 use crate::error::{Phase, SessionError};
 
 /// Stream ids handed out per connection; encoders need one, and wrap around after this many.
@@ -111,7 +112,7 @@ impl Session {
         self.connection = Connection {
             app: app.to_owned(),
             tc_url: text("tcUrl").unwrap_or_default().to_owned(),
-            encoder: text("flashVer").map(str::to_owned),
+            encoder: text("flashVer").map(encoder::name),
             caps_ex: caps_ex.unwrap_or(0),
             last_stream_id: 0,
         };

@@ -17,7 +17,7 @@ pub struct PublishRequest {
     pub params: Vec<(String, String)>,
     /// The query the publisher attached, undecoded: the stream name's, else `app`'s, else `tcUrl`'s.
     pub query: String,
-    /// `flashVer` of the encoder.
+    /// `flashVer` of the encoder, at most 256 characters and none of them a control character.
     pub encoder: Option<String>,
     /// `tcUrl` as sent.
     pub tc_url: String,

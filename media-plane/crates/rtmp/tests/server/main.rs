@@ -9,5 +9,7 @@ mod deadlines;
 mod enhanced;
 mod handshakes;
 mod memory;
+mod names;
 mod peer;
 mod properties;
+mod sound;
