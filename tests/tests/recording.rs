@@ -4,12 +4,13 @@
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source, Tracks, ffmpeg, push_file};
-use recorder_tests::scene::{Clients, all_formats, library_path};
+use recorder_tests::scene::{Clients, all_formats, library_path, tree};
 use recorder_tests::{probe, publisher, wait};
 use rtmp::client::payload;
 use v1::recording::State;
 
 const DOMAIN: &str = "push.example.com";
+const ONE_SECOND: prost_types::Duration = prost_types::Duration { seconds: 1, nanos: 0 };
 
 async fn scene(template: v1::Template) -> (Cluster, Clients) {
     let cluster = Cluster::start().await;
@@ -121,10 +122,15 @@ async fn still_recording(clients: &mut Clients, recording: &v1::Recording) -> bo
 /// StopRecording finishes the files while the publisher stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_recording_finishes_while_the_publisher_stays() {
-    let (cluster, mut clients) = scene(all_formats()).await;
+    let hls = v1::template::Hls { segment_duration: Some(ONE_SECOND), ..Default::default() };
+    let (cluster, mut clients) = scene(v1::Template { hls: Some(hls), ..all_formats() }).await;
     let source = Source { seconds: 4, ..Default::default() }.generate(cluster.folder());
     let mut live = Live::file(&source, &cluster.rtmp_url(DOMAIN, "cam1"));
     let running = clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await.remove(0);
+    wait::until("two segments to be in the library", async || {
+        tree(&cluster.library()).iter().any(|file| file.ends_with("/1.ts")).then_some(())
+    })
+    .await;
     let request = v1::StopRecordingRequest { name: running.name.clone() };
     clients.recordings.stop_recording(request).await.unwrap();
     let done = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);

@@ -6,9 +6,9 @@ use std::process::Command;
 use recorder_db::scratch::{Scratch, kinds};
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
-use recorder_tests::probe;
 use recorder_tests::publisher::{Live, Source, push_file, run};
 use recorder_tests::scene::{Clients, all_formats, library_path, tree};
+use recorder_tests::{probe, wait};
 use v1::recording::State;
 
 const DOMAIN: &str = "push.example.com";
@@ -102,6 +102,10 @@ async fn r21_sigterm_delivers_what_is_live() {
     let source = Source { seconds: 4, ..Default::default() }.generate(cluster.folder());
     let mut live = Live::file(&source, &cluster.rtmp_url(DOMAIN, "cam1"));
     clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await;
+    wait::until("the first segment to be in the library", async || {
+        tree(&cluster.library()).iter().any(|file| file.ends_with("/0.ts")).then_some(())
+    })
+    .await;
     assert_eq!(cluster.nodes[0].terminate().await, Some(0));
     let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     assert_eq!(recording.end_reason(), v1::recording::EndReason::NodeDrained);
