@@ -18,10 +18,16 @@ const ID_PCE: u8 = 5;
 const SYNC_SBR: u32 = 0x2b7;
 const SYNC_PS: u32 = 0x548;
 
+/// A real one has 2 to a few dozen bytes, with a program config and its comment below 400; it is kept whole.
+const MAX_ASC_BYTES: usize = 1024;
+
 impl AacConfig {
     /// Parses an AudioSpecificConfig: explicit and backward-compatible SBR/PS, program config elements, free sampling
     /// rates, 960-sample frames. Bytes after what is needed are ignored (ffmpeg always sends five).
     pub fn parse(asc: Bytes) -> Result<Self, ConfigError> {
+        if asc.len() > MAX_ASC_BYTES {
+            return Err(bad("longer than any configuration is"));
+        }
         parse(&asc).map(|parsed| Self { asc, ..parsed }).map_err(bad)
     }
 
@@ -201,6 +207,16 @@ fn program_config_elements(r: &mut BitReader<'_>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: megabytes behind a good configuration were kept with it.
+    #[test]
+    fn a_configuration_of_megabytes_is_refused() {
+        let mut asc = vec![0x12, 0x10];
+        asc.resize(MAX_ASC_BYTES, 0);
+        assert!(AacConfig::parse(asc.clone().into()).is_ok());
+        asc.resize(8 << 20, 0);
+        assert!(AacConfig::parse(asc.into()).is_err());
+    }
     use proptest::prelude::*;
 
     fn asc(bytes: &'static [u8]) -> AacConfig {

@@ -10,10 +10,16 @@ const MAX_SIDE: u32 = 16_384;
 /// Sizes of scaling lists: six 4x4, then up to six 8x8.
 const SCALING_LISTS: [u32; 12] = [16, 16, 16, 16, 16, 16, 64, 64, 64, 64, 64, 64];
 
+/// Parameter sets take a few dozen bytes each; the record is kept whole.
+const MAX_RECORD_BYTES: usize = 64 * 1024;
+
 impl AvcConfig {
     /// Parses the `avcC` of a sequence header. Parameter sets in Annex B form, which a few encoders send instead, are
     /// accepted and turned into a record.
     pub fn parse(record: Bytes) -> Result<Self, ConfigError> {
+        if record.len() > MAX_RECORD_BYTES {
+            return Err(bad("longer than any configuration is"));
+        }
         let (sps, pps, length_size, record) = if starts_with_start_code(&record) {
             let (sps, pps) = from_annex_b(&record);
             let record = build_record(&sps, &pps)?;
