@@ -25,7 +25,7 @@ use super::claims;
 use super::directives::{Applied, Directives};
 use super::facts::FactLog;
 
-/// Facts in one message; small enough that a message stays far below gRPC's default limit of 4 MiB.
+/// Facts in one message; the log limits its bytes.
 const FACT_BATCH: usize = 200;
 /// How long one dial or unary call may take before another endpoint is tried.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +51,7 @@ struct Shared {
     directives: Directives,
     facts: FactLog,
     clock: Arc<dyn Clock>,
+    call_timeout: Duration,
     controls: mpsc::Sender<directive::Control>,
     node_epoch: AtomicU64,
     connected: AtomicBool,
@@ -73,6 +74,7 @@ impl Link {
             directives,
             facts,
             clock,
+            call_timeout: CALL_TIMEOUT,
             controls,
             node_epoch: AtomicU64::new(0),
             connected: AtomicBool::new(false),
@@ -116,15 +118,16 @@ impl Link {
                 Err(_) => return Err(Status::cancelled("the link is closed")),
             };
             let Some(mut client) = client else { continue };
-            let request = FetchCredentialRequest {
-                node_epoch: self.shared.node_epoch.load(Ordering::Relaxed),
-                storage: storage.to_owned(),
-                credential_version: version,
-            };
-            match client.fetch_credential(request).await {
+            let epoch = self.shared.node_epoch.load(Ordering::Relaxed);
+            let request =
+                FetchCredentialRequest { node_epoch: epoch, storage: storage.to_owned(), credential_version: version };
+            match self.shared.in_time("fetch_credential", client.fetch_credential(request)).await {
                 Ok(reply) => return Ok(reply.into_inner()),
                 Err(status) if is_transient(&status) => tokio::time::sleep(RETRY.1).await,
-                Err(status) => return Err(status),
+                Err(status) => {
+                    self.shared.heed(&status, epoch);
+                    return Err(status);
+                }
             }
         }
     }
@@ -156,7 +159,31 @@ fn is_transient(status: &Status) -> bool {
     )
 }
 
+/// Why a newer process has this node's id, if that is what the status says.
+fn fenced_by(status: &Status) -> Option<String> {
+    let problem = recorder_proto::Problem::from(status);
+    // A recording can have moved on by itself; that says nothing of the node.
+    let of_recording = problem.details.preconditions.iter().any(|met| met.subject.starts_with("recordings/"));
+    (problem.reason == "EPOCH_FENCED" && !of_recording).then_some(problem.message)
+}
+
 impl Shared {
+    /// A unary call whose answer is not waited for forever.
+    async fn in_time<T>(&self, call: &str, reply: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let late = |_| Err(Status::deadline_exceeded(format!("{call} did not answer")));
+        tokio::time::timeout(self.call_timeout, reply).await.unwrap_or_else(late)
+    }
+
+    /// A status that fences the epoch the call was made under ends the node's work, like the message on the directive
+    /// stream: registering again would take the id back from the newer process.
+    fn heed(&self, status: &Status, epoch: u64) {
+        if epoch == self.node_epoch.load(Ordering::Relaxed)
+            && let Some(reason) = fenced_by(status)
+        {
+            self.fenced.send_replace(Some(reason));
+        }
+    }
+
     async fn keep_connected(&self, report: &dyn Report) {
         let mut pause = RETRY.0;
         for endpoint in self.endpoints.iter().cycle() {
@@ -188,11 +215,10 @@ impl Shared {
         };
         let mut registration = report.registration();
         registration.node_time = Some(recorder_proto::time::timestamp(self.clock.now()));
-        let registered = tokio::time::timeout(CALL_TIMEOUT, client.clone().register(registration.clone())).await;
-        let registered = match registered {
-            Ok(Ok(reply)) => reply.into_inner(),
-            Ok(Err(status)) => return status,
-            Err(_) => return Status::deadline_exceeded("register did not answer"),
+        let mut registering = client.clone();
+        let registered = match self.in_time("register", registering.register(registration.clone())).await {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => return status,
         };
         let epoch = registered.node_epoch;
         self.node_epoch.store(epoch, Ordering::Relaxed);
@@ -201,10 +227,12 @@ impl Shared {
         tracing::info!(control = %endpoint.uri(), node_epoch = epoch, "registered at the control plane");
         let lease =
             registered.lease.as_ref().and_then(recorder_proto::time::std_duration).unwrap_or(Duration::from_secs(15));
-        tokio::select! {
+        let ended = tokio::select! {
             status = self.follow_directives(client.clone(), &registration.node, epoch, lease, report) => status,
             status = self.deliver_facts(client, epoch) => status,
-        }
+        };
+        self.heed(&ended, epoch);
+        ended
     }
 
     async fn follow_directives(
@@ -251,9 +279,16 @@ impl Shared {
 
     async fn hear(&self, response: StreamDirectivesResponse) -> Result<Option<Say>, Status> {
         let (version, nonce) = (response.version, response.nonce);
+        let mut store = false;
         let applied = match response.message {
-            Some(Heard::Snapshot(snapshot)) => self.directives.snapshot(version, snapshot.directives, snapshot.last),
-            Some(Heard::Delta(delta)) => self.directives.delta(version, delta.upserts, &delta.removed),
+            Some(Heard::Snapshot(snapshot)) => {
+                store = snapshot.last;
+                self.directives.snapshot(version, snapshot.directives, snapshot.last)
+            }
+            Some(Heard::Delta(delta)) => {
+                store = true;
+                self.directives.delta(version, delta.upserts, &delta.removed)
+            }
             Some(Heard::Bookmark(_)) => {
                 self.directives.bookmark(version);
                 Applied::default()
@@ -268,6 +303,9 @@ impl Shared {
         for control in applied.controls {
             // Bounded: a command waits for the registry, and with it the acknowledgement.
             let _ = self.controls.send(control).await;
+        }
+        if store {
+            self.directives.store().await;
         }
         if nonce.is_empty() {
             return Ok(None);
@@ -327,9 +365,9 @@ impl Shared {
         epoch: u64,
     ) -> Result<(), Status> {
         claim.node_epoch = epoch;
-        match client.claim_recording(claim).await {
+        match self.in_time("claim_recording", client.claim_recording(claim)).await {
             Ok(_) => Ok(()),
-            Err(status) if is_transient(&status) => Err(status),
+            Err(status) if is_transient(&status) || fenced_by(&status).is_some() => Err(status),
             Err(status) => {
                 // The fact itself creates the recording; a refused claim must not hold back every later fact.
                 tracing::warn!(%status, "a claim was refused");
@@ -346,3 +384,6 @@ fn request(message: Say) -> StreamDirectivesRequest {
 fn closed(result: Result<(), Status>) -> Status {
     result.err().unwrap_or_else(|| Status::unavailable("the control plane closed the fact stream"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use prost::Message;
 use recorder_proto::key::KeyTemplate;
@@ -40,8 +40,14 @@ struct Known {
 
 /// The directives of this node.
 pub struct Directives {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     path: PathBuf,
     known: RwLock<Known>,
+    /// Held while the file is written: a write whose caller went away must not overtake the next one.
+    disk: Mutex<()>,
 }
 
 impl Directives {
@@ -58,7 +64,7 @@ impl Directives {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error, "stored directives cannot be read; waiting for the control plane"),
         }
-        Self { path, known: RwLock::new(known) }
+        Self { shared: Arc::new(Shared { path, known: RwLock::new(known), disk: Mutex::new(()) }) }
     }
 
     /// The version held completely.
@@ -66,7 +72,8 @@ impl Directives {
         self.read().version
     }
 
-    /// One chunk of a snapshot. After the `last` one everything it did not name is forgotten.
+    /// One chunk of a snapshot. After the `last` one everything it did not name is forgotten, and [`Directives::store`]
+    /// is due.
     pub fn snapshot(&self, version: u64, directives: Vec<Directive>, last: bool) -> Applied {
         let mut known = self.write();
         let mut arriving = known.arriving.take().unwrap_or_default();
@@ -76,20 +83,18 @@ impl Directives {
             let gone: Vec<String> = known.by_name.keys().filter(|name| !arriving.contains(*name)).cloned().collect();
             gone.iter().for_each(|name| known.remove(name));
             known.version = version;
-            self.persist(&known);
         } else {
             known.arriving = Some(arriving);
         }
         applied
     }
 
-    /// The effect of one transaction of the control plane.
+    /// The effect of one transaction of the control plane; [`Directives::store`] is due.
     pub fn delta(&self, version: u64, upserts: Vec<Directive>, removed: &[String]) -> Applied {
         let mut known = self.write();
         let applied = known.upsert(upserts);
         removed.iter().for_each(|name| known.remove(name));
         known.version = version;
-        self.persist(&known);
         applied
     }
 
@@ -127,14 +132,30 @@ impl Directives {
             .collect()
     }
 
-    fn persist(&self, known: &Known) {
-        // Commands are done once; a restart must not repeat them.
-        let keep = |directive: &&Directive| !matches!(directive.directive, Some(directive::Directive::Control(_)));
-        let stored = GetSnapshotResponse {
-            version: known.version,
-            directives: known.by_name.values().filter(keep).cloned().collect(),
-        };
-        if let Err(error) = super::persist::replace(&self.path, &stored.encode_to_vec()) {
+    /// Puts what is known on disk, off the async threads and without keeping any reader waiting. A failure is logged:
+    /// it only matters to a restart without the control plane.
+    pub async fn store(&self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = tokio::task::spawn_blocking(move || shared.store()).await {
+            tracing::error!(%error, "storing the directives was cut short");
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.shared.read()
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
+        self.shared.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn store(&self) {
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        // Encoded after the disk is free, so that the last to write always writes the newest.
+        let bytes = self.read().encode();
+        if let Err(error) = super::persist::replace(&self.path, &bytes) {
             tracing::error!(%error, "directives cannot be stored; a restart without the control plane would not record");
         }
     }
@@ -142,13 +163,16 @@ impl Directives {
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Known {
+    fn encode(&self) -> Vec<u8> {
+        // Commands are done once; a restart must not repeat them.
+        let keep = |directive: &&Directive| !matches!(directive.directive, Some(directive::Directive::Control(_)));
+        let directives = self.by_name.values().filter(keep).cloned().collect();
+        GetSnapshotResponse { version: self.version, directives }.encode_to_vec()
+    }
+
     fn upsert(&mut self, directives: Vec<Directive>) -> Applied {
         let mut applied = Applied::default();
         for directive in directives {
@@ -261,10 +285,12 @@ mod tests {
         assert_eq!(directives.version(), 7);
     }
 
-    #[test]
-    fn directives_survive_a_restart() {
+    #[tokio::test]
+    async fn directives_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        Directives::open(folder.path()).delta(9, vec![standing("one", "a.example", "file_system")], &[]);
+        let directives = Directives::open(folder.path());
+        directives.delta(9, vec![standing("one", "a.example", "file_system")], &[]);
+        directives.store().await;
         let directives = Directives::open(folder.path());
         assert_eq!(directives.version(), 9);
         assert_eq!(directives.standings("a.example").len(), 1);
@@ -288,5 +314,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), b"\xff\xff\xff garbage").unwrap();
         assert_eq!(Directives::open(folder.path()).version(), 0);
+    }
+
+    #[tokio::test]
+    async fn every_publish_waited_while_directives_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let directives = Directives::open(folder.path());
+        // A disk that takes nothing until the test reads: opening a pipe for writing waits for a reader.
+        let staged = folder.path().join("directives.new");
+        assert!(std::process::Command::new("mkfifo").arg(&staged).status().unwrap().success());
+        directives.delta(9, vec![standing("one", "a.example", "s3")], &[]);
+        let mut store = Box::pin(directives.store());
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(store.as_mut().poll(context))).await;
+        assert!(polled.is_pending(), "the disk is not done, and this thread is free");
+        assert_eq!(directives.standings("a.example").len(), 1);
+        directives.delta(10, vec![standing("two", "a.example", "s3")], &[]);
+        assert_eq!(directives.standings("a.example").len(), 2);
+        let written = tokio::task::spawn_blocking(move || std::fs::read(&staged).unwrap()).await.unwrap();
+        store.await;
+        let written = GetSnapshotResponse::decode(written.as_slice()).unwrap();
+        assert!(written.directives.iter().any(|directive| directive.name == "one"), "{written:?}");
     }
 }
