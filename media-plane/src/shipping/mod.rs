@@ -242,7 +242,7 @@ impl Shipping {
         let over = stored.finished || !finished;
         let Some(mut shipment) = restore::resume(&self.context, meta, stored) else { return };
         if over {
-            shipment.set_over();
+            shipment.set_over(finished);
         }
         self.start(key, shipment);
     }

@@ -52,9 +52,12 @@ pub struct Shipment {
     files: BTreeMap<u32, File>,
     backlog: VecDeque<Ship>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// End of the media of complete files: where the next begins.
+    /// End of the media of closed files: where the next begins.
     ends_at: MediaTime,
+    /// Nothing more will come from the spool.
     over: bool,
+    /// Nor from a later start: the output has ended, so that what is incomplete stays so.
+    ended: bool,
 }
 
 impl Shipment {
@@ -73,10 +76,11 @@ impl Shipment {
             running: FuturesUnordered::new(),
             ends_at,
             over: false,
+            ended: false,
         }
     }
 
-    /// Where the next file begins, as far as complete ones tell.
+    /// Where the next file begins, as far as closed ones tell.
     pub fn set_ends_at(&mut self, ends_at: MediaTime) {
         self.ends_at = ends_at;
     }
@@ -91,9 +95,10 @@ impl Shipment {
         self.files.insert(file, state);
     }
 
-    /// Nothing more will come from the spool.
-    pub fn set_over(&mut self) {
+    /// Nothing more will come from the spool; unless the output has ended, a later start may go on with it.
+    pub fn set_over(&mut self, ended: bool) {
         self.over = true;
+        self.ended = ended;
     }
 
     /// Puts an object in line.
@@ -123,6 +128,7 @@ impl Shipment {
             self.settle().await;
             if self.over && self.running.is_empty() && self.backlog.is_empty() && self.files.values().all(File::is_idle)
             {
+                self.fail_incomplete().await;
                 return;
             }
             tokio::select! {
@@ -140,20 +146,35 @@ impl Shipment {
             Event::Opened { spec, .. } => drop(self.file(spec.object.file)),
             Event::Closed { spec, size, crc32c, .. } => self.queue(spec, size, crc32c, Progress::default()),
             Event::Playlist { object, body, last, .. } => self.file(object.file).playlist(object, body, last),
-            Event::FileDone { file, summary, .. } => self.file(file).summary = Some(summary),
-            Event::Finished { .. } => self.over = true,
+            Event::FileDone { file, summary, .. } => {
+                self.ends_at = self.ends_at.max(summary.ends_at);
+                self.file(file).summary = Some(summary);
+            }
+            Event::Finished { .. } => self.set_over(true),
             Event::Failed { error, .. } => self.lost(&error).await,
             Event::Durable { .. } => {}
         }
     }
 
-    /// The spool lost the output: what was closed still ships, what was open is gone.
+    /// The spool lost the output, or its writer died: what was closed still ships, what was open is gone.
     async fn lost(&mut self, error: &spool::Error) {
-        self.over = true;
+        self.set_over(true);
+        let reason = if matches!(error, spool::Error::Abandoned) { "OUTPUT_ABANDONED" } else { "SPOOL_FAILED" };
         let open: Vec<u32> =
             self.files.iter().filter(|(_, file)| file.summary.is_none()).map(|(index, _)| *index).collect();
         for file in open {
-            self.fail(file, internal("SPOOL_FAILED", error.to_string())).await;
+            self.fail(file, internal(reason, error.to_string())).await;
+        }
+    }
+
+    /// Settles files that were opened and never became complete: whoever waits for them waits for the last one.
+    async fn fail_incomplete(&mut self) {
+        let is_left = |file: &File| !file.settled && !file.is_complete();
+        let left: Vec<u32> =
+            self.files.iter().filter(|(_, file)| self.ended && is_left(file)).map(|(index, _)| *index).collect();
+        for index in left {
+            let problem = "the output ended without the whole of this file";
+            self.fail(index, internal("FILE_INCOMPLETE", problem.to_owned())).await;
         }
     }
 
@@ -192,7 +213,7 @@ impl Shipment {
                     Ok(stored) => break Ok(stored),
                     Err(error) => error,
                 };
-                if is_final(&error) {
+                if error.is_final() {
                     break Err(failure(&error));
                 }
                 storage.failed(&error, &mut attempts).await;
@@ -219,7 +240,7 @@ impl Shipment {
                     Ok(stored) => break Ok(stored),
                     Err(error) => error,
                 };
-                if is_final(&error) {
+                if error.is_final() {
                     break Err(failure(&error));
                 }
                 storage.failed(&error, &mut attempts).await;
@@ -258,7 +279,10 @@ impl Shipment {
             .collect();
         for index in new {
             let reporter = Reporter { meta: &self.meta, storage: self.name.clone() };
-            let opened = reporter.opened(index, |key| self.context.uri(&self.meta.storage, key), self.ends_at);
+            // Closed before it could be told: its own start is known.
+            let summary = self.files.get(&index).and_then(|file| file.summary.as_ref());
+            let starts_at = summary.map_or(self.ends_at, |summary| summary.starts_at);
+            let opened = reporter.opened(index, |key| self.context.uri(&self.meta.storage, key), starts_at);
             let sequence = self.report(opened).await;
             self.file(index).opened = sequence;
             if sequence.is_none() {
@@ -296,7 +320,6 @@ impl Shipment {
         );
         let Some(sequence) = self.report(available).await else { return };
         self.reported(main.object, sequence).await;
-        self.ends_at = self.ends_at.max(summary.ends_at);
         self.file(index).settled = true;
     }
 
@@ -374,16 +397,6 @@ async fn committed(context: &Context, output: &OutputKey, object: ObjectId, stor
         tracing::warn!(%output, object = spool::object_name(object), %error, "upload not noted");
     }
     Ok(stored)
-}
-
-/// No later attempt can do better: our bytes are damaged, or the request is wrong by our own doing. A missing bucket is
-/// not of that kind: somebody can make it.
-fn is_final(error: &UploadError) -> bool {
-    match error {
-        UploadError::Store(error) => matches!(error.kind, Kind::Invalid | Kind::Unsupported),
-        UploadError::Spool(_) => true,
-        UploadError::Credential { .. } => false,
-    }
 }
 
 /// Object metadata travels in HTTP headers: everything but visible ASCII is percent-encoded.

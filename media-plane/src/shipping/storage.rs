@@ -127,7 +127,12 @@ impl Storage {
         let storage = || self.target.name.clone();
         metrics::counter!(names::UPLOAD_PARTS_TOTAL, "storage" => storage(), "outcome" => class).increment(1);
         metrics::counter!(names::UPLOAD_RETRIES_TOTAL, "storage" => storage(), "class" => class).increment(1);
-        self.note(error, retry == Retry::Never, stale);
+        if let UploadError::Spool(error) = error {
+            // Our own disk: the customer's storage has nothing to do with it.
+            tracing::warn!(%error, "spooled bytes cannot be read just now");
+        } else {
+            self.note(error, retry == Retry::Never, stale);
+        }
         let backoff = if retry == Retry::Never { &mut attempts.refused } else { &mut attempts.transient };
         let wait = backoff.next(&mut rand::rng()).unwrap_or_default();
         // Full jitter may be zero, which is too eager for what cannot heal by itself.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mux::{ObjectId, ObjectSpec};
 use recorder_runtime::metrics as names;
 use spool::{OutputKey, Record, Spool};
+use std::io::ErrorKind;
 use std::time::Instant;
 use store::{Bucket, If, Kind, ObjectMeta, Part, Stored, UploadId, part_size};
 
@@ -41,6 +42,28 @@ pub enum UploadError {
         /// The control plane's words.
         problem: String,
     },
+}
+
+impl UploadError {
+    /// No later attempt can do better: our bytes are damaged, or the request is wrong by our own doing. A missing bucket
+    /// is not of that kind: somebody can make it. Nor is a disk that cannot be read just now.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error.kind, Kind::Invalid | Kind::Unsupported),
+            Self::Spool(error) => is_lost(error),
+            Self::Credential { .. } => false,
+        }
+    }
+}
+
+/// The spool does not have the bytes, as opposed to: could not give them.
+fn is_lost(error: &spool::Error) -> bool {
+    match error {
+        spool::Error::Corrupt { .. } | spool::Error::Unknown(_) | spool::Error::Range { .. } => true,
+        // The file is gone, or shorter than it was when it was closed.
+        spool::Error::Io { source, .. } => matches!(source.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof),
+        _ => false,
+    }
 }
 
 /// A multipart upload under way; survives failed attempts.

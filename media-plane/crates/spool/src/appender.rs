@@ -22,6 +22,8 @@ use crate::{Error, object_name};
 pub(crate) enum Effect {
     Apply(Entry),
     Ack(Ack),
+    /// Listeners hear that nothing will follow; the journal does not, so that the next start finds it unfinished.
+    Abandoned,
 }
 
 /// Files and directories to sync, and what is true afterwards.
@@ -148,6 +150,7 @@ impl Appender {
             Op::Playlist(object, body, last) => self.playlist(object, body, last),
             Op::FileDone(file, summary) => self.note(Step::FileDone { file, summary: *summary }),
             Op::Finish => self.note(Step::Finished),
+            Op::Abandon => self.job.effects.push(Effect::Abandoned),
             Op::Record(record, ack) => {
                 self.note(Step::Shipping(*record));
                 self.job.effects.push(Effect::Ack(ack));

@@ -69,6 +69,9 @@ pub enum Error {
         /// What does not match.
         problem: String,
     },
+    /// The writer was dropped before it had finished: whatever fed it died.
+    #[error("the output was abandoned before it was finished")]
+    Abandoned,
     /// The spool was closed.
     #[error("the spool is closed")]
     Closed,

@@ -66,7 +66,8 @@ pub enum Event {
         /// The output.
         key: OutputKey,
     },
-    /// The disk failed: nothing of this output after what was told before is durable.
+    /// The disk failed, or the writer was dropped before it had finished: nothing will be told of this output after
+    /// what was told before.
     Failed {
         /// The output.
         key: OutputKey,

@@ -29,6 +29,8 @@ pub(crate) enum Op {
     Playlist(ObjectId, Bytes, bool),
     FileDone(u32, Box<Summary>),
     Finish,
+    /// The writer is gone without having finished.
+    Abandon,
     Record(Box<Record>, Ack),
     Release(ObjectId, Ack),
     Barrier(Ack),

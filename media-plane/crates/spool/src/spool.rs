@@ -119,7 +119,7 @@ impl Spool {
         inbox.batch.ops.push(Op::Done);
         volume.schedule(&output, &mut inbox);
         drop(inbox);
-        Ok(Writer { handle: self.handle.clone(), output, open: Vec::new() })
+        Ok(Writer { handle: self.handle.clone(), output, open: Vec::new(), finished: false })
     }
 
     /// What an output was created with. None when it is gone, or not durable yet, which is before its first event.
@@ -138,7 +138,7 @@ impl Spool {
             return Err(Error::Key { key: key.to_string(), problem: "is being written" });
         }
         let open = output.appender().open_objects();
-        Ok(Writer { handle: self.handle.clone(), output, open })
+        Ok(Writer { handle: self.handle.clone(), output, open, finished: false })
     }
 
     /// Back-pressure: waits while more than [`Config::max_queued`] bytes are in memory or the disk limit is reached.
@@ -294,12 +294,17 @@ fn read_object(
     Ok(bytes.into())
 }
 
-/// Where one output's muxer writes to. Dropping it without [`Writer::finish`] leaves the output unfinished: the next
-/// start of the process finds it so.
+/// Where one output's muxer writes to.
+///
+/// Dropping it without [`Writer::finish`] while the process lives (whatever fed it panicked or gave up) makes durable
+/// what was applied and then tells listeners of the end: [`crate::Event::Failed`] with [`Error::Abandoned`]. What is
+/// closed can still be shipped, recorded and released. On disk the output stays unfinished, as after a crash of the
+/// process: the next start finds it so, and [`Spool::reopen`] goes on with it. After [`Spool::close`] nothing is told.
 pub struct Writer {
     handle: Arc<Handle>,
     output: Arc<crate::output::Output>,
     open: Vec<ObjectId>,
+    finished: bool,
 }
 
 impl Writer {
@@ -354,7 +359,8 @@ impl Writer {
     }
 
     /// Nothing will be added. What was applied becomes durable soon after, and [`crate::Event::Finished`] follows.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
+        self.finished = true;
         let mut inbox = self.output.inbox();
         if inbox.failed.is_none() {
             inbox.batch.ops.push(Op::Finish);
@@ -364,7 +370,14 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.output.inbox().attached = false;
-        self.handle.volume.urge(&self.output);
+        let volume = &self.handle.volume;
+        let mut inbox = self.output.inbox();
+        inbox.attached = false;
+        // A failure was told already, and a closed spool tells nothing.
+        if !self.finished && inbox.failed.is_none() && !volume.closed.load(Ordering::Relaxed) {
+            inbox.batch.ops.push(Op::Abandon);
+        }
+        drop(inbox);
+        volume.urge(&self.output);
     }
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::Error;
 use crate::appender::{Effect, SyncJob};
 use crate::inbox::Batch;
 use crate::journal::{Entry, Step};
 use crate::output::{Output, data_path, head_path, journal_path};
 use crate::volume::{PRESSING, Queue, Shard, Volume, WRITERS, lock};
+use crate::{Error, Event};
 
 /// Threads that sync. Several, because each waits for the disk, and syncs issued together share its commits.
 const SYNCERS: usize = 4;
@@ -217,6 +217,10 @@ fn settle(volume: &Volume, output: &Arc<Output>, job: SyncJob) {
     for effect in effects {
         match effect {
             Effect::Ack(ack) => acks.push(ack),
+            Effect::Abandoned => {
+                tracing::error!(output = %output.key, "writer dropped before it had finished");
+                events.push(Event::Failed { key: output.key.clone(), error: Error::Abandoned });
+            }
             Effect::Apply(entry) => {
                 if let Entry::Json(step) = &entry
                     && let Step::Released { object } = step.as_ref()
@@ -302,6 +306,7 @@ fn remove_dir(volume: &Volume, output: &Output) {
     if let Some(parent) = output.dir.parent() {
         // Fails when another format is still there, which is as it should be.
         let _ = std::fs::remove_dir(parent);
-        let _ = volume.disk.sync_dir(&volume.config.path);
+        // Without patience: callers wait for the inbox meanwhile, and a directory that comes back is empty.
+        let _ = volume.disk.sync_dir_at_once(&volume.config.path);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::appender::SyncJob;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::event::Outlet;
 use crate::inbox::{Inbox, Op};
 use crate::output::Output;
@@ -179,10 +179,12 @@ impl Volume {
         Usage { bytes, limit, queued: self.queued.load(Ordering::Relaxed), accepting }
     }
 
-    /// Something went wrong with an output. When it was the disk, whatever is not durable yet anywhere on the volume is
+    /// Something went wrong with an output. A shortage of file descriptors is its misfortune alone: nothing that was
+    /// written is in doubt. When it was the disk, whatever is not durable yet anywhere on the volume is
     /// lost: after a failed sync the kernel may have dropped pages of any file, and says so only once.
     pub fn fail(&self, output: &Output, error: &Error) {
-        if !matches!(error, Error::Io { .. }) {
+        let is_of_disk = matches!(error, Error::Io { source, .. } if !disk::is_shortage(source));
+        if !is_of_disk {
             tracing::error!(output = %output.key, %error, "spooled output failed");
             return self.fail_output(output, error, true);
         }

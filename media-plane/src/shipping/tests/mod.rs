@@ -2,6 +2,7 @@
 
 mod faults;
 mod happy;
+mod incomplete;
 mod restart;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Disks that fail.
 
+use std::time::Duration;
+
 use mux::Output;
 
 use super::{Bench, WHOLE, apply, key, mark, object, pattern, segment, spec};
@@ -48,9 +50,10 @@ fn told(bench: &mut Bench) -> (Vec<(mux::ObjectId, u32)>, bool, bool) {
     (closed, failed, finished)
 }
 
-async fn sweep(arm: impl Fn(&Disk, i64)) -> usize {
+/// Fails the k-th call for every k; a `sick` volume accepts nothing afterwards.
+async fn sweep(sick: bool, disk: impl Fn() -> Disk, arm: impl Fn(&Disk, i64)) -> usize {
     for k in 0..200 {
-        let disk = Disk::default();
+        let disk = disk();
         arm(&disk, k);
         let mut bench = Bench::with(|_| {}, disk);
         let result = record(&bench).await;
@@ -60,7 +63,7 @@ async fn sweep(arm: impl Fn(&Disk, i64)) -> usize {
             return k as usize;
         }
         assert!(!finished);
-        assert!(!bench.spool.usage().accepting, "k = {k}");
+        assert_eq!(bench.spool.usage().accepting, !sick, "k = {k}");
         assert_eq!(bench.spool.usage().queued, 0, "k = {k}");
         bench.spool.close().await;
         // Whatever was told durable is there, whole, after a restart.
@@ -76,13 +79,13 @@ async fn sweep(arm: impl Fn(&Disk, i64)) -> usize {
 
 #[tokio::test]
 async fn the_kth_write_fails() {
-    let writes = sweep(|disk, k| disk.fail_writes_after(k)).await;
+    let writes = sweep(true, Disk::default, |disk, k| disk.fail_writes_after(k)).await;
     assert!(writes > 5, "{writes}");
 }
 
 #[tokio::test]
 async fn r1_the_kth_sync_fails_and_nothing_after_it_is_durable() {
-    let syncs = sweep(|disk, k| disk.fail_syncs_after(k)).await;
+    let syncs = sweep(true, Disk::default, |disk, k| disk.fail_syncs_after(k)).await;
     assert!(syncs >= 6, "{syncs}");
 }
 
@@ -119,4 +122,98 @@ async fn every_live_output_of_the_volume_fails_and_closed_ones_stay_readable() {
         assert!(matches!(writer.apply(mark(WHOLE, 2)), Err(Error::Failed(_))));
     }
     assert_eq!(bench.whole("aac", WHOLE).await, pattern(5_000, 1));
+}
+
+#[tokio::test]
+async fn a_shortage_of_descriptors_fails_one_output_and_not_the_volume() {
+    let disk = || Disk::with_patience(Duration::from_millis(30));
+    let opens = sweep(false, disk, |disk, k| disk.refuse_opens(k as u64, u64::MAX)).await;
+    assert!(opens >= 8, "{opens}: files and directories");
+}
+
+#[tokio::test]
+async fn a_short_shortage_of_descriptors_costs_nothing() {
+    for k in 0..12 {
+        let mut bench = Bench::new();
+        bench.spool.disk().refuse_opens(k, 3);
+        record(&bench).await.unwrap();
+        let (closed, failed, finished) = told(&mut bench);
+        assert_eq!((closed.len(), failed, finished), (2, false, true), "k = {k}");
+        assert!(bench.spool.usage().accepting);
+    }
+}
+
+#[tokio::test]
+async fn a_shortage_of_descriptors_leaves_live_outputs_alone() {
+    let mut bench = Bench::with(|_| {}, Disk::with_patience(Duration::from_millis(30)));
+    let mut live = bench.writer("flv");
+    apply(&mut live, [Output::Open(spec(WHOLE)), Output::Append(WHOLE, pattern(10, 1)), mark(WHOLE, 1)]);
+    bench.spool.flush().await;
+    bench.spool.disk().refuse_opens(0, u64::MAX);
+    let mut late = bench.writer("mp4");
+    let error = bench
+        .event(|event| match event {
+            Event::Failed { key, error } => {
+                assert_eq!(key.format, "mp4");
+                Some(error.clone())
+            }
+            _ => None,
+        })
+        .await;
+    assert!(matches!(&error, Error::Io { source, .. } if crate::disk::is_shortage(source)), "{error}");
+    assert!(matches!(late.apply(Output::Open(spec(WHOLE))), Err(Error::Failed(_))));
+    apply(&mut live, [Output::Append(WHOLE, pattern(20, 2)), mark(WHOLE, 2)]);
+    bench.event(|event| matches!(event, Event::Durable { bytes: 30, .. }).then_some(())).await;
+    assert!(bench.spool.usage().accepting);
+}
+
+#[tokio::test]
+async fn a_writer_dropped_unfinished_is_told_after_what_it_closed() {
+    let mut bench = Bench::new();
+    let mut writer = bench.writer("hls");
+    apply(&mut writer, object(segment(0), pattern(5_000, 0)));
+    apply(&mut writer, [Output::Open(spec(segment(1))), Output::Append(segment(1), pattern(10, 1))]);
+    apply(&mut writer, [mark(segment(1), 40)]);
+    drop(writer);
+    let mut closed = false;
+    let error = bench
+        .event(|event| match event {
+            Event::Closed { spec, .. } => {
+                closed |= spec.object == segment(0);
+                None
+            }
+            Event::Finished { .. } => panic!("it has not finished"),
+            Event::Failed { error, .. } => Some(error.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(matches!(error, Error::Abandoned) && closed, "{error}");
+    // What is closed can go its way.
+    let committed = crate::Record::Committed { object: segment(0), etag: "e".into(), size: 5_000 };
+    bench.spool.record(&key("hls"), committed).await.unwrap();
+    assert!(bench.spool.usage().accepting);
+    let bench = bench.restart().await;
+    assert!(!bench.stored[0].finished, "the next start goes on with it");
+    assert_eq!(bench.stored[0].objects.len(), 2);
+}
+
+#[tokio::test]
+async fn a_writer_dropped_after_its_end_or_its_failure_tells_nothing_more() {
+    let mut bench = Bench::new();
+    let mut done = bench.writer("aac");
+    apply(&mut done, object(WHOLE, pattern(10, 1)));
+    done.finish();
+    bench.spool.flush().await;
+    let (_, failed, finished) = told(&mut bench);
+    assert!(finished && !failed);
+    let mut bench = Bench::new();
+    let mut writer = bench.writer("flv");
+    bench.spool.flush().await;
+    bench.spool.disk().fail_syncs_after(0);
+    apply(&mut writer, [Output::Open(spec(WHOLE))]);
+    bench.spool.flush().await;
+    drop(writer);
+    bench.spool.flush().await;
+    let (_, failed, _) = told(&mut bench);
+    assert!(failed, "twice would not pass told()");
 }
