@@ -104,7 +104,8 @@ impl FactLog {
         let (done, written) = oneshot::channel();
         let bytes = fact.encoded_len();
         if bytes > MAX_FACT_BYTES {
-            tracing::error!(id = %fact.id, r#type = %fact.r#type, recording = %fact.recording, bytes, "a fact is too large to be kept and is lost");
+            let (id, kind, recording) = (&fact.id, &fact.r#type, &fact.recording);
+            tracing::error!(id, kind, recording, bytes, "a fact is too large to be kept and is lost");
             return written;
         }
         let _ = self.orders.send(Order::Append(Append { fact, done }));

@@ -174,7 +174,7 @@ impl Rig {
         let at = SystemClock::new().now();
         let started = RecordingStarted {
             stream: recorder_proto::names::StreamKey::new("push.example.com", "live", "cam").unwrap(),
-            session: SessionId::new(at, 1),
+            session: SessionId::new(at, [1; 10]),
             protocol: recorder_proto::pb::v1::protocol::Kind::Rtmp,
             origin: "rules/vip".into(),
             also: Vec::new(),
@@ -188,9 +188,9 @@ impl Rig {
         };
         let fact = Fact {
             sequence: recorder_proto::ids::Sequence(0),
-            id: EventId::new(at, 2),
+            id: EventId::new(at, [2; 10]),
             time: at,
-            recording: Some(RecordingId::new(at, 3)),
+            recording: Some(RecordingId::new(at, [3; 10])),
             epoch: 1.into(),
             kind: started.into(),
         };
