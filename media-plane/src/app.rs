@@ -43,7 +43,7 @@ pub struct App {
     rtmp: Vec<RtmpListener>,
     http: Listener,
     admin: (Admin, Listener),
-    spool_check: Check,
+    checks: Checks,
     addresses: Vec<(&'static str, SocketAddr)>,
 }
 
@@ -57,7 +57,7 @@ impl App {
         let drain = Drain::new();
         drain::signals(drain.clone())?;
         let readiness = Readiness::new(drain.signal());
-        let spool_check = readiness.register("spool");
+        let checks = Checks { spool: readiness.register("spool"), facts: readiness.register("facts") };
 
         let (rtmp, http) = bind(&config).await?;
         let admin = Listener::bind(config.admin.listen).await?;
@@ -76,12 +76,12 @@ impl App {
             config: settings.print(),
             clock,
         };
-        Ok(Self { node, drain, controls, shipping, rtmp, http, admin: (admin_page, admin), spool_check, addresses })
+        Ok(Self { node, drain, controls, shipping, rtmp, http, admin: (admin_page, admin), checks, addresses })
     }
 
     /// Serves until the drain is over.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { node, drain, controls, shipping, rtmp, http, admin, spool_check, addresses } = self;
+        let Self { node, drain, controls, shipping, rtmp, http, admin, checks, addresses } = self;
         for (listener, address) in &addresses {
             tracing::info!(node = %node.settings.node.id, listener, %address, "listening");
         }
@@ -94,7 +94,7 @@ impl App {
         tokio::spawn(recorder_runtime::http::serve("http", http, limits, routes, node.drain.clone()));
         tokio::spawn(admin.0.run(admin.1));
         tokio::spawn(obey(Arc::clone(&node), controls));
-        tokio::spawn(measure(Arc::clone(&node), spool_check));
+        tokio::spawn(measure(Arc::clone(&node), checks));
         let mut shipped = tokio::spawn(shipping.run());
         let mut linked = {
             let node = Arc::clone(&node);
@@ -188,8 +188,14 @@ async fn obey(node: Arc<Node>, mut controls: mpsc::Receiver<Control>) {
     }
 }
 
-/// Reads what nobody pushes: readiness of the spool and gauges.
-async fn measure(node: Arc<Node>, spool_check: Check) {
+/// What `/readyz` shows of this node.
+struct Checks {
+    spool: Check,
+    facts: Check,
+}
+
+/// Reads what nobody pushes: readiness and gauges.
+async fn measure(node: Arc<Node>, checks: Checks) {
     let mut interval = tokio::time::interval(GAUGE_INTERVAL);
     loop {
         tokio::select! {
@@ -198,9 +204,13 @@ async fn measure(node: Arc<Node>, spool_check: Check) {
         }
         let usage = node.spool.usage();
         if usage.accepting {
-            spool_check.ready();
+            checks.spool.ready();
         } else {
-            spool_check.failing("above its high-water mark");
+            checks.spool.failing("above its high-water mark");
+        }
+        match node.link.facts().health() {
+            Ok(()) => checks.facts.ready(),
+            Err(problem) => checks.facts.failing(problem),
         }
         let (streams, recordings) = node.registry.counts();
         ::metrics::gauge!(metrics::PUBLICATIONS, "protocol" => "rtmp").set(streams as f64);
