@@ -31,7 +31,9 @@ lint: ## formatting, clippy without warnings, tree rules
 
 bench: ## CPU, memory and allocations of the media node at 1, 20 and 100 streams; binding to applied
 	@.ci/install build
-	@cargo build --release --bins -p recorder-control -p recorder-media -p recorder-tests --features recorder-media/count-allocations
+	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests --features recorder-media/count-allocations
+	@target/release/bench --allocations
+	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
 	@target/release/bench
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 600) each

@@ -104,6 +104,7 @@ impl App {
             ready::announce(file, &addresses).with_context(|| file.display().to_string())?;
         }
         tokio::select! {
+            biased;
             () = node.drain.draining() => {}
             reason = node.link.fenced() => bail!("another process took this node's id: {reason}"),
             // Neither ends by itself. A service manager restarts the node, which ships what the spool holds.

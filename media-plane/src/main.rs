@@ -6,6 +6,11 @@ use recorder_media::app::App;
 use recorder_media::config::{Config, PROGRAM};
 use recorder_runtime::config::EX_USAGE;
 
+// Thousands of connections come and go; glibc keeps what they freed, jemalloc gives it back (its settings: .cargo/config.toml).
+#[cfg(not(feature = "count-allocations"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[cfg(feature = "count-allocations")]
 #[global_allocator]
 static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;

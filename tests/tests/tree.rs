@@ -11,6 +11,7 @@ const LONGEST: usize = 500;
 /// Everything that may lie at the top; what git ignores is not looked at.
 const TOP: &[&str] = &[
     ".ci",
+    ".cargo",
     ".config",
     ".gitignore",
     "Cargo.lock",

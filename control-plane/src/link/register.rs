@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 use prost::Message;
 use recorder_db::nodes::{self, Row};
 use recorder_db::{AnyConnection, counters, recordings, streams};
+use recorder_proto::Problem;
+use recorder_proto::ids::BootId;
 use recorder_proto::names::RecordingName;
 use recorder_proto::pb::node::register_response::{SpoolVerdict, spool_verdict::Verdict};
 use recorder_proto::pb::node::{DeregisterRequest, RegisterRequest, RegisterResponse, register_request::SpoolEntry};
@@ -58,6 +60,9 @@ pub(super) fn register(
     let id = node::id(&request.node)?;
     let known = nodes::get(connection, &id)?;
     let same_boot = known.as_ref().is_some_and(|row| row.boot_id == request.boot_id);
+    if let Some(row) = known.as_ref().filter(|row| is_outlived(row, request, now)) {
+        return Err(Problem::fenced(&format!("nodes/{id}"), u64::try_from(row.epoch).unwrap_or_default()));
+    }
     let epoch = match &known {
         Some(row) if same_boot => row.epoch,
         _ => counters::next(connection, EPOCHS)?,
@@ -102,6 +107,16 @@ pub(super) fn register(
         spool,
         clock_skew: Some(wire_delta(skew)),
     })
+}
+
+/// Whether a process that started later holds the node's id: the older one was cut off when that came, and must not take
+/// the id back. Once the lease is over anybody may have it, however its clock goes.
+fn is_outlived(row: &Row, request: &RegisterRequest, now: DateTime<Utc>) -> bool {
+    let started = |boot: &str| boot.parse::<BootId>().ok().map(BootId::made_at);
+    match (started(&request.boot_id), started(&row.boot_id)) {
+        (Some(asking), Some(holding)) => asking < holding && row.lease_until > time::micros(now),
+        _ => false,
+    }
 }
 
 /// The process says that it stops cleanly and owns nothing.

@@ -218,7 +218,10 @@ impl Shared {
         let mut registering = client.clone();
         let registered = match self.in_time("register", registering.register(registration.clone())).await {
             Ok(reply) => reply.into_inner(),
-            Err(status) => return status,
+            Err(status) => {
+                self.heed(&status, self.node_epoch.load(Ordering::Relaxed));
+                return status;
+            }
         };
         let epoch = registered.node_epoch;
         self.node_epoch.store(epoch, Ordering::Relaxed);
