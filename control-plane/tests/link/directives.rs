@@ -1,5 +1,6 @@
 //! The directive stream: snapshot, deltas, acknowledgements, fences.
 use recorder_proto::matching;
+use recorder_proto::pb::node::RegisterRequest;
 use recorder_proto::pb::node::directive::Directive as Kind;
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::binding::State;
@@ -183,6 +184,23 @@ fn the_newer_process_of_a_node_id_fences_the_older_one() {
         older.hang_up();
         older.hello(0).await;
         assert_eq!(older.fenced().await.current_epoch, newer.epoch, "a late hello is fenced as well");
+    });
+}
+
+/// Regression: a process that had been cut off while a newer one took its id came back and fenced that one.
+#[test]
+fn an_outlived_process_cannot_take_its_node_id_back() {
+    // ULIDs of two moments, the older first.
+    const OLDER: &str = "01JD0000000000000000000000";
+    const NEWER: &str = "01JE0000000000000000000000";
+    on_each(async |control| {
+        let mut newer = Node::register(&control, "m1", NEWER).await;
+        newer.hello(0).await;
+        let mut client = newer.client.clone();
+        let request = RegisterRequest { node: "m1".into(), boot_id: OLDER.into(), ..Default::default() };
+        let refusal = refused(client.register(request).await);
+        assert_eq!(refusal.reason, "EPOCH_FENCED");
+        assert_eq!(refusal.metadata.get("current_epoch"), Some(&newer.epoch.to_string()));
     });
 }
 
