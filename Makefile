@@ -24,7 +24,7 @@ test: ## every test, on SQLite and on a private Postgres
 	@cargo build --workspace --bins
 	@tests/tools/with-postgres.sh cargo nextest run --workspace
 
-lint: ## formatting, clippy without warnings, tree rules
+lint: ## formatting, clippy without warnings (the rules over the tree are tests)
 	@.ci/install build
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
