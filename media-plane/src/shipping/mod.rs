@@ -228,21 +228,15 @@ impl Shipping {
         });
     }
 
-    /// Goes on with an output of an earlier process.
+    /// Goes on with an output of an earlier process. One that is not finished is live: whoever records it reopens its
+    /// writer, or drops it for good.
     fn restore(&mut self, stored: StoredOutput) {
         let key = stored.key.clone();
         let Some((meta, _)) = read_meta(&key, stored.meta.clone()) else { return };
-        let finished = match restore::close(&self.context.spool, &meta, &stored) {
-            Ok(finished) => finished,
-            Err(error) => {
-                tracing::error!(output = %key, %error, "an unfinished output cannot be closed");
-                false
-            }
-        };
-        let over = stored.finished || !finished;
+        let finished = stored.finished;
         let Some(mut shipment) = restore::resume(&self.context, meta, stored) else { return };
-        if over {
-            shipment.set_over(finished);
+        if finished {
+            shipment.set_over(true);
         }
         self.start(key, shipment);
     }

@@ -99,7 +99,7 @@ async fn hls_goes_on_with_segments_already_gone() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_open_is_cut_closed_and_shipped() {
+async fn a_file_that_was_open_is_live_until_its_reopened_writer_closes_it() {
     let yard = Yard::new(Faults::default());
     let meta = meta(Format::Flv);
     let mut writer = yard.writer(&meta);
@@ -108,6 +108,10 @@ async fn a_file_that_was_open_is_cut_closed_and_shipped() {
     yard.spool.flush().await;
     // A process that dies drops nothing.
     let yard = yard.restart(Faults::default()).await;
+    let mut writer = yard.spool.reopen(&key(&meta)).unwrap();
+    writer.apply(Output::Close(WHOLE, summary(0, 1_000))).unwrap();
+    writer.apply(Output::FileDone(0, summary(0, 1_000))).unwrap();
+    writer.finish();
     let available = yard.available().await;
     assert_eq!(yard.get(&available.object_key).await, pattern(5_000, 1));
     assert_eq!(available.duration_micros, 1_000_000);
