@@ -75,6 +75,7 @@ impl Entry<'_> {
             FactKind::RecordingInterrupted(interrupted) => recording::interrupted(self, interrupted),
             FactKind::RecordingResumed(resumed) => recording::resumed(self, resumed),
             FactKind::RecordingEnded(ended) => recording::ended(self, ended),
+            FactKind::RecordingManifest(manifest) => recording::manifest(self, manifest),
             FactKind::FileOpened(opened) => file::opened(self, opened),
             FactKind::FileAvailable(available) => file::available(self, available),
             FactKind::FileFailed(failed) => file::failed(self, failed),

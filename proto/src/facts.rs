@@ -18,7 +18,9 @@ use tonic::Code;
 
 pub use file::{Audio, FileAvailable, FileFailed, FileOpened, Video};
 pub use recording::origin_to_pb;
-pub use recording::{GapSpan, OutputTotals, RecordingEnded, RecordingInterrupted, RecordingResumed, RecordingStarted};
+pub use recording::{
+    GapSpan, OutputTotals, RecordingEnded, RecordingInterrupted, RecordingManifest, RecordingResumed, RecordingStarted,
+};
 pub use storage::{DirectiveRejected, StorageFailing, StorageRecovered, UploadRecovered, UploadStalled};
 pub use stream::{StreamEnded, StreamSnapshot, Track};
 pub use wire::{FactError, from_struct, to_struct};
@@ -117,6 +119,8 @@ kinds! {
     RecordingResumed(RecordingResumed) = "recording.resumed", RECORDING_RESUMED;
     /// A recording is over; its files are being shipped.
     RecordingEnded(RecordingEnded) = "recording.ended", RECORDING_ENDED;
+    /// The manifest of a recording is in its storage; changes no state.
+    RecordingManifest(RecordingManifest) = "recording.manifest", RECORDING_MANIFEST;
     /// A file was begun.
     FileOpened(FileOpened) = "file.opened", FILE_OPENED;
     /// A file is complete in its storage, size and checksum confirmed.

@@ -72,6 +72,16 @@ impl RecordingService for Watches {
         Err(refusal("RecordingService/RetryUploads", CRASH_RECOVERY))
     }
 
+    type VerifyRecordingStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::VerifyRecordingResponse, Status>> + Send>>;
+
+    async fn verify_recording(
+        &self,
+        _request: Request<v1::VerifyRecordingRequest>,
+    ) -> Result<Response<Self::VerifyRecordingStream>, Status> {
+        Err(refusal("RecordingService/VerifyRecording", CRASH_RECOVERY))
+    }
+
     async fn delete_recording(&self, _request: Request<v1::DeleteRecordingRequest>) -> Result<Response<()>, Status> {
         Err(refusal("RecordingService/DeleteRecording", CRASH_RECOVERY))
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 use prost::Message;
 use recorder_db::{files, recordings, recordings::Row};
 use recorder_proto::facts::event_type as kind;
-use recorder_proto::facts::{RecordingEnded, RecordingInterrupted, RecordingResumed, RecordingStarted};
+use recorder_proto::facts::{
+    RecordingEnded, RecordingInterrupted, RecordingManifest, RecordingResumed, RecordingStarted,
+};
 use recorder_proto::ids::RecordingId;
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::recording::{EndReason, State};
@@ -135,6 +137,15 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &RecordingEnded) -> Result<(), 
     file::close_all(entry, &held.body, &id.to_string())?;
     changelog::remove(entry.db, &command::stop_name(&id.to_string()), entry.now)?;
     settle(entry, &mut held)
+}
+
+/// The manifest is in the storage. It says what is known already: no state depends on it.
+pub(super) fn manifest(entry: &mut Entry<'_>, told: &RecordingManifest) -> Result<(), Trouble> {
+    let (_, mut held) = known(entry)?;
+    held.body.manifest = Some(told.to_pb());
+    write(entry, &mut held)?;
+    let stamp = entry.stamp();
+    Ok(feed::recording(entry.db, stamp, kind::RECORDING_MANIFEST, &held.body)?)
 }
 
 /// Counts the files again and moves the recording on if that decides something.

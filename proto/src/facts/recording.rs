@@ -127,6 +127,35 @@ pub struct RecordingEnded {
     pub error: Option<Failure>,
 }
 
+/// The manifest of a recording (`manifest.json`) is in its storage, size and checksum confirmed. Told again when a later
+/// one takes its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingManifest {
+    /// Where it is.
+    pub storage: StorageName,
+    /// Key of its object.
+    pub object_key: String,
+    /// The same as a URI.
+    pub uri: String,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Base64 of the big-endian CRC32C.
+    pub crc32c: String,
+}
+
+impl RecordingManifest {
+    /// The manifest as the API shows it.
+    pub fn to_pb(&self) -> v1::recording::Manifest {
+        v1::recording::Manifest {
+            uri: self.uri.clone(),
+            object_key: self.object_key.clone(),
+            size_bytes: self.size_bytes,
+            crc32c: self.crc32c.clone(),
+            storage: self.storage.to_string(),
+        }
+    }
+}
+
 impl RecordingStarted {
     /// The recording as the API shows it at its start.
     pub fn to_pb(&self, recording: RecordingId, epoch: Epoch, node: &NodeName) -> v1::Recording {

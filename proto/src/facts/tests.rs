@@ -145,6 +145,14 @@ fn one_of_each() -> Vec<FactKind> {
             error: None,
         }
         .into(),
+        RecordingManifest {
+            storage: storage(),
+            object_key: "a/b/manifest.json".into(),
+            uri: "s3://bucket/a/b/manifest.json".into(),
+            size_bytes: 4_321,
+            crc32c: "yZRlqg==".into(),
+        }
+        .into(),
         FileOpened {
             format: Format::Flv,
             index: FileIndex(0),
