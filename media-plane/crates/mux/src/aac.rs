@@ -8,7 +8,7 @@ use media::{CodecConfig, Frame, Gap, TrackKind};
 use crate::adts::Adts;
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
+use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
 
 /// The ADTS muxer.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ impl Aac {
     pub(crate) fn new(options: &Options) -> Self {
         let split = Split::new(options.max_file_duration, false);
         Self { split, adts: None, outputs: VecDeque::new(), scratch: Scratch::default(), object: None }
+    }
+
+    pub(crate) fn restore(options: &Options, state: Restored) -> Self {
+        let mut muxer = Self::new(options);
+        muxer.split.restore(state.files);
+        muxer
     }
 
     fn close(&mut self) {
@@ -55,7 +61,7 @@ impl Muxer for Aac {
         buffer.put_slice(head.program_config);
         buffer.put_slice(&frame.data);
         self.outputs.push_back(Output::Append(object, self.scratch.take()));
-        self.outputs.push_back(Output::Commit(object, Mark { media_time: self.split.ends_at() }));
+        self.outputs.push_back(Output::Commit(object, self.split.mark()));
         Ok(())
     }
 
@@ -84,6 +90,12 @@ impl Muxer for Aac {
     fn cut(&mut self) {
         self.split.cut();
     }
+
+    fn close_file(&mut self) {
+        self.close();
+    }
+
+    fn suspend(&mut self) {}
 
     fn finish(mut self: Box<Self>) -> Finished {
         self.close();

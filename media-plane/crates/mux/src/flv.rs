@@ -11,7 +11,7 @@ use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
+use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
 
 const TAG_AUDIO: u8 = 8;
 const TAG_VIDEO: u8 = 9;
@@ -49,6 +49,12 @@ impl Flv {
     pub(crate) fn new(options: &Options) -> Self {
         let split = Split::new(options.max_file_duration, true);
         Self { split, outputs: VecDeque::new(), scratch: Scratch::default(), file: None }
+    }
+
+    pub(crate) fn restore(options: &Options, state: Restored) -> Self {
+        let mut muxer = Self::new(options);
+        muxer.split.restore(state.files);
+        muxer
     }
 
     fn open(&mut self, frame: &Frame) {
@@ -132,8 +138,7 @@ impl Flv {
             }
             TrackKind::Audio => self.tag(object, TAG_AUDIO, timestamp, &[0xaf, 1], &frame.data),
         }
-        let media_time = self.split.ends_at();
-        self.outputs.push_back(Output::Commit(object, Mark { media_time }));
+        self.outputs.push_back(Output::Commit(object, self.split.mark()));
     }
 
     fn tag(&mut self, object: ObjectId, kind: u8, timestamp: u32, prefix: &[u8], payload: &Bytes) {
@@ -202,6 +207,15 @@ impl Muxer for Flv {
 
     fn cut(&mut self) {
         self.split.cut();
+    }
+
+    fn close_file(&mut self) {
+        self.close();
+        self.split.reopen_at_key();
+    }
+
+    fn suspend(&mut self) {
+        self.release();
     }
 
     fn finish(mut self: Box<Self>) -> Finished {

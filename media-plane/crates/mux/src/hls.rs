@@ -14,7 +14,7 @@ use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
 use crate::adts::Adts;
 use crate::split::{Change, Place, Split, Tally};
-use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
+use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
 
 use packets::Streams;
 use playlist::{Entry, Playlist};
@@ -88,6 +88,12 @@ impl Hls {
         }
     }
 
+    pub(crate) fn restore(options: &Options, state: Restored) -> Self {
+        let mut muxer = Self::new(options);
+        muxer.split.restore(state.files);
+        muxer
+    }
+
     fn open_file(&mut self, frame: &Frame) {
         let index = self.split.begin(frame);
         let object = ObjectId { file: index, part: ObjectPart::Playlist };
@@ -97,7 +103,7 @@ impl Hls {
         (self.broken, self.changed) = (false, false);
     }
 
-    fn close_file(&mut self, next: Option<&Frame>) {
+    fn end_file(&mut self, next: Option<&Frame>) {
         self.close_segment(next, true);
         if let Some(file) = self.file.take() {
             self.outputs.push_back(Output::FileDone(file.index, self.split.end()));
@@ -174,7 +180,7 @@ impl Muxer for Hls {
         let place = self.split.place(frame)?;
         self.check(frame)?;
         if place == Place::NewFile {
-            self.close_file(Some(frame));
+            self.end_file(Some(frame));
             self.open_file(frame);
         }
         let segment = self.file.as_ref().and_then(|file| file.segment.as_ref());
@@ -196,7 +202,7 @@ impl Muxer for Hls {
             _ => {}
         }
         self.outputs.push_back(Output::Append(segment.object, self.writer.take()));
-        self.outputs.push_back(Output::Commit(segment.object, Mark { media_time: segment.tally.ends_at }));
+        self.outputs.push_back(Output::Commit(segment.object, segment.tally.mark()));
         Ok(())
     }
 
@@ -228,8 +234,17 @@ impl Muxer for Hls {
         self.split.cut();
     }
 
+    fn close_file(&mut self) {
+        self.end_file(None);
+        self.split.reopen_at_key();
+    }
+
+    fn suspend(&mut self) {
+        self.close_segment(None, false);
+    }
+
     fn finish(mut self: Box<Self>) -> Finished {
-        self.close_file(None);
+        self.end_file(None);
         Finished { outputs: self.outputs.into(), files: self.split.files() }
     }
 

@@ -11,5 +11,8 @@ pub mod registry;
 mod scratch;
 mod split;
 
-pub use output::{Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Output, Reaction, Rejected, Summary};
-pub use registry::{Format, Layout, Options, Segment, Unavailable, open};
+pub use output::{
+    Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Output, Reaction, Rejected, Restored, RestoredFile,
+    RestoredObject, Summary,
+};
+pub use registry::{Format, Layout, Options, Segment, Unavailable, open, restore};

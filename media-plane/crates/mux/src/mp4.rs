@@ -15,7 +15,7 @@ use bytes::Bytes;
 use media::{CodecConfig, Frame, Gap, TrackKind};
 
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected};
+use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
 
 use track::Track;
 
@@ -73,6 +73,12 @@ impl FastStart {
     pub(crate) fn new(options: &Options) -> Self {
         let split = Split::new(options.max_file_duration, true);
         Self { split, wall_anchor: options.wall_anchor, outputs: VecDeque::new(), file: None }
+    }
+
+    pub(crate) fn restore(options: &Options, state: Restored) -> Self {
+        let mut muxer = Self::new(options);
+        muxer.split.restore(state.files);
+        muxer
     }
 
     fn open(&mut self, frame: &Frame) {
@@ -135,6 +141,13 @@ impl Muxer for FastStart {
     fn cut(&mut self) {
         self.split.cut();
     }
+
+    fn close_file(&mut self) {
+        self.close();
+        self.split.reopen_at_key();
+    }
+
+    fn suspend(&mut self) {}
 
     fn finish(mut self: Box<Self>) -> Finished {
         self.close();

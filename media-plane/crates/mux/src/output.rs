@@ -36,11 +36,16 @@ pub struct ObjectSpec {
     pub content_type: &'static str,
 }
 
-/// "An object truncated here is valid and playable": a whole FLV tag, TS packet run, ADTS frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// "An object truncated here is playable": a whole FLV tag, TS packet run, ADTS frame. For fast-start MP4 together with
+/// the [`Output::Note`]s before it, from which [`crate::restore`] makes the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// End of the media before this point, on the publication's timeline.
     pub media_time: MediaTime,
+    /// Video frames in the object before this point.
+    pub video_frames: u64,
+    /// Audio frames in the object before this point.
+    pub audio_frames: u64,
 }
 
 /// What an object or file holds, known when it is closed.
@@ -67,6 +72,9 @@ pub enum Output {
     Open(ObjectSpec),
     /// Add bytes to its end.
     Append(ObjectId, Bytes),
+    /// What [`crate::restore`] must know to go on with the object after a crash: opaque, kept in order, and durable
+    /// with the next [`Output::Commit`] of the object.
+    Note(ObjectId, Bytes),
     /// Everything appended so far is a playable object.
     Commit(ObjectId, Mark),
     /// Bytes that belong in front of everything appended, known last (MP4 `ftyp`+`moov`+`mdat` header).
@@ -131,8 +139,48 @@ pub trait Muxer: Send {
     fn gap(&mut self, gap: Gap);
     /// Starts a new file at the next key frame.
     fn cut(&mut self);
+    /// Closes the open file now; the next frame opens the next one.
+    fn close_file(&mut self);
+    /// The publisher is away and may come back: everything taken so far is written and marked. HLS closes its segment
+    /// and issues the playlist without its end; the other formats keep their file open.
+    fn suspend(&mut self);
     /// Ends the output; nothing can be pushed after.
     fn finish(self: Box<Self>) -> Finished;
     /// The next thing to spool.
     fn poll(&mut self) -> Option<Output>;
+}
+
+/// What is left of an output whose process has ended; see [`crate::restore`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restored {
+    /// API files begun so far, the open one included: the index of the next.
+    pub files: u32,
+    /// The file that has no durable [`Output::FileDone`].
+    pub open: Option<RestoredFile>,
+}
+
+/// A file that was being written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RestoredFile {
+    /// Its index.
+    pub file: u32,
+    /// Its objects in any order. Segments that are shipped and released may be left out.
+    pub objects: Vec<RestoredObject>,
+    /// The newest durable text of its playlist.
+    pub playlist: Option<Bytes>,
+}
+
+/// An object as its last durable mark left it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestoredObject {
+    /// What it is.
+    pub spec: ObjectSpec,
+    /// All its notes up to the mark, joined in order.
+    pub notes: Bytes,
+    /// Its length in bytes after truncation to the mark, without any [`Output::Head`].
+    pub len: u64,
+    /// The mark; `None` when nothing of it is durable.
+    pub mark: Option<Mark>,
+    /// Set when it was closed.
+    pub closed: Option<Summary>,
 }

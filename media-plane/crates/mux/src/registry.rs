@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use media::Codec;
 
-use crate::Muxer;
 use crate::aac::Aac;
 use crate::flv::Flv;
 use crate::hls::Hls;
 use crate::mp4::{FastStart, Fragmented};
+use crate::{Muxer, Restored};
 
 /// A recording format of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,6 +174,23 @@ pub fn open(format: Format, options: &Options) -> Result<Box<dyn Muxer>, Unavail
         (Format::Mp4, _, Layout::FastStart) => Box::new(FastStart::new(options)),
         (Format::Mp4, _, Layout::Fragmented) => Box::new(Fragmented::new(options)),
         (Format::Aac, ..) => Box::new(Aac::new(options)),
+    })
+}
+
+/// Goes on with an output whose process has ended, or closes it: a [`Muxer::gap`] and further frames continue the open
+/// file, [`Muxer::finish`] right away ends it as its last durable mark left it.
+///
+/// Whatever `state` holds, this does not fail because of it: what is missing or damaged there costs no more than itself.
+pub fn restore(format: Format, options: &Options, state: Restored) -> Result<Box<dyn Muxer>, Unavailable> {
+    Ok(match (format, options.segment, options.layout) {
+        (Format::Hls, Segment::Ts, _) => Box::new(Hls::restore(options, state)),
+        (Format::Hls, Segment::Fmp4, _) => {
+            return Err(Unavailable { format, problem: "only TS segments are carried now" });
+        }
+        (Format::Flv, ..) => Box::new(Flv::restore(options, state)),
+        (Format::Mp4, _, Layout::FastStart) => Box::new(FastStart::restore(options, state)),
+        (Format::Mp4, _, Layout::Fragmented) => Box::new(Fragmented::restore(options, state)),
+        (Format::Aac, ..) => Box::new(Aac::restore(options, state)),
     })
 }
 

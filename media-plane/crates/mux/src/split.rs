@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
-use crate::{Rejected, Summary};
+use crate::{Mark, Rejected, Summary};
 
 /// A track without a frame for this long is not waited for: without a picture, sound alone decides where to cut.
 const SILENCE: MediaTime = MediaTime(10 * MediaTime::SCALE);
@@ -102,6 +102,21 @@ impl Split {
         self.cut_at_key = self.file.is_some();
     }
 
+    /// The file was closed between two frames: the next one begins at a key frame again.
+    pub(crate) fn reopen_at_key(&mut self) {
+        self.last_video = None;
+    }
+
+    /// Goes on counting files behind those of an earlier process.
+    pub(crate) fn restore(&mut self, files: u32) {
+        self.files = files;
+    }
+
+    /// The open file up to here.
+    pub(crate) fn mark(&self) -> Mark {
+        self.file.as_ref().map(Tally::mark).unwrap_or_default()
+    }
+
     /// The open file ends at the next frame.
     pub(crate) fn cut_now(&mut self) {
         self.cut_now = self.file.is_some();
@@ -175,11 +190,6 @@ impl Split {
         self.file.take().map(|tally| self.describe(&tally)).unwrap_or_default()
     }
 
-    /// End of the media in the open file.
-    pub(crate) fn ends_at(&self) -> MediaTime {
-        self.file.as_ref().map(|tally| tally.ends_at).unwrap_or_default()
-    }
-
     /// A summary of any extent with the configurations of now.
     pub(crate) fn describe(&self, tally: &Tally) -> Summary {
         Summary {
@@ -217,6 +227,10 @@ pub(crate) struct TrackTally {
 }
 
 impl Tally {
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { media_time: self.ends_at, video_frames: self.video.frames, audio_frames: self.audio.frames }
+    }
+
     pub(crate) fn new(starts_at: MediaTime) -> Self {
         Self { starts_at, ends_at: starts_at, video: TrackTally::default(), audio: TrackTally::default() }
     }

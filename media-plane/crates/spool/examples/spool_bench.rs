@@ -84,7 +84,7 @@ fn frame(writer: &mut Writer, payload: &Bytes, tick: u32) -> Outcome<()> {
     writer.apply(Output::Append(OBJECT, payload.clone()))?;
     writer.apply(Output::Append(OBJECT, Bytes::from_static(&[0; 4])))?;
     let media_time = MediaTime::from_millis(i64::from(tick) * 20);
-    writer.apply(Output::Commit(OBJECT, Mark { media_time }))?;
+    writer.apply(Output::Commit(OBJECT, Mark { media_time, ..Mark::default() }))?;
     Ok(())
 }
 

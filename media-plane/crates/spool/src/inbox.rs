@@ -68,6 +68,7 @@ impl Batch {
         match output {
             Output::Open(spec) => self.ops.push(Op::Open(spec)),
             Output::Append(object, data) => self.append(object, data),
+            Output::Note(..) => {}
             Output::Commit(object, mark) => self.mark(object, mark.media_time),
             Output::Head(object, data) => {
                 self.bytes += data.len();

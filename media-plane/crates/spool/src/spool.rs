@@ -340,6 +340,7 @@ impl Writer {
             Output::Open(spec) => self.open.push(spec.object),
             Output::Close(object, _) if object.part == ObjectPart::Playlist => {}
             Output::Append(object, _)
+            | Output::Note(object, _)
             | Output::Commit(object, _)
             | Output::Head(object, _)
             | Output::Close(object, _) => {

@@ -178,6 +178,8 @@ pub fn meta(format: Format) -> OutputMeta {
             prefix: "rec".into(),
             ..Target::default()
         },
+        backup: None,
+        continues: None,
         template: "default".into(),
         path: "{AppName}/{StreamID}/{RecordId}".into(),
         time_zone: String::new(),
@@ -218,7 +220,7 @@ pub fn object(writer: &mut Writer, object: ObjectId, data: Bytes) {
 pub fn open(writer: &mut Writer, object: ObjectId, data: Bytes) {
     writer.apply(Output::Open(spec(object))).unwrap();
     writer.apply(Output::Append(object, data)).unwrap();
-    writer.apply(Output::Commit(object, Mark { media_time: MediaTime::from_millis(1_000) })).unwrap();
+    writer.apply(Output::Commit(object, Mark { media_time: MediaTime::from_millis(1_000), ..Mark::default() })).unwrap();
 }
 
 /// A playlist that names segments 0 to `count`.

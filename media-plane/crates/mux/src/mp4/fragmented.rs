@@ -10,7 +10,7 @@ use super::boxes::{Boxes, creation_time};
 use super::track::TrackClock;
 use super::{MAX_SAMPLE, description, head, spec, track_id};
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Mark, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected};
+use crate::{Finished, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored};
 
 /// A fragment ends at the first key frame after this: short picture groups share one.
 const AIM: MediaTime = MediaTime(MediaTime::SCALE);
@@ -74,6 +74,12 @@ impl Fragmented {
     pub(crate) fn new(options: &Options) -> Self {
         let split = Split::new(options.max_file_duration, true);
         Self { split, wall_anchor: options.wall_anchor, outputs: VecDeque::new(), file: None }
+    }
+
+    pub(crate) fn restore(options: &Options, state: Restored) -> Self {
+        let mut muxer = Self::new(options);
+        muxer.split.restore(state.files);
+        muxer
     }
 
     fn open(&mut self, frame: &Frame) {
@@ -146,7 +152,7 @@ impl Fragmented {
             self.outputs.push_back(Output::Append(object, sound.freeze()));
         }
         file.bytes = 0;
-        self.outputs.push_back(Output::Commit(object, Mark { media_time: self.split.ends_at() }));
+        self.outputs.push_back(Output::Commit(object, self.split.mark()));
     }
 
     /// The head of the file has the track, or is not out yet.
@@ -268,6 +274,15 @@ impl Muxer for Fragmented {
 
     fn cut(&mut self) {
         self.split.cut();
+    }
+
+    fn close_file(&mut self) {
+        self.close();
+        self.split.reopen_at_key();
+    }
+
+    fn suspend(&mut self) {
+        self.fragment(None);
     }
 
     fn finish(mut self: Box<Self>) -> Finished {

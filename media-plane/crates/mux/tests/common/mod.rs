@@ -107,6 +107,7 @@ pub struct Object {
     pub spec: Option<ObjectSpec>,
     pub data: BytesMut,
     pub head: Option<Bytes>,
+    pub notes: BytesMut,
     /// Length of the data at every commit mark.
     pub marks: Vec<(usize, Mark)>,
     pub closed: Option<Summary>,
@@ -150,6 +151,7 @@ impl Store {
                 assert!(object.marks.last().is_none_or(|(_, last)| last.media_time <= mark.media_time));
                 object.marks.push((object.data.len(), mark));
             }
+            Output::Note(id, bytes) => self.open(id).notes.extend_from_slice(&bytes),
             Output::Head(id, bytes) => assert!(self.open(id).head.replace(bytes).is_none(), "one head"),
             Output::Close(id, summary) => self.open(id).closed = Some(summary),
             Output::Playlist { object, body, last } => self.playlist(object, &body, last),

@@ -41,7 +41,7 @@ pub fn pattern(len: usize, seed: u8) -> Bytes {
 }
 
 pub fn mark(object: ObjectId, millis: i64) -> Output {
-    Output::Commit(object, Mark { media_time: MediaTime::from_millis(millis) })
+    Output::Commit(object, Mark { media_time: MediaTime::from_millis(millis), ..Mark::default() })
 }
 
 /// A spool in a directory of its own.
