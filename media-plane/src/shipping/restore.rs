@@ -45,7 +45,7 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
     let key = stored.key.clone();
     let mut shipment = Shipment::new(Arc::clone(context), key.clone(), meta, name);
     for released in &stored.released {
-        shipment.set_file(released.file, File::with_released(released.objects, released.bytes));
+        shipment.set_file(released.file, File::with_released(released.objects.len() as u32, released.bytes()));
     }
     for object in stored.objects {
         let ObjectState::Closed { size, crc32c, .. } = object.state else { continue };

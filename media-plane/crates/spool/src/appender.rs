@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::MediaTime;
-use mux::{ObjectId, ObjectPart, ObjectSpec, Summary};
+use mux::{Mark, ObjectId, ObjectPart, ObjectSpec, Summary};
 
 use crate::disk::Disk;
 use crate::inbox::{Ack, Batch, Op};
@@ -42,6 +41,9 @@ struct Growing {
     /// Written to the page cache.
     data: Point,
     mark: Option<Marked>,
+    /// Bytes noted about it, with those not yet in an extent.
+    noted: u64,
+    notes: Vec<u8>,
     /// Length and mark of the newest extent.
     recorded: (u64, Option<Marked>),
 }
@@ -83,6 +85,8 @@ impl Appender {
                 head: object.head,
                 data: object.data,
                 mark: object.mark,
+                noted: object.noted,
+                notes: Vec::new(),
                 recorded: (object.data.len, object.mark),
             };
             (*id, growing)
@@ -138,8 +142,16 @@ impl Appender {
 
     fn note(&mut self, entry: impl Into<Entry>) {
         let entry = entry.into();
+        self.begin_flush();
         journal::encode(&entry, &mut self.buffer);
         self.job.effects.push(Effect::Apply(entry));
+    }
+
+    /// The first entry after a sync says that there was one.
+    fn begin_flush(&mut self) {
+        if self.buffer.is_empty() {
+            journal::encode(&Entry::Flush, &mut self.buffer);
+        }
     }
 
     fn control(&mut self, dir: &Path, op: Op, disk: &Disk) -> Result<u64, Error> {
@@ -153,7 +165,7 @@ impl Appender {
             Op::Abandon => self.job.effects.push(Effect::Abandoned),
             Op::Record(record, ack) => {
                 self.note(Step::Shipping(*record));
-                self.job.effects.push(Effect::Ack(ack));
+                self.job.effects.extend(ack.map(Effect::Ack));
             }
             Op::Release(object, ack) => {
                 self.note(Step::Released { object });
@@ -161,7 +173,7 @@ impl Appender {
                 self.job.effects.push(Effect::Ack(ack));
             }
             Op::Barrier(ack) => self.job.effects.push(Effect::Ack(ack)),
-            Op::Small(..) | Op::Large(..) | Op::Mark(..) | Op::Done => {}
+            Op::Small(..) | Op::Large(..) | Op::Mark(..) | Op::Note(..) | Op::Done => {}
         }
         Ok(0)
     }
@@ -179,6 +191,8 @@ impl Appender {
             head: Point::default(),
             data: Point::default(),
             mark: None,
+            noted: 0,
+            notes: Vec::new(),
             recorded: (0, None),
         };
         self.growing.insert(spec.object, growing);
@@ -230,7 +244,8 @@ impl Appender {
                     growing.data.add(data);
                     slices.push(IoSlice::new(data));
                 }
-                Op::Mark(_, time) => growing.mark_here(*time),
+                Op::Mark(_, mark) => growing.mark_here(*mark),
+                Op::Note(_, note) => growing.note(note),
                 _ => {}
             }
         }
@@ -281,7 +296,8 @@ impl Appender {
     fn playlist(&mut self, object: ObjectId, body: Bytes, last: bool) {
         let before = self.playlists.get(&object).cloned().unwrap_or_default();
         let keep = before.iter().zip(body.iter()).take_while(|(old, new)| old == new).count();
-        let entry = Entry::Playlist { object, keep: keep as u32, tail: body.slice(keep..), last };
+        let crc = Some(crc32c::crc32c(&body));
+        let entry = Entry::Playlist { object, keep: keep as u32, tail: body.slice(keep..), last, crc };
         self.playlists.insert(object, body);
         self.note(entry);
     }
@@ -291,11 +307,13 @@ impl Appender {
         let Some(growing) = self.growing.get_mut(&object) else { return };
         let (offset, mark) = growing.recorded;
         let len = growing.data.len - offset;
-        if len == 0 && mark == growing.mark {
+        if len == 0 && mark == growing.mark && growing.notes.is_empty() {
             return;
         }
         growing.recorded = (growing.data.len, growing.mark);
-        let extent = Extent { object, offset, len, crc: growing.data.crc, mark: growing.mark };
+        let notes = Bytes::from(std::mem::take(&mut growing.notes));
+        let noted = growing.noted - notes.len() as u64;
+        let extent = Extent { object, offset, len, crc: growing.data.crc, mark: growing.mark, noted, notes };
         self.note(Entry::Extent(extent));
     }
 
@@ -373,15 +391,27 @@ impl Point {
 }
 
 impl Growing {
-    fn mark_here(&mut self, ends_at: MediaTime) {
-        self.mark = Some(Marked { len: self.data.len, crc: self.data.crc, ends_at });
+    fn mark_here(&mut self, mark: Mark) {
+        self.mark = Some(Marked {
+            len: self.data.len,
+            crc: self.data.crc,
+            ends_at: mark.media_time,
+            video_frames: mark.video_frames,
+            audio_frames: mark.audio_frames,
+            notes: self.noted,
+        });
+    }
+
+    fn note(&mut self, note: &[u8]) {
+        self.notes.extend_from_slice(note);
+        self.noted += note.len() as u64;
     }
 }
 
 /// The object an operation adds to.
 fn appended(op: &Op) -> Option<ObjectId> {
     match op {
-        Op::Small(object, _) | Op::Large(object, _) | Op::Mark(object, _) => Some(*object),
+        Op::Small(object, _) | Op::Large(object, _) | Op::Mark(object, _) | Op::Note(object, _) => Some(*object),
         _ => None,
     }
 }

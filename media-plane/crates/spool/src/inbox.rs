@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::MediaTime;
-use mux::{ObjectId, ObjectSpec, Output, Summary};
+use mux::{Mark, ObjectId, ObjectSpec, Output, Summary};
 use tokio::sync::oneshot;
 
 use crate::{Error, Record};
@@ -23,7 +22,8 @@ pub(crate) enum Op {
     /// The next so many bytes of [`Batch::small`].
     Small(ObjectId, usize),
     Large(ObjectId, Bytes),
-    Mark(ObjectId, MediaTime),
+    Mark(ObjectId, Mark),
+    Note(ObjectId, Bytes),
     Head(ObjectId, Bytes),
     Close(ObjectId, Box<Summary>),
     Playlist(ObjectId, Bytes, bool),
@@ -31,7 +31,7 @@ pub(crate) enum Op {
     Finish,
     /// The writer is gone without having finished.
     Abandon,
-    Record(Box<Record>, Ack),
+    Record(Box<Record>, Option<Ack>),
     Release(ObjectId, Ack),
     Barrier(Ack),
     /// Already taken.
@@ -68,8 +68,11 @@ impl Batch {
         match output {
             Output::Open(spec) => self.ops.push(Op::Open(spec)),
             Output::Append(object, data) => self.append(object, data),
-            Output::Note(..) => {}
-            Output::Commit(object, mark) => self.mark(object, mark.media_time),
+            Output::Commit(object, mark) => self.mark(object, mark),
+            Output::Note(object, note) => {
+                self.bytes += note.len();
+                self.ops.push(Op::Note(object, note));
+            }
             Output::Head(object, data) => {
                 self.bytes += data.len();
                 self.ops.push(Op::Head(object, data));
@@ -97,17 +100,17 @@ impl Batch {
         }
     }
 
-    fn mark(&mut self, object: ObjectId, time: MediaTime) {
+    fn mark(&mut self, object: ObjectId, mark: Mark) {
         match self.ops.last_mut() {
-            Some(Op::Mark(last, at)) if *last == object => *at = time,
-            _ => self.ops.push(Op::Mark(object, time)),
+            Some(Op::Mark(last, at)) if *last == object => *at = mark,
+            _ => self.ops.push(Op::Mark(object, mark)),
         }
     }
 
     /// Answers everybody who waits for something in this batch.
     pub fn refuse(&mut self, error: &Error) {
         for op in self.ops.drain(..) {
-            if let Op::Record(_, ack) | Op::Release(_, ack) | Op::Barrier(ack) = op {
+            if let Op::Record(_, Some(ack)) | Op::Release(_, ack) | Op::Barrier(ack) = op {
                 let _ = ack.send(Err(error.clone()));
             }
         }

@@ -32,5 +32,6 @@ pub use event::{Event, Events};
 pub use key::{OutputKey, object_name};
 pub use spool::{Spool, Writer};
 pub use stored::{
-    Committed, ObjectState, Part, Record, ReleasedFile, StoredFile, StoredObject, StoredOutput, StoredPlaylist, Upload,
+    Committed, ObjectState, Part, Record, ReleasedFile, ReleasedObject, StoredFile, StoredObject, StoredOutput,
+    StoredPlaylist, Upload,
 };

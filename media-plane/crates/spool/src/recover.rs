@@ -54,7 +54,7 @@ fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Er
         Err(error) => return Err(Error::io(path, error)),
     };
     let (entries, valid) = journal::decode(&bytes);
-    let mut state = State::default();
+    let mut state = State::remembering();
     for entry in &entries {
         state.apply(entry).map_err(|problem| Error::Corrupt { path: path.clone(), problem: problem.into() })?;
     }

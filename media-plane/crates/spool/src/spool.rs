@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::appender::Appender;
 use crate::disk::Disk;
 use crate::event::Outlet;
-use crate::inbox::Op;
+use crate::inbox::{Batch, Op};
 use crate::output::{data_path, head_path};
 use crate::state::State;
 use crate::volume::{Volume, WRITERS, lock};
@@ -61,8 +61,9 @@ impl Spool {
     pub(crate) fn open_on(config: Config, disk: Disk) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
         fs::create_dir_all(&config.path).map_err(|error| Error::io(&config.path, error))?;
         let guard = lock_directory(&config.path)?;
-        let found = recover::scan(&config.path, &disk)?;
+        let mut found = recover::scan(&config.path, &disk)?;
         let stored = found.iter().map(|found| found.state.stored(&found.key)).collect();
+        found.iter_mut().for_each(|found| found.state.forget());
         let bytes = found.iter().map(|found| found.bytes).sum();
         let mut outputs = HashMap::new();
         for (number, found) in found.into_iter().enumerate() {
@@ -179,14 +180,13 @@ impl Spool {
     /// Notes progress of shipping; returns when it is durable.
     pub async fn record(&self, key: &OutputKey, record: Record) -> Result<(), Error> {
         let output = self.handle.volume.output(key)?;
-        let object = record.object();
-        {
+        if let Some(object) = record.object() {
             let state = output.state();
             if !state.objects.contains_key(&object) && !state.playlists.contains_key(&object) {
                 return Err(Error::Unknown(format!("{key}/{}", object_name(object))));
             }
         }
-        self.urgent(&output, |ack| Op::Record(Box::new(record), ack)).await
+        self.urgent(&output, |ack| Op::Record(Box::new(record), Some(ack))).await
     }
 
     /// Lets the bytes of an object go, which must be committed and reported. The directory of an output disappears when
@@ -317,6 +317,19 @@ impl Writer {
     /// [`Spool::writable`] between frames. Fails once the disk has failed for this output.
     pub fn apply(&mut self, output: Output) -> Result<(), Error> {
         self.check(&output)?;
+        self.push(|batch| batch.push(output))
+    }
+
+    /// Notes something about the output that the next start gives back ([`Record::Note`]). Durable with the next flush,
+    /// without a sync of its own.
+    pub fn note(&mut self, note: serde_json::Value) -> Result<(), Error> {
+        self.push(|batch| {
+            batch.ops.push(Op::Record(Box::new(Record::Note(note)), None));
+            0
+        })
+    }
+
+    fn push(&mut self, add: impl FnOnce(&mut Batch) -> usize) -> Result<(), Error> {
         let volume = &self.handle.volume;
         if volume.closed.load(Ordering::Relaxed) {
             return Err(Error::Closed);
@@ -325,7 +338,7 @@ impl Writer {
         if let Some(why) = &inbox.failed {
             return Err(Error::Failed(why.clone()));
         }
-        let bytes = inbox.batch.push(output);
+        let bytes = add(&mut inbox.batch);
         volume.queued.fetch_add(bytes, Ordering::Relaxed);
         volume.schedule(&self.output, &mut inbox);
         Ok(())
@@ -340,8 +353,8 @@ impl Writer {
             Output::Open(spec) => self.open.push(spec.object),
             Output::Close(object, _) if object.part == ObjectPart::Playlist => {}
             Output::Append(object, _)
-            | Output::Note(object, _)
             | Output::Commit(object, _)
+            | Output::Note(object, _)
             | Output::Head(object, _)
             | Output::Close(object, _) => {
                 if !self.open.contains(object) {

@@ -8,7 +8,8 @@ use mux::{ObjectId, ObjectSpec, Summary};
 
 use crate::journal::{Entry, Extent, Marked, Step};
 use crate::stored::{
-    Committed, ObjectState, Part, Record, ReleasedFile, StoredFile, StoredObject, StoredOutput, StoredPlaylist, Upload,
+    Committed, ObjectState, Part, Record, ReleasedFile, ReleasedObject, StoredFile, StoredObject, StoredOutput,
+    StoredPlaylist, Upload,
 };
 use crate::{Event, OutputKey};
 
@@ -26,6 +27,10 @@ pub(crate) struct Object {
     pub head: Point,
     pub data: Point,
     pub mark: Option<Marked>,
+    /// Bytes noted about it.
+    pub noted: u64,
+    /// The notes themselves, while [`State::remembers`].
+    notes: BytesMut,
     /// Position and mark before the newest extent: what recovery falls back to when that one was torn.
     pub before: (Point, Option<Marked>),
     pub closed: Option<(Summary, Point)>,
@@ -51,6 +56,9 @@ pub(crate) struct State {
     pub playlists: BTreeMap<ObjectId, Playlist>,
     files: BTreeMap<u32, Summary>,
     released: BTreeMap<u32, ReleasedFile>,
+    notes: Vec<serde_json::Value>,
+    /// Keeps notes and what was released: a start needs them once, and afterwards they would only grow.
+    remembers: bool,
     pub finished: bool,
 }
 
@@ -58,16 +66,33 @@ pub(crate) struct State {
 pub(crate) type Illegal = &'static str;
 
 impl State {
+    /// A state that keeps everything a journal tells, for [`Self::stored`].
+    pub fn remembering() -> Self {
+        Self { remembers: true, ..Self::default() }
+    }
+
+    /// Drops what only a start needs.
+    pub fn forget(&mut self) {
+        self.remembers = false;
+        self.notes = Vec::new();
+        self.released = BTreeMap::new();
+        self.objects.values_mut().for_each(|object| object.notes = BytesMut::new());
+    }
+
     /// Applies one entry.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
         match entry {
+            Entry::Flush => Ok(()),
             Entry::Extent(extent) => self.extend(extent),
-            Entry::Playlist { object, keep, tail, last } => {
+            Entry::Playlist { object, keep, tail, last, crc } => {
                 let playlist = self.playlists.entry(*object).or_default();
                 let kept = playlist.body.get(..*keep as usize).ok_or("a playlist keeps more than there is")?;
                 let mut body = BytesMut::with_capacity(kept.len() + tail.len());
                 body.extend_from_slice(kept);
                 body.extend_from_slice(tail);
+                if crc.is_some_and(|crc| crc != crc32c::crc32c(&body)) {
+                    return Err("a playlist that does not match its checksum");
+                }
                 *playlist = Playlist { body: body.freeze(), last: *last, committed: None, reported: None };
                 Ok(())
             }
@@ -77,12 +102,16 @@ impl State {
 
     fn extend(&mut self, extent: &Extent) -> Result<(), Illegal> {
         let object = self.objects.get_mut(&extent.object).ok_or("an extent of an unknown object")?;
-        if object.data.len != extent.offset || object.closed.is_some() {
+        if object.data.len != extent.offset || object.noted != extent.noted || object.closed.is_some() {
             return Err("an extent out of place");
         }
         object.before = (object.data, object.mark);
         object.data = Point { len: extent.offset + extent.len, crc: extent.crc };
         object.mark = extent.mark;
+        object.noted += extent.notes.len() as u64;
+        if self.remembers {
+            object.notes.extend_from_slice(&extent.notes);
+        }
         Ok(())
     }
 
@@ -104,7 +133,11 @@ impl State {
             Step::Closed { object, summary, size, crc } => {
                 self.object(*object)?.closed = Some((summary.clone(), Point { len: *size, crc: *crc }));
             }
-            Step::FileDone { file, summary } => drop(self.files.insert(*file, summary.clone())),
+            Step::FileDone { file, summary } => {
+                self.files.insert(*file, summary.clone());
+                let of_file = self.objects.iter_mut().filter(|(id, _)| id.file == *file);
+                of_file.for_each(|(_, object)| object.notes = BytesMut::new());
+            }
             Step::Shipping(record) => return self.ship(record),
             Step::Released { object } => self.release(*object),
             Step::Truncated { object, mark } => {
@@ -112,6 +145,8 @@ impl State {
                 object.head = Point::default();
                 object.data = mark.map(|mark| Point { len: mark.len, crc: mark.crc }).unwrap_or_default();
                 object.mark = *mark;
+                object.noted = mark.map_or(0, |mark| mark.notes);
+                object.notes.truncate(usize::try_from(object.noted).unwrap_or(usize::MAX));
                 object.before = (object.data, object.mark);
             }
             Step::Finished => self.finished = true,
@@ -128,7 +163,19 @@ impl State {
             Record::Committed { etag, size, .. } => Some(Committed { etag: etag.clone(), size: *size }),
             _ => None,
         };
-        if let Some(playlist) = self.playlists.get_mut(&record.object()) {
+        let id = match record {
+            Record::Note(note) => {
+                if self.remembers {
+                    self.notes.push(note.clone());
+                }
+                return Ok(());
+            }
+            Record::UploadCreated { object, .. }
+            | Record::PartDone { object, .. }
+            | Record::Committed { object, .. }
+            | Record::Reported { object, .. } => *object,
+        };
+        if let Some(playlist) = self.playlists.get_mut(&id) {
             match record {
                 Record::Committed { .. } => playlist.committed = done,
                 Record::Reported { sequence, .. } => playlist.reported = Some(*sequence),
@@ -137,7 +184,7 @@ impl State {
             return Ok(());
         }
         // Released meanwhile: nothing left to note.
-        let Some(object) = self.objects.get_mut(&record.object()) else { return Ok(()) };
+        let Some(object) = self.objects.get_mut(&id) else { return Ok(()) };
         match record {
             Record::UploadCreated { key, upload_id, .. } => {
                 object.upload = Some(Upload { key: key.clone(), upload_id: upload_id.clone(), parts: Vec::new() });
@@ -149,22 +196,24 @@ impl State {
             }
             Record::Committed { .. } => object.committed = done,
             Record::Reported { sequence, .. } => object.reported = Some(*sequence),
+            Record::Note(_) => {}
         }
         Ok(())
     }
 
-    fn release(&mut self, object: ObjectId) {
-        let mut size = None;
-        if let Some(object) = self.objects.remove(&object) {
-            size = Some(object.size());
-        } else if let Some(playlist) = self.playlists.remove(&object) {
-            size = Some(playlist.body.len() as u64);
-        }
-        if let Some(size) = size {
-            let released = self.released.entry(object.file).or_default();
-            released.file = object.file;
-            released.objects += 1;
-            released.bytes += size;
+    fn release(&mut self, id: ObjectId) {
+        let gone = if let Some(object) = self.objects.remove(&id) {
+            let (summary, whole) = object.closed.unwrap_or_default();
+            ReleasedObject { object: id, size: whole.len, crc32c: whole.crc, summary: Some(summary) }
+        } else if let Some(Playlist { body, .. }) = self.playlists.remove(&id) {
+            ReleasedObject { object: id, size: body.len() as u64, crc32c: crc32c::crc32c(&body), summary: None }
+        } else {
+            return;
+        };
+        if self.remembers {
+            let released = self.released.entry(id.file).or_default();
+            released.file = id.file;
+            released.objects.push(gone);
         }
     }
 
@@ -186,6 +235,7 @@ impl State {
     pub fn event(&self, key: &OutputKey, entry: &Entry) -> Option<Event> {
         let key = || key.clone();
         match entry {
+            Entry::Flush => None,
             Entry::Extent(extent) => {
                 let mark = extent.mark?;
                 Some(Event::Durable { key: key(), object: extent.object, bytes: mark.len })
@@ -234,7 +284,8 @@ impl State {
                 .iter()
                 .map(|(file, summary)| StoredFile { file: *file, summary: summary.clone() })
                 .collect(),
-            released: self.released.values().copied().collect(),
+            released: self.released.values().cloned().collect(),
+            notes: self.notes.clone(),
             finished: self.finished,
         }
     }
@@ -247,6 +298,8 @@ impl Object {
             head: Point::default(),
             data: Point::default(),
             mark: None,
+            noted: 0,
+            notes: BytesMut::new(),
             before: (Point::default(), None),
             closed: None,
             upload: None,
@@ -276,7 +329,7 @@ impl Object {
             }
             None => ObjectState::Open {
                 bytes: self.mark.map_or(0, |mark| mark.len),
-                ends_at: self.mark.map(|mark| mark.ends_at),
+                mark: self.mark.map(|mark| mark.mark()),
             },
         };
         StoredObject {
@@ -285,7 +338,15 @@ impl Object {
             upload: self.upload.clone(),
             committed: self.committed.clone(),
             reported: self.reported,
+            notes: self.notes_of_prefix(),
         }
+    }
+
+    /// What was noted up to its end or mark.
+    fn notes_of_prefix(&self) -> Bytes {
+        let mark = self.mark.map_or(0, |mark| usize::try_from(mark.notes).unwrap_or(usize::MAX));
+        let end = if self.closed.is_some() { self.notes.len() } else { mark.min(self.notes.len()) };
+        Bytes::copy_from_slice(self.notes.get(..end).unwrap_or_default())
     }
 }
 

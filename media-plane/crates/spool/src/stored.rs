@@ -1,8 +1,7 @@
 //! What shipping notes in the journal, and what an earlier process left.
 
 use bytes::Bytes;
-use media::MediaTime;
-use mux::{ObjectId, ObjectSpec, Summary};
+use mux::{Mark, ObjectId, ObjectSpec, Summary};
 use serde::{Deserialize, Serialize};
 
 use crate::OutputKey;
@@ -53,16 +52,19 @@ pub enum Record {
         /// Sequence of the fact.
         sequence: u64,
     },
+    /// Anything about the output that its owner wants back after a restart, in order.
+    Note(serde_json::Value),
 }
 
 impl Record {
-    /// The object the record is about.
-    pub fn object(&self) -> ObjectId {
+    /// The object the record is about; none when it is about the output.
+    pub fn object(&self) -> Option<ObjectId> {
         match self {
             Self::UploadCreated { object, .. }
             | Self::PartDone { object, .. }
             | Self::Committed { object, .. }
-            | Self::Reported { object, .. } => *object,
+            | Self::Reported { object, .. } => Some(*object),
+            Self::Note(_) => None,
         }
     }
 }
@@ -74,8 +76,8 @@ pub enum ObjectState {
     Open {
         /// Bytes up to that mark.
         bytes: u64,
-        /// Media time of that mark; none when it never had one.
-        ends_at: Option<MediaTime>,
+        /// That mark; none when it never had one.
+        mark: Option<Mark>,
     },
     /// Complete.
     Closed {
@@ -134,6 +136,8 @@ pub struct StoredObject {
     pub committed: Option<Committed>,
     /// Sequence of the fact that reported it.
     pub reported: Option<u64>,
+    /// What the muxer noted about it up to its end or mark, in one piece. Forgotten once its file is done.
+    pub notes: Bytes,
 }
 
 /// The newest text of a playlist.
@@ -160,15 +164,33 @@ pub struct StoredFile {
     pub summary: Summary,
 }
 
+/// An object that was shipped and let go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleasedObject {
+    /// The object.
+    pub object: ObjectId,
+    /// Bytes it had.
+    pub size: u64,
+    /// CRC-32C of them.
+    pub crc32c: u32,
+    /// What it held; none for a playlist.
+    pub summary: Option<Summary>,
+}
+
 /// What of a file was shipped and let go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReleasedFile {
     /// `File.index`.
     pub file: u32,
-    /// Objects released.
-    pub objects: u32,
-    /// Their bytes.
-    pub bytes: u64,
+    /// Objects released, in that order.
+    pub objects: Vec<ReleasedObject>,
+}
+
+impl ReleasedFile {
+    /// Bytes of all its released objects.
+    pub fn bytes(&self) -> u64 {
+        self.objects.iter().map(|object| object.size).sum()
+    }
 }
 
 /// An output an earlier process left.
@@ -186,6 +208,8 @@ pub struct StoredOutput {
     pub files: Vec<StoredFile>,
     /// What is gone already, by file.
     pub released: Vec<ReleasedFile>,
+    /// [`Record::Note`]s, in order.
+    pub notes: Vec<serde_json::Value>,
     /// The writer had finished. Otherwise [`crate::Spool::reopen`] goes on with it.
     pub finished: bool,
 }

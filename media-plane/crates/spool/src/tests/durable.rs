@@ -109,8 +109,8 @@ async fn an_open_object_is_cut_to_its_mark_and_goes_on() {
     let bench = bench.restart().await;
     let stored = &bench.stored[0];
     assert!(!stored.finished);
-    let ends_at = Some(media::MediaTime::from_millis(80));
-    assert_eq!(stored.objects[0].state, ObjectState::Open { bytes: 900, ends_at });
+    let mark = Some(mux::Mark { media_time: media::MediaTime::from_millis(80), video_frames: 2, audio_frames: 0 });
+    assert_eq!(stored.objects[0].state, ObjectState::Open { bytes: 900, mark });
     assert_eq!(bench.whole("flv", WHOLE).await, pattern(900, 1));
     let mut writer = bench.spool.reopen(&key("flv")).unwrap();
     assert!(bench.spool.reopen(&key("flv")).is_err(), "one writer at a time");
@@ -141,7 +141,7 @@ async fn what_was_released_is_counted_after_a_restart() {
     let bench = bench.restart().await;
     let stored = &bench.stored[0];
     assert_eq!(stored.objects.iter().map(|object| object.spec.object).collect::<Vec<_>>(), [segment(2)]);
-    assert_eq!((stored.released[0].objects, stored.released[0].bytes), (2, 2_000));
+    assert_eq!((stored.released[0].objects.len(), stored.released[0].bytes()), (2, 2_000));
 }
 
 #[tokio::test]

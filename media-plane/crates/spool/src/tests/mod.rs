@@ -4,6 +4,7 @@ mod content;
 mod durable;
 mod fault;
 mod limits;
+mod notes;
 mod replay;
 
 use std::time::Duration;
@@ -41,7 +42,8 @@ pub fn pattern(len: usize, seed: u8) -> Bytes {
 }
 
 pub fn mark(object: ObjectId, millis: i64) -> Output {
-    Output::Commit(object, Mark { media_time: MediaTime::from_millis(millis), ..Mark::default() })
+    let mark = Mark { media_time: MediaTime::from_millis(millis), video_frames: millis as u64 / 40, audio_frames: 0 };
+    Output::Commit(object, mark)
 }
 
 /// A spool in a directory of its own.

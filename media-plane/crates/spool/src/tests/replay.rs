@@ -110,24 +110,24 @@ async fn a_torn_extent_falls_back_to_the_mark_before() {
     assert_eq!(fs::read(&data).unwrap(), bytes[..1_500]);
 }
 
+fn bytes() -> impl Strategy<Value = Bytes> {
+    proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
-    let mark = (any::<u64>(), any::<u32>(), any::<i64>()).prop_map(|(len, crc, time)| Marked {
-        len,
-        crc,
-        ends_at: media::MediaTime(time),
-    });
+    let mark =
+        any::<(u64, u32, i64, u64, u64, u64)>().prop_map(|(len, crc, time, video_frames, audio_frames, notes)| {
+            Marked { len, crc, ends_at: media::MediaTime(time), video_frames, audio_frames, notes }
+        });
     prop_oneof![
-        (any::<u32>(), any::<u64>(), any::<u64>(), any::<u32>(), proptest::option::of(mark)).prop_map(
-            |(number, offset, len, crc, mark)| Entry::Extent(Extent {
-                object: segment(number),
-                offset,
-                len,
-                crc,
-                mark
-            })
+        (any::<(u32, u64, u64, u32, u64)>(), proptest::option::of(mark), bytes()).prop_map(
+            |((number, offset, len, crc, noted), mark, notes)| {
+                Entry::Extent(Extent { object: segment(number), offset, len, crc, mark, noted, notes })
+            }
         ),
-        (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40), any::<bool>())
-            .prop_map(|(keep, tail, last)| Entry::Playlist { object: PLAYLIST, keep, tail: tail.into(), last }),
+        Just(Entry::Flush),
+        (any::<u32>(), bytes(), any::<bool>(), any::<Option<u32>>())
+            .prop_map(|(keep, tail, last, crc)| Entry::Playlist { object: PLAYLIST, keep, tail, last, crc }),
         (".*", ".*").prop_map(|(key, text)| Step::Create { key, meta: serde_json::json!({ "text": text }) }.into()),
         (any::<u32>(), any::<u64>())
             .prop_map(|(file, frames)| Step::FileDone { file, summary: summary(frames) }.into()),
