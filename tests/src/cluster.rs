@@ -21,6 +21,7 @@ pub struct Cluster {
     api: String,
     link: String,
     settings: Vec<(String, String)>,
+    control_settings: Vec<(String, String)>,
     /// Last, so that the processes are gone and their logs read before it disappears.
     folder: tempfile::TempDir,
 }
@@ -33,17 +34,41 @@ impl Cluster {
 
     /// The same with extra settings for the nodes, as `RECORDER_...` variables.
     pub async fn with_settings(settings: &[(&str, &str)]) -> Self {
+        Self::with_all_settings(settings, &[]).await
+    }
+
+    /// The same with extra settings for the nodes and for the control plane.
+    pub async fn with_all_settings(settings: &[(&str, &str)], control_settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let database = format!("sqlite://{}", folder.path().join("control.db").display());
-        Self::with_database(folder, database, settings).await
+        Self::assembled(folder, database, settings, control_settings).await
     }
 
     /// The same on a given database.
     pub async fn with_database(folder: tempfile::TempDir, database: String, settings: &[(&str, &str)]) -> Self {
-        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self::assembled(folder, database, settings, &[]).await
+    }
+
+    async fn assembled(
+        folder: tempfile::TempDir,
+        database: String,
+        settings: &[(&str, &str)],
+        control_settings: &[(&str, &str)],
+    ) -> Self {
+        let owned = |settings: &[(&str, &str)]| {
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
         let listen = "127.0.0.1:0".to_owned();
-        let mut cluster =
-            Self { folder, database, control: None, nodes: Vec::new(), api: listen.clone(), link: listen, settings };
+        let mut cluster = Self {
+            folder,
+            database,
+            control: None,
+            nodes: Vec::new(),
+            api: listen.clone(),
+            link: listen,
+            settings: owned(settings),
+            control_settings: owned(control_settings),
+        };
         cluster.start_control().await;
         cluster.start_node(1).await;
         cluster
@@ -62,7 +87,7 @@ impl Cluster {
     /// Starts (or restarts, on the same ports) the control plane.
     pub async fn start_control(&mut self) {
         let folder = self.folder.path().join("control");
-        let settings = [
+        let mut settings = vec![
             ("RECORDER_DATABASE_URL", self.database.clone()),
             ("RECORDER_API_LISTEN", self.api.clone()),
             ("RECORDER_LINK_LISTEN", self.link.clone()),
@@ -70,6 +95,7 @@ impl Cluster {
             ("RECORDER_LIBRARY_ROOT", self.library().display().to_string()),
             ("RECORDER_SEAL_KEY_FILE", folder.join("seal.key").display().to_string()),
         ];
+        settings.extend(self.control_settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
         let control = Process::start("recorder-control", &folder, &settings).await;
         self.api = control.address("api").to_owned();
         self.link = control.address("link").to_owned();
@@ -113,6 +139,11 @@ impl Cluster {
         } else {
             self.nodes[number - 1] = node;
         }
+    }
+
+    /// Where node `m{number}` takes publishers.
+    pub fn rtmp(&self, number: usize) -> &str {
+        self.nodes[number - 1].address("rtmp")
     }
 
     /// A channel to the public API.

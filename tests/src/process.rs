@@ -89,6 +89,16 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// SIGSTOP: the process stands still, as on a machine that is suspended.
+    pub fn pause(&self) {
+        let _ = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status();
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        let _ = Command::new("kill").args(["-CONT", &self.child.id().to_string()]).status();
+    }
+
     /// SIGTERM, then waits for the exit; returns its code.
     pub async fn terminate(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();

@@ -9,13 +9,22 @@ pub fn patience() -> Duration {
 }
 
 /// Polls `probe` until it yields a value, and returns it; panics with `what` when patience ends.
-pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    until_or(&what, String::new, probe).await
+}
+
+/// The same; `instead` tells what was there instead.
+pub async fn until_or<T>(
+    what: &dyn std::fmt::Display,
+    instead: impl Fn() -> String,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + patience();
     loop {
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {:?} in vain for {what}", patience());
+        assert!(Instant::now() < deadline, "waited {:?} in vain for {what}\n{}", patience(), instead());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

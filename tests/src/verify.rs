@@ -1,0 +1,138 @@
+//! A stream's recordings as the control plane tells them, their objects as the bucket holds them, and the frames as
+//! they were sent: all three must tell the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use media::TrackKind;
+use recorder_proto::pb::v1;
+
+use crate::accounting::{Accounting, BOTH, Ledger};
+use crate::reading::{self, Fetch, FileFrames};
+use crate::scene::Clients;
+
+/// What `flush_interval` (500 ms) and one frame (34 ms) allow a crash to cost.
+pub const ALLOWANCE: Duration = Duration::from_millis(534);
+
+/// A recording with its files, as the control plane tells them.
+pub type Told = (v1::Recording, Vec<v1::File>);
+
+/// What became of one stream.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Accounting by format.
+    pub formats: BTreeMap<&'static str, Accounting>,
+    /// Everything that is wrong, in words.
+    pub problems: Vec<String>,
+    /// Every object that a file is made of.
+    pub objects: BTreeSet<String>,
+    /// Files read back.
+    pub files: usize,
+    /// Bytes of these files.
+    pub bytes: u64,
+}
+
+/// True when nothing more will happen to a recording.
+pub fn is_over(recording: &v1::Recording) -> bool {
+    use v1::recording::State;
+    matches!(recording.state(), State::Succeeded | State::Incomplete | State::Failed)
+}
+
+/// Every recording of a stream with its files; `None` while the control plane does not answer.
+pub async fn told(clients: &mut Clients, domain: &str, stream: &str) -> Option<Vec<Told>> {
+    let stream = v1::StreamRef { domain: domain.into(), app: "live".into(), stream: stream.into() };
+    let request = v1::ListRecordingsRequest { stream: Some(stream), page_size: 1_000, ..Default::default() };
+    let mut recordings = clients.recordings.list_recordings(request).await.ok()?.into_inner().recordings;
+    recordings.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut told = Vec::new();
+    for recording in recordings {
+        let request = v1::ListFilesRequest { parent: recording.name.clone(), page_size: 1_000, ..Default::default() };
+        let mut files = clients.recordings.list_files(request).await.ok()?.into_inner().files;
+        files.sort_by_key(|file| (file.format, file.index, file.epoch));
+        told.push((recording, files));
+    }
+    Some(told)
+}
+
+/// Holds everything about one stream against everything else. `formats` are those that its template enables.
+pub fn verify(
+    ledger: &Ledger<'_>,
+    told: &[Told],
+    formats: &[&'static str],
+    allowance: Duration,
+    fetch: Fetch<'_>,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut by_format: BTreeMap<&str, Vec<FileFrames>> = BTreeMap::new();
+    for (recording, files) in told {
+        for file in files {
+            let name = &file.name;
+            if file.state() != v1::file::State::Available {
+                verdict.problems.push(format!("{name} is {} ({:?})", file.state().as_str_name(), recording.state()));
+                continue;
+            }
+            let format = file.format().as_str_name();
+            match reading::read(format, &file.object_key, fetch) {
+                Ok(frames) => {
+                    verdict.problems.extend(compare(file, &frames, fetch));
+                    verdict.add(&frames);
+                    verdict.bytes += file.size_bytes;
+                    by_format.entry(format).or_default().push(frames);
+                }
+                Err(problem) => verdict.problems.push(format!("{name}: {problem}")),
+            }
+        }
+    }
+    for format in formats {
+        let tracks: &[TrackKind] = if *format == "AAC" { &[TrackKind::Audio] } else { &BOTH };
+        let files = by_format.get(format).map_or(&[][..], Vec::as_slice);
+        let accounting = ledger.account(tracks, files);
+        let problems = accounting.problems(allowance);
+        if !problems.is_empty() {
+            verdict.problems.push(format!("{format}: {problems}"));
+        }
+        verdict.formats.insert(format, accounting);
+    }
+    verdict
+}
+
+impl Verdict {
+    /// no two files share an object.
+    fn add(&mut self, file: &FileFrames) {
+        self.files += 1;
+        for object in &file.objects {
+            if !self.objects.insert(object.clone()) {
+                self.problems.push(format!("{object} belongs to two files"));
+            }
+        }
+    }
+
+    /// The longest time before a crash from which a frame is missing, in any format.
+    pub fn longest_loss(&self) -> Duration {
+        self.formats.values().map(Accounting::longest_loss).max().unwrap_or_default()
+    }
+
+    /// Panics unless everything agrees.
+    pub fn assert_clean(&self, what: &str) {
+        assert!(self.problems.is_empty(), "{what}:\n{}", self.problems.join("\n"));
+    }
+}
+
+/// size and checksum as told are those of the object.
+fn compare(file: &v1::File, frames: &FileFrames, fetch: Fetch<'_>) -> Vec<String> {
+    let bodies: Vec<_> = frames.objects.iter().filter_map(|key| fetch(key)).collect();
+    let size: u64 = bodies.iter().map(|body| body.len() as u64).sum();
+    let mut problems = Vec::new();
+    if size != file.size_bytes {
+        problems.push(format!("{}: {} bytes told, {size} there", file.name, file.size_bytes));
+    }
+    if let ([body], false) = (&bodies[..], file.format() == v1::format::Kind::Hls) {
+        let crc = BASE64_STANDARD.encode(crc32c::crc32c(body).to_be_bytes());
+        if crc != file.crc32c {
+            problems.push(format!("{}: CRC32C {} told, {crc} there", file.name, file.crc32c));
+        }
+    }
+    problems
+}
