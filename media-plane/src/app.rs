@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::http;
 use crate::ingest::{RtmpListener, tls_acceptor};
 use crate::link::{Directives, FactLog, Link};
+use crate::manifest::Manifests;
 use crate::node::{Facts, Node};
 use crate::registry::Command;
 use crate::shipping::{self, Shipping};
@@ -161,6 +162,7 @@ fn open(
         clock: Arc::clone(clock),
         boot: BootId::new(clock.now(), rand::random()),
         link,
+        manifests: Manifests::open(&spool, &stored),
         spool,
         registry: Default::default(),
         drain: drain.signal(),

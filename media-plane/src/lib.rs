@@ -10,6 +10,7 @@ pub mod config;
 mod http;
 pub mod ingest;
 pub mod link;
+mod manifest;
 pub mod node;
 mod plans;
 mod publication;

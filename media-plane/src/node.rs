@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::link::{FactError, FactLog, Link, Report};
+use crate::manifest::Manifests;
 use crate::registry::Registry;
 
 /// The shared parts; see the module.
@@ -32,6 +33,8 @@ pub struct Node {
     pub link: Link,
     /// Local journal.
     pub spool: Spool,
+    /// What happened to each recording, for its manifest and for the next start.
+    pub manifests: Manifests,
     /// Live publications.
     pub registry: Registry,
     /// On the way out?

@@ -92,6 +92,8 @@ impl Recording {
             format: Format::Hls,
             stream: publisher.stream.clone(),
             storage: Target::from(&storage),
+            backup: plan.backup_storage.as_ref().map(Target::from),
+            continues: None,
             template: template.name.trim_start_matches("templates/").to_owned(),
             path: template.path.clone(),
             time_zone: template.time_zone.clone(),

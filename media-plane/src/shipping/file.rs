@@ -7,6 +7,8 @@ use bytes::Bytes;
 use mux::{ObjectId, Summary};
 use store::Stored;
 
+use crate::manifest::Piece;
+
 /// A playlist text and how many closed objects it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -52,20 +54,20 @@ pub struct File {
     main: Option<Main>,
     objects: u32,
     bytes: u64,
+    /// What of an HLS file is in the bucket, for the manifest.
+    pieces: Vec<Piece>,
     /// Reported as available or failed: nothing more will happen.
     pub settled: bool,
 }
 
 impl File {
-    /// With objects that were shipped and released before a restart.
-    pub fn with_released(objects: u32, bytes: u64) -> Self {
-        Self { objects, bytes, ..Self::default() }
-    }
-
-    /// One more of those.
-    pub fn add_released(&mut self, bytes: u64) {
+    /// An object that was shipped and reported before a restart.
+    pub fn add_released(&mut self, object: ObjectId, size: u64, crc32c: u32) {
         self.objects += 1;
-        self.bytes += bytes;
+        self.bytes += size;
+        if object.part != mux::ObjectPart::Whole {
+            self.pieces.push(Piece { part: object.part, size, crc32c });
+        }
     }
 
     /// An object is complete in the spool; returns its place.
@@ -84,8 +86,14 @@ impl File {
         if object.part == mux::ObjectPart::Whole {
             self.main = Some(Main { object, etag: stored.etag.clone(), crc32c: Some(crc32c) });
         } else {
+            self.pieces.push(Piece { part: object.part, size: stored.size, crc32c });
             self.stored.insert(place, object);
         }
+    }
+
+    /// What an HLS file consists of; empty for others.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
     }
 
     /// The playlist has a new text, which names everything closed so far.
@@ -117,7 +125,9 @@ impl File {
         self.named = self.named.max(text.names);
         if text.last {
             self.objects += 1;
-            self.bytes += text.body.len() as u64;
+            let size = text.body.len() as u64;
+            self.bytes += size;
+            self.pieces.push(Piece { part: text.object.part, size, crc32c: crc32c::crc32c(&text.body) });
             self.main = Some(Main { object: text.object, etag: etag.to_owned(), crc32c: None });
         }
     }

@@ -12,6 +12,9 @@ use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::plan::StorageRef;
 use serde::{Deserialize, Serialize};
 
+/// File name of a recording's manifest.
+const MANIFEST: &str = "manifest.json";
+
 /// A moment on both clocks: ties media times to what people read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wall {
@@ -77,6 +80,12 @@ pub struct OutputMeta {
     pub stream: StreamKey,
     /// Where to.
     pub storage: Target,
+    /// Where to when that keeps failing: whole files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Target>,
+    /// What this output goes on with, when an earlier epoch wrote its beginning; HLS only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
     /// Id of the template.
     pub template: String,
     /// Key template; checked when the directive arrived.
@@ -91,9 +100,21 @@ pub struct OutputMeta {
     pub wall: Wall,
 }
 
+/// The playlist of the epoch before: its entries come first in this epoch's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continues {
+    /// Its whole key in the same storage.
+    pub key: String,
+}
+
 impl OutputMeta {
     /// The key of one object in its storage.
     pub fn object_key(&self, object: ObjectId) -> String {
+        self.object_key_in(&self.storage, object)
+    }
+
+    /// The key of one object in another storage.
+    pub fn object_key_in(&self, storage: &Target, object: ObjectId) -> String {
         let part = match object.part {
             ObjectPart::Whole => key::ObjectPart::Whole,
             ObjectPart::Segment(number) => key::ObjectPart::Segment(number.into()),
@@ -101,7 +122,27 @@ impl OutputMeta {
             ObjectPart::Playlist => key::ObjectPart::Playlist,
         };
         let index = FileIndex(object.file);
-        object_key(&self.storage.prefix, &self.key_base(index), self.format, index, part)
+        object_key(&storage.prefix, &self.key_base(index), self.format, index, part)
+    }
+
+    /// The key of the recording's manifest: `manifest.json` in the folder of its first file when nobody else's files
+    /// can be there, else beside that file under its name.
+    pub fn manifest_key(&self) -> String {
+        let base = self.key_base(FileIndex(0));
+        let folder = |base: &str| base.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let next_epoch = Self { epoch: Epoch(self.epoch.get().saturating_add(1)), ..self.clone() };
+        let end = if self.format == Format::Hls {
+            format!("{base}/{MANIFEST}")
+        } else {
+            // The mark of the epoch stands where the unique id stands.
+            match folder(&base) {
+                Some(own) if folder(&next_epoch.key_base(FileIndex(0))).as_ref() != Some(&own) => {
+                    format!("{own}/{MANIFEST}")
+                }
+                _ => format!("{base}-{MANIFEST}"),
+            }
+        };
+        store::join_key(&self.storage.prefix, &end)
     }
 
     fn key_base(&self, file_index: FileIndex) -> String {

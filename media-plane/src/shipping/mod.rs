@@ -5,6 +5,7 @@
 
 mod file;
 mod lag;
+mod manifest;
 mod meta;
 mod open;
 mod output;
@@ -13,7 +14,7 @@ mod report;
 mod restore;
 mod storage;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod upload;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::link::FactLog;
+use crate::manifest::{Entry, Manifests};
 use crate::node::{Facts, Node};
 use lag::Lag;
 use output::Shipment;
@@ -52,6 +54,7 @@ pub struct Context {
     spool: Spool,
     facts: Facts,
     log: FactLog,
+    manifests: Manifests,
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     releases: Releases,
@@ -105,6 +108,7 @@ impl Shipping {
             spool: node.spool.clone(),
             facts: node.facts.clone(),
             log: node.link.facts().clone(),
+            manifests: node.manifests.clone(),
             clock: Arc::clone(&node.clock),
             permits: Semaphore::new(node.settings.upload.concurrency),
             releases: Releases::default(),
@@ -181,7 +185,7 @@ impl Shipping {
         while let Some(event) = self.events.try_next() {
             self.route(event);
         }
-        self.tasks.is_empty()
+        self.tasks.is_empty() && self.context.manifests.is_idle()
     }
 
     fn ended(&mut self, ended: Result<OutputKey, tokio::task::JoinError>) {
@@ -203,7 +207,11 @@ impl Shipping {
         | Event::FileDone { key, .. }
         | Event::Finished { key }
         | Event::Failed { key, .. }) = &event;
-        if let Some(output) = self.outputs.get(key) {
+        if key.format == manifest::FORMAT {
+            if let Some(document) = manifest::Document::of_event(&self.context, &event) {
+                self.ship_manifest(key.clone(), document);
+            }
+        } else if let Some(output) = self.outputs.get(key) {
             // A shipment that is gone has ended: its output was over.
             let _ = output.send(event);
         } else if matches!(event, Event::Opened { .. }) {
@@ -216,14 +224,29 @@ impl Shipping {
             if let Some(output) = self.outputs.get(&key) {
                 let _ = output.send(event);
             }
+        } else if matches!(event, Event::Finished { .. } | Event::Failed { .. }) {
+            // Nothing was ever opened.
+            settle(self.context.manifests.handle(key), key);
         }
+    }
+
+    fn ship_manifest(&mut self, key: OutputKey, document: manifest::Document) {
+        let context = Arc::clone(&self.context);
+        self.tasks.spawn(async move {
+            document.ship(context).await;
+            key
+        });
     }
 
     fn start(&mut self, key: OutputKey, shipment: Shipment) {
         let (sender, inbox) = mpsc::unbounded_channel();
         self.outputs.insert(key.clone(), sender);
+        let manifests = self.context.manifests.clone();
+        manifests.begun(&key);
         self.tasks.spawn(async move {
-            shipment.run(inbox).await;
+            if shipment.run(inbox).await {
+                settle(manifests.handle(&key), &key);
+            }
             key
         });
     }
@@ -232,6 +255,12 @@ impl Shipping {
     /// writer, or drops it for good.
     fn restore(&mut self, stored: StoredOutput) {
         let key = stored.key.clone();
+        if key.format == manifest::FORMAT {
+            if let Some(document) = manifest::Document::of_stored(&self.context, &stored) {
+                self.ship_manifest(key, document);
+            }
+            return;
+        }
         let Some((meta, _)) = read_meta(&key, stored.meta.clone()) else { return };
         let finished = stored.finished;
         let Some(mut shipment) = restore::resume(&self.context, meta, stored) else { return };
@@ -239,6 +268,13 @@ impl Shipping {
             shipment.set_over(true);
         }
         self.start(key, shipment);
+    }
+}
+
+/// Notes that nothing more comes of an output.
+fn settle(manifest: Option<crate::manifest::Handle>, key: &OutputKey) {
+    if let (Some(manifest), Ok(format)) = (manifest, key.format.parse()) {
+        manifest.note(Entry::Settled(format));
     }
 }
 

@@ -17,10 +17,11 @@ use tokio::sync::mpsc;
 
 use super::file::{File, Text};
 use super::lag::Waiting;
-use super::report::Reporter;
+use super::report::{Reporter, available_entry, failed_entry};
 use super::storage::{Storage, failure, internal};
 use super::upload::{Parcel, Progress, UploadError};
 use super::{Context, OutputMeta};
+use crate::manifest::{Entry, FileEntry, MAX_PIECES, Packed};
 
 /// Objects of one output under way together; the rest of the permits are for others.
 const AT_ONCE: usize = 4;
@@ -90,11 +91,6 @@ impl Shipment {
         self.files.entry(file).or_default()
     }
 
-    /// Puts back what is known of a file from before a restart.
-    pub fn set_file(&mut self, file: u32, state: File) {
-        self.files.insert(file, state);
-    }
-
     /// Nothing more will come from the spool; unless the output has ended, a later start may go on with it.
     pub fn set_over(&mut self, ended: bool) {
         self.over = true;
@@ -120,8 +116,8 @@ impl Shipment {
         self.backlog.push_back(Ship { parcel, place, progress, waiting });
     }
 
-    /// Ships until the output is over and everything of it is settled.
-    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+    /// Ships until the output is over and everything of it is settled; false when a later start may go on with it.
+    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> bool {
         loop {
             self.report_opened().await;
             self.start();
@@ -129,7 +125,7 @@ impl Shipment {
             if self.over && self.running.is_empty() && self.backlog.is_empty() && self.files.values().all(File::is_idle)
             {
                 self.fail_incomplete().await;
-                return;
+                return self.ended;
             }
             tokio::select! {
                 event = events.recv() => match event {
@@ -318,7 +314,9 @@ impl Shipment {
             size_bytes = available.size_bytes,
             "file available"
         );
+        let entry = available_entry(&self.meta, &available, &summary);
         let Some(sequence) = self.report(available).await else { return };
+        self.note_file(index, entry).await;
         self.reported(main.object, sequence).await;
         self.file(index).settled = true;
     }
@@ -340,7 +338,22 @@ impl Shipment {
         let kept = self.backlog.iter().filter(|ship| ship.parcel.spec.object.file == index);
         let bytes_kept = kept.map(|ship| ship.parcel.size).sum();
         let failed = reporter.failed(index, error, bytes_kept);
+        let summary = self.files.get(&index).and_then(|file| file.summary.as_ref());
+        let entry =
+            failed_entry(&self.meta, &failed, self.context.uri(&self.meta.storage, &failed.object_key), summary);
         self.report(failed).await;
+        self.note_file(index, entry).await;
+    }
+
+    /// For the manifest, durable before the file's bytes may go.
+    async fn note_file(&mut self, index: u32, entry: FileEntry) {
+        let Some(manifest) = self.context.manifests.handle(&self.key) else { return };
+        let pieces = self.files.get(&index).map(File::pieces).unwrap_or_default();
+        for some in pieces.chunks(MAX_PIECES) {
+            let pieces = Packed::new(some);
+            manifest.note(Entry::Objects { format: self.meta.format, index, pieces });
+        }
+        manifest.noted(Entry::File(Box::new(entry))).await;
     }
 
     /// None when the fact log is broken, which the node's readiness shows; the spool keeps the bytes.
@@ -351,7 +364,7 @@ impl Shipment {
 }
 
 /// One attempt, with a client first and a permit second: who waits for a credential must not keep others waiting.
-async fn attempt(
+pub async fn attempt(
     context: &Context,
     storage: &Storage,
     parcel: &Parcel,

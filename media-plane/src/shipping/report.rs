@@ -11,6 +11,7 @@ use store::crc32c_base64;
 
 use super::OutputMeta;
 use super::file::Main;
+use crate::manifest::{FileEntry, FileMedia, FileState};
 
 /// What facts of one output have in common.
 pub struct Reporter<'a> {
@@ -85,6 +86,52 @@ impl Reporter<'_> {
             error,
             bytes_kept,
         }
+    }
+}
+
+/// The file as its recording's manifest tells it.
+pub fn available_entry(meta: &OutputMeta, file: &FileAvailable, summary: &Summary) -> FileEntry {
+    FileEntry {
+        format: file.format,
+        index: file.index.get(),
+        state: FileState::Available,
+        storage: file.storage.to_string(),
+        key: file.object_key.clone(),
+        uri: file.uri.clone(),
+        size: file.size_bytes,
+        crc32c: file.crc32c.clone(),
+        media: Some(file_media(meta, summary)),
+        error: None,
+    }
+}
+
+/// The same of one that could not be stored.
+pub fn failed_entry(meta: &OutputMeta, file: &FileFailed, uri: String, summary: Option<&Summary>) -> FileEntry {
+    FileEntry {
+        format: file.format,
+        index: file.index.get(),
+        state: FileState::Failed,
+        storage: file.storage.to_string(),
+        key: file.object_key.clone(),
+        uri,
+        size: 0,
+        crc32c: String::new(),
+        media: summary.map(|summary| file_media(meta, summary)),
+        error: Some(file.error.clone()),
+    }
+}
+
+fn file_media(meta: &OutputMeta, summary: &Summary) -> FileMedia {
+    let from_start = |time: MediaTime| (time - meta.wall.media).to_scale(1_000_000);
+    FileMedia {
+        start_time: meta.wall.at(summary.starts_at),
+        end_time: meta.wall.at(summary.ends_at),
+        starts_at_micros: from_start(summary.starts_at),
+        ends_at_micros: from_start(summary.ends_at),
+        video_frames: summary.video_frames,
+        audio_frames: summary.audio_frames,
+        video: video(summary),
+        audio: audio(summary),
     }
 }
 

@@ -11,7 +11,6 @@ use recorder_proto::pb::node::register_request::SpoolEntry;
 use spool::{ObjectState, StoredOutput};
 use store::Stored;
 
-use super::file::File;
 use super::output::Shipment;
 use super::upload::Progress;
 use super::{Context, OutputMeta};
@@ -45,7 +44,9 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
     let key = stored.key.clone();
     let mut shipment = Shipment::new(Arc::clone(context), key.clone(), meta, name);
     for released in &stored.released {
-        shipment.set_file(released.file, File::with_released(released.objects.len() as u32, released.bytes()));
+        for object in &released.objects {
+            shipment.file(released.file).add_released(object.object, object.size, object.crc32c);
+        }
     }
     for object in stored.objects {
         let ObjectState::Closed { size, crc32c, .. } = object.state else { continue };
@@ -53,7 +54,7 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
         match (object.committed, object.reported) {
             (Some(done), Some(sequence)) => {
                 context.releases.add(sequence, key.clone(), id);
-                shipment.file(id.file).add_released(done.size);
+                shipment.file(id.file).add_released(id, done.size, crc32c);
             }
             (Some(done), None) => {
                 let file = shipment.file(id.file);

@@ -3,6 +3,7 @@
 mod faults;
 mod happy;
 mod incomplete;
+mod manifests;
 mod restart;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use super::storage::Pace;
 use super::{Context, OutputMeta, Shipping, Target, Wall};
 use crate::link::FactLog;
+use crate::manifest::Manifests;
 use crate::node::Facts;
 
 pub const WHOLE: ObjectId = ObjectId { file: 0, part: ObjectPart::Whole };
@@ -44,6 +46,7 @@ pub struct Yard {
     pub memory: Arc<Memory>,
     pub bucket: Arc<Unreliable>,
     pub spool: Spool,
+    pub manifests: Manifests,
     pub log: FactLog,
     pub drain: Drain,
     task: JoinHandle<()>,
@@ -66,8 +69,10 @@ impl Yard {
         let drain = Drain::new();
         let millis = Duration::from_millis;
         let client = Arc::clone(&bucket);
+        let manifests = Manifests::open(&spool, &stored);
         let context = Context {
             spool: spool.clone(),
+            manifests: manifests.clone(),
             facts: Facts::new(log.clone()),
             log: log.clone(),
             clock: SystemClock::shared(),
@@ -86,7 +91,7 @@ impl Yard {
         };
         let shipping = Shipping::over(context, stored, events, drain.signal(), Box::new(|| false));
         let task = tokio::spawn(shipping.run());
-        Self { dir, memory, bucket, spool, log, drain, task }
+        Self { dir, memory, bucket, spool, manifests, log, drain, task }
     }
 
     /// The process dies and starts again; the bucket stays.
@@ -94,7 +99,7 @@ impl Yard {
         self.task.abort();
         let _ = self.task.await;
         self.spool.close().await;
-        drop((self.spool, self.bucket));
+        drop((self.spool, self.manifests, self.bucket));
         Self::at(self.dir, self.memory, faults)
     }
 
@@ -220,7 +225,9 @@ pub fn object(writer: &mut Writer, object: ObjectId, data: Bytes) {
 pub fn open(writer: &mut Writer, object: ObjectId, data: Bytes) {
     writer.apply(Output::Open(spec(object))).unwrap();
     writer.apply(Output::Append(object, data)).unwrap();
-    writer.apply(Output::Commit(object, Mark { media_time: MediaTime::from_millis(1_000), ..Mark::default() })).unwrap();
+    writer
+        .apply(Output::Commit(object, Mark { media_time: MediaTime::from_millis(1_000), ..Mark::default() }))
+        .unwrap();
 }
 
 /// A playlist that names segments 0 to `count`.

@@ -1,0 +1,224 @@
+//! From the entries of a recording to its manifest. No I/O; the same entries make the same bytes, whatever restarts lie
+//! between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use mux::{ObjectId, ObjectPart};
+use recorder_proto::facts::{GapSpan, RecordingEnded};
+use recorder_proto::format::Format;
+use recorder_proto::names::RecordingName;
+use recorder_proto::pb::v1::recording::State;
+use serde_json::{Map, Value, json};
+use store::crc32c_base64;
+
+use super::entry::{CodecChange, Entry, FileEntry, FileState, Piece};
+use super::meta::RecordingMeta;
+
+/// Changes kept one by one; a stream with more of them is beyond a list.
+const MAX_CHANGES: usize = 1_000;
+
+/// The version of the document's shape. Fields are only ever added to a version.
+const VERSION: u32 = 1;
+
+/// What the entries so far say.
+#[derive(Clone, Debug, Default)]
+pub struct Fold {
+    gaps: Vec<GapSpan>,
+    codecs: Vec<CodecChange>,
+    codecs_left_out: u64,
+    files: BTreeMap<(Format, u32), FileEntry>,
+    pieces: BTreeMap<(Format, u32), BTreeMap<ObjectPart, Piece>>,
+    settled: BTreeSet<Format>,
+    ended: Option<Box<RecordingEnded>>,
+}
+
+impl Fold {
+    /// Takes one entry.
+    pub fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Gap(gap) => self.gap(gap),
+            Entry::Resumed(resumed) => self.gap(resumed.gap),
+            Entry::Codec(change) if self.codecs.len() < MAX_CHANGES => self.codecs.push(change),
+            Entry::Codec(_) => self.codecs_left_out += 1,
+            Entry::Interrupted(_) | Entry::Told(_) => {}
+            Entry::Objects { format, index, pieces } => {
+                let known = self.pieces.entry((format, index)).or_default();
+                known.extend(pieces.pieces().into_iter().map(|piece| (piece.part, piece)));
+            }
+            Entry::File(file) => drop(self.files.insert((file.format, file.index), *file)),
+            Entry::Settled(format) => drop(self.settled.insert(format)),
+            // The first end holds: what follows it comes from a restart that did not know of it.
+            Entry::Ended(ended) => drop(self.ended.get_or_insert(ended)),
+        }
+    }
+
+    fn gap(&mut self, gap: GapSpan) {
+        if self.gaps.last() != Some(&gap) && self.gaps.len() < MAX_CHANGES {
+            self.gaps.push(gap);
+        }
+    }
+
+    /// An output is being written (again): it is not settled yet.
+    pub fn begun(&mut self, format: Format) {
+        self.settled.remove(&format);
+    }
+
+    /// Whether the recording is over.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Whether nothing more can come: the manifest is due.
+    pub fn is_complete(&self, formats: &[Format]) -> bool {
+        self.has_ended() && formats.iter().all(|format| self.settled.contains(format))
+    }
+
+    /// The manifest, as JSON; see [`super`] for its schema.
+    pub fn render(&self, meta: &RecordingMeta) -> Vec<u8> {
+        let started = &meta.started;
+        let mut document = json!({
+            "version": VERSION,
+            "recording": RecordingName(meta.recording()).to_string(),
+            "epoch": meta.epoch().get(),
+            "stream": started.stream.to_string(),
+            "origin": started.origin,
+            "session": started.session.to_string(),
+            "template": started.template.to_string(),
+            "template_revision": started.template_revision,
+            "storage": started.storage.to_string(),
+            "labels": started.labels,
+            "start_time": micros(started.start_time),
+            "files": self.files.values().map(|file| self.file(meta, file)).collect::<Vec<_>>(),
+            "gaps": self.all_gaps().iter().map(gap).collect::<Vec<_>>(),
+            "codec_changes": self.codecs.iter().map(change).collect::<Vec<_>>(),
+        });
+        if let Some(fields) = document.as_object_mut() {
+            self.put_end(meta, fields);
+            if self.codecs_left_out > 0 {
+                fields.insert("codec_changes_left_out".to_owned(), self.codecs_left_out.into());
+            }
+        }
+        let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn put_end(&self, meta: &RecordingMeta, fields: &mut Map<String, Value>) {
+        let Some(ended) = &self.ended else { return };
+        let mut put = |key: &str, value: Value| drop(fields.insert(key.to_owned(), value));
+        put("state", self.state(meta).as_str_name().into());
+        put("end_time", micros(ended.end_time).into());
+        put("end_reason", ended.end_reason.as_str_name().into());
+        put("media_duration", seconds(ended.media_duration_micros).into());
+        if let Some(error) = &ended.error {
+            put("error", json!({ "reason": error.reason, "message": error.message }));
+        }
+    }
+
+    /// The same truth as `Recording.state`, as far as this node knows it.
+    fn state(&self, meta: &RecordingMeta) -> State {
+        let available = self.files.values().filter(|file| file.state == FileState::Available).count();
+        let lost_output = self
+            .ended
+            .as_ref()
+            .is_some_and(|ended| ended.error.is_some() || ended.outputs.iter().any(|output| output.error.is_some()));
+        let lost_file = available < self.files.len();
+        if available == 0 && (lost_output || lost_file || !meta.started.formats.is_empty()) {
+            State::Failed
+        } else if lost_output || lost_file || !self.all_gaps().is_empty() {
+            State::Incomplete
+        } else {
+            State::Succeeded
+        }
+    }
+
+    /// The recording's own list where it has told one, else what was noted on the way.
+    fn all_gaps(&self) -> &[GapSpan] {
+        match &self.ended {
+            Some(ended) if ended.gaps.len() >= self.gaps.len() => &ended.gaps,
+            _ => &self.gaps,
+        }
+    }
+
+    fn file(&self, meta: &RecordingMeta, file: &FileEntry) -> Value {
+        let mut value = json!({
+            "format": file.format.as_str(),
+            "index": file.index,
+            "state": match file.state { FileState::Available => "AVAILABLE", FileState::Failed => "FAILED" },
+            "storage": file.storage,
+            "key": file.key,
+            "uri": file.uri,
+            "size": file.size,
+        });
+        let Some(fields) = value.as_object_mut() else { return value };
+        let mut put = |key: &str, value: Value| drop(fields.insert(key.to_owned(), value));
+        if !file.crc32c.is_empty() {
+            put("crc32c", file.crc32c.clone().into());
+        }
+        if let Some(media) = &file.media {
+            put("start_time", micros(media.start_time).into());
+            put("end_time", micros(media.end_time).into());
+            put("first_timestamp", signed_seconds(media.starts_at_micros).into());
+            put("last_timestamp", signed_seconds(media.ends_at_micros).into());
+            put("video_frames", media.video_frames.into());
+            put("audio_frames", media.audio_frames.into());
+            if let Some(video) = &media.video {
+                put("video", json!({ "codec": video.codec, "width": video.width, "height": video.height }));
+            }
+            if let Some(audio) = &media.audio {
+                let (rate, channels) = (audio.sample_rate, audio.channels);
+                put("audio", json!({ "codec": audio.codec, "sample_rate": rate, "channels": channels }));
+            }
+            let inside = |span: &&GapSpan| span.start_time < media.end_time && end(span) > media.start_time;
+            put("gaps", self.all_gaps().iter().filter(inside).map(gap).collect());
+        }
+        if let Some(pieces) = self.pieces.get(&(file.format, file.index)) {
+            let folder = file.key.strip_suffix("index.m3u8").unwrap_or_default();
+            put("objects", pieces.values().map(|piece| object(meta, file, folder, piece)).collect());
+        }
+        if let Some(error) = &file.error {
+            put("error", json!({ "reason": error.reason, "message": error.message }));
+        }
+        value
+    }
+}
+
+/// The key follows from the file's own, which is in the storage that has the file.
+fn object(meta: &RecordingMeta, file: &FileEntry, folder: &str, piece: &Piece) -> Value {
+    let id = ObjectId { file: file.index, part: piece.part };
+    let own = meta.output_of(file.format).object_key(id);
+    let name = own.rsplit('/').next().unwrap_or_default();
+    json!({ "key": format!("{folder}{name}"), "size": piece.size, "crc32c": crc32c_base64(piece.crc32c) })
+}
+
+fn gap(span: &GapSpan) -> Value {
+    json!({
+        "start": micros(span.start_time),
+        "duration": seconds(span.duration_micros),
+        "reason": span.reason.as_str_name(),
+    })
+}
+
+fn end(span: &GapSpan) -> DateTime<Utc> {
+    let micros = i64::try_from(span.duration_micros).unwrap_or(i64::MAX);
+    span.start_time.checked_add_signed(TimeDelta::microseconds(micros)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+fn change(change: &CodecChange) -> Value {
+    json!({ "at": micros(change.at), "track": change.track, "from": change.from, "to": change.to })
+}
+
+fn micros(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Seconds with exactly six decimals; a double would round after years.
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}s", micros / 1_000_000, micros % 1_000_000)
+}
+
+fn signed_seconds(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    format!("{sign}{}", seconds(micros.unsigned_abs()))
+}

@@ -1,0 +1,317 @@
+//! Between the recordings, which note, and the spool, which keeps: one small task a recording.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use mux::{Mark, ObjectId, ObjectPart, ObjectSpec, Output, Summary};
+use recorder_proto::format::Format;
+use spool::{ObjectState, OutputKey, Record, Spool, StoredOutput, Writer};
+use tokio::sync::{mpsc, oneshot};
+
+use super::document::Fold;
+use super::entry::Entry;
+use super::meta::{FORMAT, RecordingMeta};
+
+/// The document as an object of the spool.
+pub const DOCUMENT: ObjectId = ObjectId { file: 0, part: ObjectPart::Whole };
+
+const SPEC: ObjectSpec = ObjectSpec { object: DOCUMENT, extension: "json", content_type: "application/json" };
+
+/// Notes made durable together.
+const BATCH: usize = 64;
+
+/// A recording and epoch, by the names of the spool.
+type Which = (String, u64);
+
+fn which(key: &OutputKey) -> Which {
+    (key.recording.clone(), key.epoch)
+}
+
+enum Message {
+    Note(Box<Entry>, oneshot::Sender<()>),
+    Begun(Format),
+}
+
+/// A recording that an earlier process left.
+#[derive(Clone, Debug)]
+pub struct RestoredRecording {
+    /// As it started.
+    pub meta: RecordingMeta,
+    /// What was noted, in order; without [`Entry::Objects`].
+    pub entries: Vec<Entry>,
+    /// [`Entry::Ended`] is among them: only its files are under way.
+    pub ended: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    keepers: Mutex<HashMap<Which, Handle>>,
+    restored: Mutex<Vec<RestoredRecording>>,
+    /// Messages that no keeper has dealt with yet.
+    queued: AtomicUsize,
+}
+
+/// The manifests of one node. Clones share them.
+#[derive(Clone)]
+pub struct Manifests {
+    spool: Spool,
+    shared: Arc<Shared>,
+}
+
+/// Where a running recording notes what happens to it. Clones note into the same manifest.
+#[derive(Clone)]
+pub struct Handle {
+    sender: mpsc::UnboundedSender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Puts an entry in line; never waits. After [`Entry::Ended`] the manifest is due.
+    pub fn note(&self, entry: Entry) {
+        drop(self.send(entry));
+    }
+
+    /// Puts an entry in line and returns once it is durable, or once that is out of the question (which is logged).
+    pub async fn noted(&self, entry: Entry) {
+        let _ = self.send(entry).await;
+    }
+
+    fn send(&self, entry: Entry) -> oneshot::Receiver<()> {
+        let (done, durable) = oneshot::channel();
+        self.message(Message::Note(Box::new(entry), done));
+        durable
+    }
+
+    fn message(&self, message: Message) {
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        if self.sender.send(message).is_err() {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Manifests {
+    /// Over what an earlier process left. Has to be called within a runtime, before shipping starts.
+    pub fn open(spool: &Spool, stored: &[StoredOutput]) -> Self {
+        let manifests = Self { spool: spool.clone(), shared: Arc::default() };
+        for output in stored.iter().filter(|output| output.key.format == FORMAT && !output.finished) {
+            manifests.restore(output, stored);
+        }
+        manifests
+    }
+
+    /// Starts the manifest of a recording. Never waits.
+    ///
+    /// # Errors
+    /// Those of [`Spool::create`].
+    pub fn create(&self, meta: RecordingMeta) -> Result<Handle, spool::Error> {
+        let key = meta.spool_key();
+        let value = serde_json::to_value(&meta)
+            .map_err(|_| spool::Error::Key { key: key.to_string(), problem: "its metadata cannot be written" })?;
+        let writer = self.spool.create(key, &value)?;
+        Ok(self.keep(meta, Fold::default(), writer, Draft::Nothing))
+    }
+
+    /// Every recording that an earlier process left, ended or not; the second call finds none.
+    pub fn restored(&self) -> Vec<RestoredRecording> {
+        std::mem::take(&mut *self.shared.restored.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The manifest of a recording that is running or being settled. `key` may be that of any of its outputs.
+    pub fn handle(&self, key: &OutputKey) -> Option<Handle> {
+        self.keepers().get(&which(key)).cloned()
+    }
+
+    /// An output is being written or shipped, so that the manifest has to wait for its [`Entry::Settled`].
+    pub fn begun(&self, key: &OutputKey) {
+        if let (Some(handle), Ok(format)) = (self.handle(key), key.format.parse()) {
+            handle.message(Message::Begun(format));
+        }
+    }
+
+    /// Notes something about an output's file; returns once it is durable.
+    pub async fn noted(&self, key: &OutputKey, entry: Entry) {
+        if let Some(handle) = self.handle(key) {
+            handle.noted(entry).await;
+        }
+    }
+
+    /// Whether every entry was dealt with. What is idle may still wait for outputs to be settled.
+    pub fn is_idle(&self) -> bool {
+        self.shared.queued.load(Ordering::Relaxed) == 0
+    }
+
+    fn keepers(&self) -> MutexGuard<'_, HashMap<Which, Handle>> {
+        self.shared.keepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn restore(&self, output: &StoredOutput, stored: &[StoredOutput]) {
+        let meta: RecordingMeta = match serde_json::from_value(output.meta.clone()) {
+            Ok(meta) => meta,
+            Err(error) => {
+                tracing::error!(output = %output.key, %error, "a manifest that cannot be read stays in the spool");
+                return;
+            }
+        };
+        let writer = match self.spool.reopen(&output.key) {
+            Ok(writer) => writer,
+            Err(error) => {
+                tracing::error!(output = %output.key, %error, "a manifest cannot be gone on with");
+                return;
+            }
+        };
+        let mut fold = Fold::default();
+        let mut entries = Vec::new();
+        for note in &output.notes {
+            match serde_json::from_value::<Entry>(note.clone()) {
+                Ok(entry) => {
+                    if !matches!(entry, Entry::Objects { .. }) {
+                        entries.push(entry.clone());
+                    }
+                    fold.take(entry);
+                }
+                Err(error) => tracing::warn!(output = %output.key, %error, "an entry of a manifest is left out"),
+            }
+        }
+        for format in &meta.started.formats {
+            let is_kept =
+                |other: &StoredOutput| which(&other.key) == which(&output.key) && other.key.format == format.as_str();
+            if stored.iter().any(is_kept) {
+                fold.begun(*format);
+            } else {
+                // Released down to its last object, hence settled; or the crash came before it was durable at all.
+                fold.take(Entry::Settled(*format));
+            }
+        }
+        let draft = Draft::of(output);
+        let restored = RestoredRecording { meta: meta.clone(), entries, ended: fold.has_ended() };
+        self.shared.restored.lock().unwrap_or_else(PoisonError::into_inner).push(restored);
+        self.keep(meta, fold, writer, draft);
+    }
+
+    fn keep(&self, meta: RecordingMeta, fold: Fold, writer: Writer, draft: Draft) -> Handle {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let handle = Handle { sender, shared: Arc::clone(&self.shared) };
+        let key = meta.spool_key();
+        self.keepers().insert(which(&key), handle.clone());
+        let (manifests, spool) = (self.clone(), self.spool.clone());
+        // The first look at a restored manifest counts as a message: it may be due at once.
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        let keeper = Keeper { manifests, spool, key, meta, fold, writer, draft };
+        tokio::spawn(keeper.run(inbox));
+        handle
+    }
+}
+
+/// How far an earlier process came with the document.
+enum Draft {
+    Nothing,
+    /// Opened, with so many bytes.
+    Open(u64),
+    /// Complete, but the output was not finished.
+    Closed,
+}
+
+impl Draft {
+    fn of(output: &StoredOutput) -> Self {
+        match output.objects.iter().find(|object| object.spec.object == DOCUMENT).map(|object| &object.state) {
+            None => Self::Nothing,
+            Some(ObjectState::Open { bytes, .. }) => Self::Open(*bytes),
+            Some(ObjectState::Closed { .. }) => Self::Closed,
+        }
+    }
+}
+
+struct Keeper {
+    manifests: Manifests,
+    spool: Spool,
+    key: OutputKey,
+    meta: RecordingMeta,
+    fold: Fold,
+    writer: Writer,
+    draft: Draft,
+}
+
+impl Keeper {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let shared = Arc::clone(&self.manifests.shared);
+        let mut dealt_with = 1;
+        loop {
+            if self.fold.is_complete(&self.meta.started.formats) {
+                self.manifests.keepers().remove(&which(&self.key));
+                self.write();
+                inbox.close();
+                while inbox.try_recv().is_ok() {
+                    dealt_with += 1;
+                }
+                shared.queued.fetch_sub(dealt_with, Ordering::Relaxed);
+                return;
+            }
+            shared.queued.fetch_sub(dealt_with, Ordering::Relaxed);
+            let mut batch = Vec::new();
+            dealt_with = inbox.recv_many(&mut batch, BATCH).await;
+            if dealt_with == 0 {
+                return;
+            }
+            self.take(batch).await;
+        }
+    }
+
+    /// Entries count once they are durable, so that a document never says what a restart would not know.
+    async fn take(&mut self, batch: Vec<Message>) {
+        let (mut notes, mut done) = (Vec::new(), Vec::new());
+        for message in batch {
+            match message {
+                Message::Begun(format) => self.fold.begun(format),
+                Message::Note(entry, ack) => {
+                    if let Ok(value) = serde_json::to_value(&entry) {
+                        notes.push(self.spool.record(&self.key, Record::Note(value)));
+                    }
+                    done.push((entry, ack));
+                }
+            }
+        }
+        for result in join_all(notes).await {
+            if let Err(error) = result {
+                tracing::warn!(output = %self.key, %error, "an entry of a manifest is not durable");
+            }
+        }
+        for (entry, ack) in done {
+            self.fold.take(*entry);
+            let _ = ack.send(());
+        }
+    }
+
+    fn write(mut self) {
+        if let Err(error) = self.apply() {
+            tracing::warn!(output = %self.key, %error, "the manifest is written after the next start");
+            return;
+        }
+        self.writer.finish();
+    }
+
+    fn apply(&mut self) -> Result<(), spool::Error> {
+        if !matches!(self.draft, Draft::Closed) {
+            let document = Bytes::from(self.fold.render(&self.meta));
+            let len = document.len() as u64;
+            let written = match self.draft {
+                // The mark comes with the last byte, so recovery leaves all of it or nothing.
+                Draft::Open(bytes) => bytes.min(len),
+                Draft::Nothing | Draft::Closed => {
+                    self.writer.apply(Output::Open(SPEC))?;
+                    0
+                }
+            };
+            let rest = document.slice(usize::try_from(written).unwrap_or(usize::MAX).min(document.len())..);
+            if !rest.is_empty() {
+                self.writer.apply(Output::Append(DOCUMENT, rest))?;
+                self.writer.apply(Output::Commit(DOCUMENT, Mark::default()))?;
+            }
+            self.writer.apply(Output::Close(DOCUMENT, Summary::default()))?;
+        }
+        self.writer.apply(Output::FileDone(DOCUMENT.file, Summary::default()))
+    }
+}

@@ -1,0 +1,108 @@
+//! The manifest of a recording on its way: after the files, never in front of them.
+
+use std::sync::Arc;
+
+use recorder_proto::facts::RecordingManifest;
+use spool::{Event, ObjectState, OutputKey, Record, StoredOutput};
+use store::{CACHE_IMMUTABLE, ObjectMeta, crc32c_base64};
+
+use super::Context;
+use super::output::attempt;
+use super::upload::{Parcel, Progress};
+use crate::manifest::RecordingMeta;
+
+pub use crate::manifest::FORMAT;
+
+/// A closed document that waits for its upload, or for the release of its bytes.
+pub struct Document {
+    parcel: Parcel,
+    meta: RecordingMeta,
+    progress: Progress,
+    /// It is in the bucket already.
+    is_committed: bool,
+}
+
+impl Document {
+    /// Of a recording that was settled just now.
+    pub fn of_event(context: &Context, event: &Event) -> Option<Self> {
+        let Event::Closed { key, spec, size, crc32c, .. } = event else { return None };
+        let meta = read(key, context.spool.meta(key)?)?;
+        let parcel = parcel(key, &meta, *spec, *size, *crc32c);
+        Some(Self { parcel, meta, progress: Progress::default(), is_committed: false })
+    }
+
+    /// Of an earlier process; none when it is not written yet, or only waits for an acknowledgement.
+    pub fn of_stored(context: &Context, stored: &StoredOutput) -> Option<Self> {
+        let object = stored.objects.first()?;
+        let ObjectState::Closed { size, crc32c, .. } = object.state else { return None };
+        if let (Some(_), Some(sequence)) = (&object.committed, object.reported) {
+            context.releases.add(sequence, stored.key.clone(), object.spec.object);
+            return None;
+        }
+        let meta = read(&stored.key, stored.meta.clone())?;
+        let parcel = parcel(&stored.key, &meta, object.spec, size, crc32c);
+        let progress = object.upload.as_ref().map(|upload| Progress::resumed(&upload.upload_id)).unwrap_or_default();
+        Some(Self { parcel, meta, progress, is_committed: object.committed.is_some() })
+    }
+
+    /// Ships until it is there.
+    pub async fn ship(mut self, context: Arc<Context>) {
+        if !self.is_committed && !self.send(&context).await {
+            return;
+        }
+        // Facts are acknowledged in order: with this one, all that were told of the files before.
+        let Some(sequence) = self.report(&context).await else { return };
+        let (output, object) = (self.parcel.output, self.parcel.spec.object);
+        match context.spool.record(&output, Record::Reported { object, sequence }).await {
+            Ok(()) => context.releases.add(sequence, output, object),
+            Err(error) => tracing::warn!(%output, %error, "a shipped manifest stays spooled until a restart"),
+        }
+    }
+
+    /// None when the fact log is broken, which the node's readiness shows; the spool keeps the document.
+    async fn report(&self, context: &Context) -> Option<u64> {
+        let target = &self.meta.output.storage;
+        let fact = RecordingManifest {
+            storage: target.name.parse().ok()?,
+            object_key: self.parcel.key.clone(),
+            uri: context.uri(target, &self.parcel.key),
+            size_bytes: self.parcel.size,
+            crc32c: crc32c_base64(self.parcel.crc32c),
+        };
+        let about = Some((self.meta.recording(), self.meta.epoch()));
+        context.facts.report(context.clock.now(), about, fact.into()).await.ok()
+    }
+
+    async fn send(&mut self, context: &Context) -> bool {
+        let storage = context.storage(&self.meta.output.storage);
+        let mut attempts = storage.attempts();
+        let stored = loop {
+            let error = match attempt(context, &storage, &self.parcel, &mut self.progress).await {
+                Ok(stored) => break stored,
+                Err(error) => error,
+            };
+            if error.is_final() {
+                tracing::error!(recording = %self.meta.recording(), %error, "the manifest cannot be stored");
+                return false;
+            }
+            storage.failed(&error, &mut attempts).await;
+        };
+        let (output, object) = (&self.parcel.output, self.parcel.spec.object);
+        tracing::info!(recording = %self.meta.recording(), key = self.parcel.key, "manifest stored");
+        let record = Record::Committed { object, etag: stored.etag, size: stored.size };
+        if let Err(error) = context.spool.record(output, record).await {
+            tracing::warn!(%output, %error, "upload of a manifest not noted");
+        }
+        true
+    }
+}
+
+fn parcel(key: &OutputKey, meta: &RecordingMeta, spec: mux::ObjectSpec, size: u64, crc32c: u32) -> Parcel {
+    let headers = ObjectMeta::of_type(spec.content_type).cached(CACHE_IMMUTABLE);
+    Parcel { output: key.clone(), spec, size, crc32c, key: meta.key.clone(), meta: headers }
+}
+
+fn read(key: &OutputKey, meta: serde_json::Value) -> Option<RecordingMeta> {
+    let read = serde_json::from_value(meta);
+    read.inspect_err(|error| tracing::error!(output = %key, %error, "a manifest stays in the spool")).ok()
+}
