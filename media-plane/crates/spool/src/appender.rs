@@ -1,7 +1,7 @@
 //! The writing half of an output: bytes to the page cache, entries to a buffer, and at each flush one sync job.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -130,9 +130,7 @@ impl Appender {
         if self.created {
             return Ok(0);
         }
-        // Twice: the parent may be vanishing with the last other output in it.
-        let made = fs::create_dir_all(dir).or_else(|_| fs::create_dir_all(dir));
-        made.map_err(|error| Error::io(dir, error))?;
+        disk.create_dirs(dir).map_err(|error| Error::io(dir, error))?;
         let path = journal_path(dir);
         self.journal = Some(Arc::new(disk.create(&path).map_err(|error| Error::io(&path, error))?));
         self.job.dirs.extend(dir.ancestors().take(3).map(Path::to_path_buf));
@@ -258,7 +256,7 @@ impl Appender {
                 Some(file) => file.clone(),
                 None => Arc::new(disk.continue_at_end(&path).map_err(failed)?),
             };
-            disk.write(&file, &mut slices).map_err(failed)?;
+            disk.write(&path, &file, &mut slices).map_err(failed)?;
             growing.file = Some(file);
         }
         Ok(written)
@@ -270,7 +268,7 @@ impl Appender {
         growing.head = Point { len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
         let head = growing.head;
         let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
-        disk.write(&file, &mut [IoSlice::new(bytes)]).map_err(|error| Error::io(&path, error))?;
+        disk.write(&path, &file, &mut [IoSlice::new(bytes)]).map_err(|error| Error::io(&path, error))?;
         self.add_dir(dir);
         self.job.files.push((path, Arc::new(file)));
         self.note(Step::Head { object, len: head.len, crc: head.crc });
@@ -334,7 +332,7 @@ impl Appender {
                 Some(journal) => journal,
                 None => Arc::new(disk.continue_at_end(&path).map_err(failed)?),
             };
-            disk.write(&journal, &mut [IoSlice::new(&self.buffer)]).map_err(failed)?;
+            disk.write(&path, &journal, &mut [IoSlice::new(&self.buffer)]).map_err(failed)?;
             self.journal_len += self.buffer.len() as u64;
             self.buffer.clear();
             self.buffer.shrink_to(KEEP_BUFFER);

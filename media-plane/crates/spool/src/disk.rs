@@ -1,11 +1,12 @@
-//! Every call that changes the disk, in one place: counted, and made to fail by tests.
+//! Every call that changes the disk, in one place, where [`FaultyDisk`] can make it fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::fault::FaultyDisk;
 
 /// How long opening waits for descriptors: other tasks of the process give theirs back within seconds, or never.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,15 +21,11 @@ struct Shortage {
     seen: Instant,
 }
 
-/// The file system, with faults.
+/// The file system.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    writes_left: AtomicI64,
-    syncs_left: AtomicI64,
-    file_syncs: AtomicU64,
-    opens: AtomicU64,
-    /// Opens that are refused for want of descriptors: from this one on, up to the other.
-    refused: (AtomicU64, AtomicU64),
+    /// Only in tests and simulations.
+    faults: Option<FaultyDisk>,
     patience: Duration,
     /// One for all threads, so that a long shortage does not make each output wait after the other.
     shortage: Mutex<Option<Shortage>>,
@@ -36,57 +33,30 @@ pub(crate) struct Disk {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self {
-            writes_left: AtomicI64::new(i64::MAX),
-            syncs_left: AtomicI64::new(i64::MAX),
-            file_syncs: AtomicU64::new(0),
-            opens: AtomicU64::new(0),
-            refused: Default::default(),
-            patience: PATIENCE,
-            shortage: Mutex::default(),
-        }
+        let faults = cfg!(test).then(FaultyDisk::default);
+        Self { faults, patience: PATIENCE, shortage: Mutex::default() }
+    }
+}
+
+impl From<FaultyDisk> for Disk {
+    fn from(disk: FaultyDisk) -> Self {
+        Self { faults: Some(disk), ..Self::default() }
     }
 }
 
 #[cfg(test)]
 impl Disk {
-    /// After so many more writes every write fails.
-    pub fn fail_writes_after(&self, count: i64) {
-        self.writes_left.store(count, Ordering::SeqCst);
-    }
-
-    /// After so many more file syncs every sync fails.
-    pub fn fail_syncs_after(&self, count: i64) {
-        self.syncs_left.store(count, Ordering::SeqCst);
-    }
-
-    /// Descriptors run out after so many more opens, for so many.
-    pub fn refuse_opens(&self, after: u64, count: u64) {
-        let from = self.opens.load(Ordering::SeqCst) + after;
-        self.refused.0.store(from, Ordering::SeqCst);
-        self.refused.1.store(from.saturating_add(count), Ordering::SeqCst);
+    /// The faults of a test.
+    pub fn faults(&self) -> &FaultyDisk {
+        self.faults.as_ref().unwrap()
     }
 
     /// Waits no longer than this for descriptors.
     pub fn with_patience(patience: Duration) -> Self {
         Self { patience, ..Self::default() }
     }
-
-    /// File syncs so far.
-    pub fn file_syncs(&self) -> u64 {
-        self.file_syncs.load(Ordering::SeqCst)
-    }
 }
 
-/// Takes one from a countdown that tests set; an error once it is used up.
-fn spend(left: &AtomicI64) -> io::Result<()> {
-    if left.load(Ordering::Relaxed) == i64::MAX {
-        return Ok(());
-    }
-    if left.fetch_sub(1, Ordering::SeqCst) > 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(EIO)) }
-}
-
-const EIO: i32 = 5;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 
@@ -95,55 +65,94 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
+/// No room, or no quota: nothing is wrong with the disk.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Disk {
     /// A new file; one that exists is an error, because it would hold somebody's media.
     pub fn create(&self, path: &Path) -> io::Result<File> {
-        spend(&self.writes_left)?;
-        self.open(|| OpenOptions::new().read(true).append(true).create_new(true).open(path))
+        self.fault(FaultyDisk::creating)?;
+        let file = self.open(|| OpenOptions::new().read(true).append(true).create_new(true).open(path))?;
+        self.tell(|faults| faults.created(path));
+        Ok(file)
     }
 
-    /// An existing file, or a new one, to be continued at its end.
+    /// A directory and those above it.
+    pub fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        self.tell(|faults| {
+            let new = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_path_buf);
+            faults.created_dirs(new);
+        });
+        // Twice: the parent may be vanishing with the last other output in it.
+        fs::create_dir_all(dir).or_else(|_| fs::create_dir_all(dir))
+    }
+
+    /// An existing file, to be continued at its end.
     pub fn continue_at_end(&self, path: &Path) -> io::Result<File> {
         self.open(|| OpenOptions::new().read(true).append(true).create(true).open(path))
     }
 
     /// Writes everything to the page cache.
-    pub fn write(&self, mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-        spend(&self.writes_left)?;
-        IoSlice::advance_slices(&mut slices, 0);
-        while !slices.is_empty() {
-            match file.write_vectored(slices) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut slices, written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    pub fn write(&self, path: &Path, file: &File, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        match &self.faults {
+            Some(faults) => write_some(faults, path, file, slices),
+            None => write_all(file, slices),
         }
-        Ok(())
     }
 
     /// Makes a file's bytes and length durable. Never called again after an error: the kernel has forgotten which
     /// pages were lost and would report success.
-    pub fn sync(&self, file: &File) -> io::Result<()> {
-        self.file_syncs.fetch_add(1, Ordering::Relaxed);
-        spend(&self.syncs_left)?;
-        file.sync_data()
+    pub fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
+        self.fault(|faults| faults.syncing(path))?;
+        if self.pretends() { Ok(()) } else { file.sync_data() }
     }
 
     /// Makes the entries of a directory durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.open(|| File::open(path))?.sync_all()
+        self.synced_dir(path, self.open(|| File::open(path))?)
     }
 
     /// The same, but does not wait for a descriptor.
     pub fn sync_dir_at_once(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        self.synced_dir(path, File::open(path)?)
+    }
+
+    fn synced_dir(&self, path: &Path, dir: File) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        self.tell(|faults| faults.synced_dir(path));
+        if self.pretends() { Ok(()) } else { dir.sync_all() }
+    }
+
+    /// Cuts a file off, without making that durable: it frees space, and works on a full disk.
+    pub fn cut(&self, path: &Path, file: &File, len: u64) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        let before = file.metadata()?.len();
+        file.set_len(len)?;
+        self.tell(|faults| faults.cut(path, before, len));
+        Ok(())
+    }
+
+    fn fault(&self, check: impl FnOnce(&FaultyDisk) -> io::Result<()>) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), check)
+    }
+
+    fn tell(&self, tell: impl FnOnce(&FaultyDisk)) {
+        if let Some(faults) = &self.faults {
+            tell(faults);
+        }
+    }
+
+    fn pretends(&self) -> bool {
+        self.faults.as_ref().is_some_and(FaultyDisk::pretends)
     }
 
     /// Opens a file; while there is no descriptor for it, again and again, for a limited time. Blocks.
     fn open(&self, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
         loop {
-            match self.descriptor().and_then(|()| open()) {
+            match self.fault(FaultyDisk::opening).and_then(|()| open()) {
                 Ok(file) => {
                     *self.shortage.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     return Ok(file);
@@ -152,13 +161,6 @@ impl Disk {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// An error when a test wants one.
-    fn descriptor(&self) -> io::Result<()> {
-        let number = self.opens.fetch_add(1, Ordering::SeqCst);
-        let (from, to) = (self.refused.0.load(Ordering::SeqCst), self.refused.1.load(Ordering::SeqCst));
-        if (from..to).contains(&number) { Err(io::Error::from_raw_os_error(EMFILE)) } else { Ok(()) }
     }
 
     /// Whether the shortage is young enough to hope for its end.
@@ -177,9 +179,43 @@ impl Disk {
 
     /// Removes a file; one that is gone already is as good.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        let bytes = if self.faults.is_some() { fs::metadata(path).map_or(0, |meta| meta.len()) } else { 0 };
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.tell(|faults| faults.removed(path, bytes));
+        Ok(())
+    }
+
+    /// Removes a directory and what is in it.
+    pub fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        fs::remove_dir_all(dir)?;
+        self.tell(|faults| faults.removed_dir(dir));
+        Ok(())
+    }
+}
+
+fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
+}
+
+/// Writes what the faults let through.
+fn write_some(faults: &FaultyDisk, path: &Path, mut file: &File, slices: &[IoSlice<'_>]) -> io::Result<()> {
+    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+    let allowed = faults.writing(all.len());
+    file.write_all(all.get(..allowed.bytes).unwrap_or_default())?;
+    faults.wrote(path, allowed.bytes);
+    allowed.then.map_or(Ok(()), Err)
 }

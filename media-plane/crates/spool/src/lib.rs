@@ -12,6 +12,7 @@ mod config;
 mod disk;
 mod error;
 mod event;
+mod fault;
 mod inbox;
 mod journal;
 mod key;
@@ -19,19 +20,25 @@ mod output;
 mod recover;
 mod spool;
 mod state;
+mod step;
 mod stored;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod threads;
 mod volume;
+mod work;
+mod writer;
 
 pub use config::{Config, Usage};
 pub use error::Error;
 pub use event::{Event, Events};
 pub use key::{OutputKey, object_name};
-pub use spool::{Spool, Writer};
+pub use spool::Spool;
 pub use stored::{
     Committed, ObjectState, Part, Record, ReleasedFile, ReleasedObject, StoredFile, StoredObject, StoredOutput,
     StoredPlaylist, Upload,
 };
+pub use writer::Writer;
+#[cfg(feature = "sim")]
+pub use {fault::FaultyDisk, spool::Stepped, step::Stepper};

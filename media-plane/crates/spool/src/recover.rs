@@ -42,7 +42,9 @@ pub(crate) fn scan(root: &Path, disk: &Disk) -> Result<Vec<Found>, Error> {
 
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = fs::read_dir(dir).map_err(|error| Error::io(dir, error))?;
-    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
 }
 
 fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Error> {
@@ -60,7 +62,7 @@ fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Er
     }
     if state.meta.is_none() || state.drained() {
         // Nothing of it was ever durable, or all of it was released.
-        fs::remove_dir_all(&dir).map_err(|error| Error::io(&dir, error))?;
+        disk.remove_tree(&dir).map_err(|error| Error::io(&dir, error))?;
         return Ok(None);
     }
     let mut journal_len = valid as u64;
@@ -68,13 +70,13 @@ fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Er
     let file = File::options().read(true).append(true).open(&path).map_err(failed)?;
     if valid < bytes.len() {
         tracing::warn!(output = %key, lost = bytes.len() - valid, "torn tail of a journal cut off");
-        file.set_len(journal_len).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        disk.cut(&path, &file, journal_len).map_err(failed)?;
+        disk.sync(&path, &file).map_err(failed)?;
     }
-    let cuts = cut_back(&dir, &mut state)?;
+    let cuts = cut_back(&dir, &mut state, disk)?;
     if !cuts.is_empty() {
-        disk.write(&file, &mut [IoSlice::new(&cuts)]).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        disk.write(&path, &file, &mut [IoSlice::new(&cuts)]).map_err(failed)?;
+        disk.sync(&path, &file).map_err(failed)?;
         journal_len += cuts.len() as u64;
     }
     remove_strangers(&dir, &state)?;
@@ -83,7 +85,7 @@ fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Er
 }
 
 /// Cuts open objects back to their last durable mark; returns the journal records that say so.
-fn cut_back(dir: &Path, state: &mut State) -> Result<Vec<u8>, Error> {
+fn cut_back(dir: &Path, state: &mut State, disk: &Disk) -> Result<Vec<u8>, Error> {
     let mut records = Vec::new();
     let open: Vec<_> = state.objects.iter().filter(|(_, object)| object.closed.is_none()).map(|(id, _)| *id).collect();
     for id in open {
@@ -97,8 +99,8 @@ fn cut_back(dir: &Path, state: &mut State) -> Result<Vec<u8>, Error> {
         if file.metadata().map_err(failed)?.len() < len {
             return Err(Error::Corrupt { path, problem: "shorter than its durable part".into() });
         }
-        file.set_len(len).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        disk.cut(&path, &file, len).map_err(failed)?;
+        disk.sync(&path, &file).map_err(failed)?;
         if object.data.len != len || object.mark != mark || object.head.len > 0 {
             let entry = Step::Truncated { object: id, mark }.into();
             journal::encode(&entry, &mut records);

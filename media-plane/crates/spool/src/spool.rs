@@ -1,6 +1,6 @@
 //! The spool as publications and shipping see it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -9,17 +9,25 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use mux::{ObjectId, ObjectPart, Output};
+use mux::{ObjectId, ObjectPart};
 use tokio::sync::{Notify, oneshot};
 
 use crate::appender::Appender;
 use crate::disk::Disk;
 use crate::event::Outlet;
-use crate::inbox::{Batch, Op};
+use crate::inbox::Op;
 use crate::output::{data_path, head_path};
 use crate::state::State;
 use crate::volume::{Volume, WRITERS, lock};
-use crate::{Config, Error, Events, OutputKey, Record, StoredOutput, Usage, object_name, recover, threads};
+use crate::{
+    Config, Error, Events, OutputKey, Record, StoredOutput, Usage, Writer, object_name, recover, step, threads,
+};
+#[cfg(any(test, feature = "sim"))]
+use crate::{fault::FaultyDisk, step::Stepper};
+
+/// A spool, what it found, its events and what makes it work.
+#[cfg(any(test, feature = "sim"))]
+pub type Stepped = (Spool, Vec<StoredOutput>, Events, Stepper);
 
 /// Handle of the spool; clones share it. Dropping the last one (writers count) ends the I/O threads without a flush, as
 /// a crash would; [`Spool::close`] is the orderly way.
@@ -28,8 +36,8 @@ pub struct Spool {
     handle: Arc<Handle>,
 }
 
-struct Handle {
-    volume: Arc<Volume>,
+pub(crate) struct Handle {
+    pub volume: Arc<Volume>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -59,13 +67,36 @@ impl Spool {
     }
 
     pub(crate) fn open_on(config: Config, disk: Disk) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
+        let (spool, stored, events) = Self::load(config, disk, false)?;
+        let started = threads::start(&spool.handle.volume)?;
+        *lock(&spool.handle.threads) = started;
+        Ok((spool, stored, events))
+    }
+
+    /// [`Self::open`] on a disk that can fail.
+    #[cfg(feature = "sim")]
+    pub fn open_faulty(config: Config, disk: FaultyDisk) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
+        Self::open_on(config, disk.into())
+    }
+
+    /// [`Self::open`] without threads and clocks: nothing is written, synced or told but by [`Stepper::step`], by
+    /// [`Self::flush`] and by [`Self::close`], and [`Self::read`] reads where it is called. The same calls give the same
+    /// events. Dropping the spool and the stepper is a crash of the process: what was not written is gone.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn open_stepped(config: Config, disk: FaultyDisk) -> Result<Stepped, Error> {
+        let (spool, stored, events) = Self::load(config, disk.into(), true)?;
+        let stepper = Stepper::new(spool.handle.volume.clone());
+        Ok((spool, stored, events, stepper))
+    }
+
+    fn load(config: Config, disk: Disk, stepped: bool) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
         fs::create_dir_all(&config.path).map_err(|error| Error::io(&config.path, error))?;
         let guard = lock_directory(&config.path)?;
         let mut found = recover::scan(&config.path, &disk)?;
         let stored = found.iter().map(|found| found.state.stored(&found.key)).collect();
         found.iter_mut().for_each(|found| found.state.forget());
         let bytes = found.iter().map(|found| found.bytes).sum();
-        let mut outputs = HashMap::new();
+        let mut outputs = BTreeMap::new();
         for (number, found) in found.into_iter().enumerate() {
             let appender = Appender::resume(&found.state, found.journal_len);
             let output = crate::output::Output::new(&config.path, found.key.clone(), number, appender, found.state);
@@ -75,6 +106,7 @@ impl Spool {
         let events = outlet.events();
         let volume = Arc::new(Volume {
             config,
+            stepped,
             disk,
             outlet,
             outputs: Mutex::new(outputs),
@@ -89,8 +121,7 @@ impl Spool {
             room: Notify::new(),
             lock: guard,
         });
-        let started = threads::start(&volume)?;
-        let handle = Handle { volume, threads: Mutex::new(started) };
+        let handle = Handle { volume, threads: Mutex::default() };
         Ok((Self { handle: Arc::new(handle) }, stored, events))
     }
 
@@ -120,7 +151,7 @@ impl Spool {
         inbox.batch.ops.push(Op::Done);
         volume.schedule(&output, &mut inbox);
         drop(inbox);
-        Ok(Writer { handle: self.handle.clone(), output, open: Vec::new(), finished: false })
+        Ok(Writer::new(self.handle.clone(), output, Vec::new()))
     }
 
     /// What an output was created with. None when it is gone, or not durable yet, which is before its first event.
@@ -139,7 +170,7 @@ impl Spool {
             return Err(Error::Key { key: key.to_string(), problem: "is being written" });
         }
         let open = output.appender().open_objects();
-        Ok(Writer { handle: self.handle.clone(), output, open, finished: false })
+        Ok(Writer::new(self.handle.clone(), output, open))
     }
 
     /// Back-pressure: waits while more than [`Config::max_queued`] bytes are in memory or the disk limit is reached.
@@ -174,7 +205,16 @@ impl Spool {
         }
         let dir = output.dir.clone();
         let read = move || read_object(&dir, object, (head, data), offset, len);
+        if self.handle.volume.stepped {
+            return read();
+        }
         tokio::task::spawn_blocking(read).await.map_err(|_| Error::Closed)?
+    }
+
+    /// Bytes of an object that stand in front of everything appended to it; none while there are none.
+    pub fn head_len(&self, key: &OutputKey, object: ObjectId) -> u64 {
+        let output = self.handle.volume.output(key);
+        output.map_or(0, |output| output.state().objects.get(&object).map_or(0, |object| object.head.len))
     }
 
     /// Notes progress of shipping; returns when it is durable.
@@ -227,6 +267,9 @@ impl Spool {
 
     /// Waits until everything applied so far is durable (or failed).
     pub async fn flush(&self) {
+        if self.handle.volume.stepped {
+            return step::flush(&self.handle.volume);
+        }
         let outputs: Vec<_> = lock(&self.handle.volume.outputs).values().cloned().collect();
         let mut waiting = Vec::new();
         for output in outputs {
@@ -247,8 +290,10 @@ impl Spool {
         }
         stop(&self.handle.volume);
         let threads = std::mem::take(&mut *lock(&self.handle.threads));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-        let _ = joined.await;
+        if !threads.is_empty() {
+            let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+            let _ = tokio::task::spawn_blocking(join).await;
+        }
         // Whoever slipped in meanwhile must not wait for threads that are gone.
         let outputs: Vec<_> = lock(&self.handle.volume.outputs).values().cloned().collect();
         for output in outputs {
@@ -292,106 +337,4 @@ fn read_object(
         }
     }
     Ok(bytes.into())
-}
-
-/// Where one output's muxer writes to.
-///
-/// Dropping it without [`Writer::finish`] while the process lives (whatever fed it panicked or gave up) makes durable
-/// what was applied and then tells listeners of the end: [`crate::Event::Failed`] with [`Error::Abandoned`]. What is
-/// closed can still be shipped, recorded and released. On disk the output stays unfinished, as after a crash of the
-/// process: the next start finds it so, and [`Spool::reopen`] goes on with it. After [`Spool::close`] nothing is told.
-pub struct Writer {
-    handle: Arc<Handle>,
-    output: Arc<crate::output::Output>,
-    open: Vec<ObjectId>,
-    finished: bool,
-}
-
-impl Writer {
-    /// The output's key.
-    pub fn key(&self) -> &OutputKey {
-        &self.output.key
-    }
-
-    /// Takes one output of the muxer, in order. Never waits for the disk: memory is bounded by awaiting
-    /// [`Spool::writable`] between frames. Fails once the disk has failed for this output.
-    pub fn apply(&mut self, output: Output) -> Result<(), Error> {
-        self.check(&output)?;
-        self.push(|batch| batch.push(output))
-    }
-
-    /// Notes something about the output that the next start gives back ([`Record::Note`]). Durable with the next flush,
-    /// without a sync of its own.
-    pub fn note(&mut self, note: serde_json::Value) -> Result<(), Error> {
-        self.push(|batch| {
-            batch.ops.push(Op::Record(Box::new(Record::Note(note)), None));
-            0
-        })
-    }
-
-    fn push(&mut self, add: impl FnOnce(&mut Batch) -> usize) -> Result<(), Error> {
-        let volume = &self.handle.volume;
-        if volume.closed.load(Ordering::Relaxed) {
-            return Err(Error::Closed);
-        }
-        let mut inbox = self.output.inbox();
-        if let Some(why) = &inbox.failed {
-            return Err(Error::Failed(why.clone()));
-        }
-        let bytes = add(&mut inbox.batch);
-        volume.queued.fetch_add(bytes, Ordering::Relaxed);
-        volume.schedule(&self.output, &mut inbox);
-        Ok(())
-    }
-
-    /// Whether the order of [`Output`] is kept.
-    fn check(&mut self, output: &Output) -> Result<(), Error> {
-        let wrong = |object, problem| Err(Error::Sequence { object: object_name(object), problem });
-        match output {
-            Output::Open(spec) if spec.object.part == ObjectPart::Playlist => {}
-            Output::Open(spec) if self.open.contains(&spec.object) => return wrong(spec.object, "is open already"),
-            Output::Open(spec) => self.open.push(spec.object),
-            Output::Close(object, _) if object.part == ObjectPart::Playlist => {}
-            Output::Append(object, _)
-            | Output::Commit(object, _)
-            | Output::Note(object, _)
-            | Output::Head(object, _)
-            | Output::Close(object, _) => {
-                if !self.open.contains(object) {
-                    return wrong(*object, "is not open");
-                }
-                if matches!(output, Output::Close(..)) {
-                    self.open.retain(|open| open != object);
-                }
-            }
-            Output::Playlist { object, .. } if object.part != ObjectPart::Playlist => {
-                return wrong(*object, "is not a playlist");
-            }
-            Output::Playlist { .. } | Output::FileDone(..) => {}
-        }
-        Ok(())
-    }
-
-    /// Nothing will be added. What was applied becomes durable soon after, and [`crate::Event::Finished`] follows.
-    pub fn finish(mut self) {
-        self.finished = true;
-        let mut inbox = self.output.inbox();
-        if inbox.failed.is_none() {
-            inbox.batch.ops.push(Op::Finish);
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let volume = &self.handle.volume;
-        let mut inbox = self.output.inbox();
-        inbox.attached = false;
-        // A failure was told already, and a closed spool tells nothing.
-        if !self.finished && inbox.failed.is_none() && !volume.closed.load(Ordering::Relaxed) {
-            inbox.batch.ops.push(Op::Abandon);
-        }
-        drop(inbox);
-        volume.urge(&self.output);
-    }
 }

@@ -1,16 +1,15 @@
 //! The I/O threads: a few that write to the page cache, a few that sync. None per output.
+//!
+//! What they do for an output is in [`crate::work`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::appender::{Effect, SyncJob};
+use crate::Error;
 use crate::inbox::Batch;
-use crate::journal::{Entry, Step};
-use crate::output::{Output, data_path, head_path, journal_path};
 use crate::volume::{PRESSING, Queue, Shard, Volume, WRITERS, lock};
-use crate::{Error, Event};
+use crate::work::{self, Round};
 
 /// Threads that sync. Several, because each waits for the disk, and syncs issued together share its commits.
 const SYNCERS: usize = 4;
@@ -41,31 +40,11 @@ pub(crate) fn start(volume: &Arc<Volume>) -> Result<Vec<JoinHandle<()>>, Error> 
     Ok(threads)
 }
 
-/// What a round of an I/O thread has to do.
-#[derive(Default)]
-struct Round {
-    write: Vec<Arc<Output>>,
-    flush: Vec<Arc<Output>>,
-    /// The interval is over for these.
-    due: Vec<Arc<Output>>,
-}
-
 fn write_loop(volume: &Volume, number: usize) {
     let Some(shard) = volume.shards.get(number) else { return };
     let mut spare = Batch::default();
     while let Some(round) = next_round(shard, volume.config.flush_interval) {
-        for output in &round.write {
-            write(volume, output, &mut spare);
-        }
-        for output in &round.flush {
-            write(volume, output, &mut spare);
-            flush(volume, output);
-        }
-        for output in &round.due {
-            output.inbox().listed = false;
-            write(volume, output, &mut spare);
-            flush(volume, output);
-        }
+        work::write_round(volume, &round, &mut spare);
         let mut queue = lock(&shard.queue);
         let hurry = |queue: &mut Queue| {
             queue.stop || queue.pressed || !queue.urgent.is_empty() || queue.ready.len() >= PRESSING
@@ -85,83 +64,13 @@ fn next_round(shard: &Shard, interval: Duration) -> Option<Round> {
             return None;
         }
         let left = queue.since.map_or(IDLE, |since| interval.saturating_sub(since.elapsed()));
-        let due = left.is_zero();
-        if due || queue.pressed || !queue.ready.is_empty() || !queue.urgent.is_empty() {
-            let mut round = Round { write: std::mem::take(&mut queue.ready), ..Round::default() };
-            if std::mem::take(&mut queue.pressed) {
-                round.write.clone_from(&queue.dirty);
-            }
-            round.flush = std::mem::take(&mut queue.urgent);
-            if due {
-                queue.since = None;
-                round.due = std::mem::take(&mut queue.dirty);
-            }
+        if let Some(round) = Round::take(&mut queue, left.is_zero()) {
             return Some(round);
         }
         queue = match shard.wake.wait_timeout(queue, left) {
             Ok((queue, _)) => queue,
             Err(poisoned) => poisoned.into_inner().0,
         };
-    }
-}
-
-/// Moves an output's batch to the page cache.
-fn write(volume: &Volume, output: &Arc<Output>, spare: &mut Batch) {
-    let mut inbox = output.inbox();
-    inbox.ready = false;
-    if inbox.batch.ops.is_empty() {
-        return;
-    }
-    std::mem::swap(&mut inbox.batch, spare);
-    let failed = inbox.failed.clone();
-    let mut appender = output.appender();
-    drop(inbox);
-    let bytes = spare.bytes;
-    let result = match failed {
-        Some(why) => Err(Error::Failed(why)),
-        None => appender.process(&output.dir, spare, &volume.disk),
-    };
-    let enough = appender.unsynced >= volume.config.flush_bytes;
-    drop(appender);
-    volume.dequeued(bytes);
-    match result {
-        Ok(written) => {
-            volume.stored.fetch_add(written, Ordering::Relaxed);
-            spare.clear();
-        }
-        Err(error) => {
-            if !matches!(error, Error::Failed(_)) {
-                volume.fail(output, &error);
-            }
-            spare.refuse(&error);
-        }
-    }
-    if enough {
-        flush(volume, output);
-    }
-}
-
-/// Hands what was written to the sync threads; later, when a sync is under way.
-fn flush(volume: &Volume, output: &Arc<Output>) {
-    let mut appender = output.appender();
-    if appender.syncing {
-        appender.again |= !appender.is_idle();
-        return;
-    }
-    let before = appender.journal_len;
-    let job = appender.flush(&output.dir, &volume.disk);
-    volume.stored.fetch_add(appender.journal_len - before, Ordering::Relaxed);
-    if let Ok(Some(_)) = &job {
-        appender.syncing = true;
-    }
-    drop(appender);
-    match job {
-        Ok(Some(job)) => {
-            lock(&volume.syncs.jobs).0.push_back((output.clone(), job));
-            volume.syncs.wake.notify_one();
-        }
-        Ok(None) => {}
-        Err(error) => volume.fail(output, &error),
     }
 }
 
@@ -178,135 +87,6 @@ fn sync_loop(volume: &Volume) {
             jobs = volume.syncs.wake.wait(jobs).unwrap_or_else(std::sync::PoisonError::into_inner);
         };
         drop(jobs);
-        match sync(volume, &job) {
-            Ok(()) => settle(volume, &output, job),
-            Err(error) => {
-                volume.fail(&output, &error);
-                job.refuse(&error);
-                output.appender().syncing = false;
-            }
-        }
-    }
-}
-
-fn sync(volume: &Volume, job: &SyncJob) -> Result<(), Error> {
-    for (path, file) in &job.files {
-        let started = Instant::now();
-        volume.disk.sync(file).map_err(|error| Error::io(path, error))?;
-        metrics::histogram!("recorder_spool_fsync_seconds").record(started.elapsed().as_secs_f64());
-    }
-    for dir in &job.dirs {
-        volume.disk.sync_dir(dir).map_err(|error| Error::io(dir, error))?;
-    }
-    Ok(())
-}
-
-/// A job is durable: its entries become state, listeners hear of them, waiters are answered.
-fn settle(volume: &Volume, output: &Arc<Output>, job: SyncJob) {
-    let failed = output.inbox().failed.clone();
-    if let Some(why) = failed {
-        output.appender().syncing = false;
-        return job.refuse(&Error::Failed(why));
-    }
-    let SyncJob { files, effects, .. } = job;
-    drop(files);
-    let mut events = Vec::new();
-    let mut acks = Vec::new();
-    let mut released = Vec::new();
-    let mut state = output.state();
-    for effect in effects {
-        match effect {
-            Effect::Ack(ack) => acks.push(ack),
-            Effect::Abandoned => {
-                tracing::error!(output = %output.key, "writer dropped before it had finished");
-                events.push(Event::Failed { key: output.key.clone(), error: Error::Abandoned });
-            }
-            Effect::Apply(entry) => {
-                if let Entry::Json(step) = &entry
-                    && let Step::Released { object } = step.as_ref()
-                    && let Some(known) = state.objects.get(object)
-                {
-                    released.push((*object, known.head.len, known.data.len));
-                }
-                match state.apply(&entry) {
-                    Ok(()) => events.extend(state.event(&output.key, &entry)),
-                    // The muxer port was misused; the journal tells the same story at the next start.
-                    Err(problem) => tracing::error!(output = %output.key, problem, "journal entry refused"),
-                }
-            }
-        }
-    }
-    let drained = state.drained();
-    drop(state);
-    for (object, head, data) in released {
-        unlink(volume, output, object, head > 0, head + data);
-    }
-    // Before the next job of this output can settle: its events come after these.
-    volume.outlet.send(events);
-    finish_job(volume, output, drained);
-    for ack in acks {
-        let _ = ack.send(Ok(()));
-    }
-}
-
-fn unlink(volume: &Volume, output: &Output, object: mux::ObjectId, has_head: bool, bytes: u64) {
-    let data = volume.disk.remove(&data_path(&output.dir, object));
-    let head = if has_head { volume.disk.remove(&head_path(&output.dir, object)) } else { Ok(()) };
-    match data.and(head) {
-        Ok(()) => volume.freed(bytes),
-        Err(error) => tracing::error!(output = %output.key, %error, "released object stays on disk"),
-    }
-}
-
-fn finish_job(volume: &Volume, output: &Arc<Output>, drained: bool) {
-    if drained && retire(volume, output) {
-        return;
-    }
-    // Not both locks at once while the output is live: the appender's is held while the kernel takes bytes, and the
-    // publication must not wait for that at its inbox.
-    let attached = output.inbox().attached;
-    let mut appender = output.appender();
-    appender.syncing = false;
-    let again = std::mem::take(&mut appender.again);
-    if !attached {
-        appender.rest();
-    }
-    drop(appender);
-    if again {
-        volume.urge(output);
-    }
-}
-
-/// Takes a drained output away, unless something was queued for it meanwhile.
-fn retire(volume: &Volume, output: &Arc<Output>) -> bool {
-    let mut inbox = output.inbox();
-    let mut appender = output.appender();
-    if !appender.is_idle() || !inbox.batch.ops.is_empty() || inbox.failed.is_some() {
-        return false;
-    }
-    appender.rest();
-    volume.freed(appender.journal_len);
-    drop(appender);
-    // Under the inbox's lock, where no publication waits any more: whoever asks next finds it gone, not going.
-    remove_dir(volume, output);
-    inbox.failed = Some("all of it was released".into());
-    drop(inbox);
-    lock(&volume.outputs).remove(&output.key);
-    true
-}
-
-/// Removes the directory of an output, and its parent when it was the last. The journal goes last: a directory without
-/// one holds nothing.
-fn remove_dir(volume: &Volume, output: &Output) {
-    let removed = volume.disk.remove(&journal_path(&output.dir)).and_then(|()| std::fs::remove_dir(&output.dir));
-    if let Err(error) = removed {
-        tracing::warn!(output = %output.key, %error, "directory of a released output stays");
-        return;
-    }
-    if let Some(parent) = output.dir.parent() {
-        // Fails when another format is still there, which is as it should be.
-        let _ = std::fs::remove_dir(parent);
-        // Without patience: callers wait for the inbox meanwhile, and a directory that comes back is empty.
-        let _ = volume.disk.sync_dir_at_once(&volume.config.path);
+        work::sync(volume, &output, job);
     }
 }

@@ -1,8 +1,7 @@
 //! What every handle and thread of a spool shares: the outputs, the counters and the queues of the threads.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -57,9 +56,11 @@ pub(crate) struct SyncQueue {
 
 pub(crate) struct Volume {
     pub config: Config,
+    /// There are no threads: a [`crate::step::Stepper`] works, and callers who wait for work do it themselves.
+    pub stepped: bool,
     pub disk: Disk,
     pub outlet: Outlet,
-    pub outputs: Mutex<HashMap<OutputKey, Arc<Output>>>,
+    pub outputs: Mutex<BTreeMap<OutputKey, Arc<Output>>>,
     pub shards: [Shard; WRITERS],
     pub syncs: SyncQueue,
     pub created: AtomicUsize,
@@ -189,7 +190,7 @@ impl Volume {
             return self.fail_output(output, error, true);
         }
         tracing::error!(%error, "spool volume failed");
-        let full = matches!(error, Error::Io { source, .. } if is_full(source));
+        let full = matches!(error, Error::Io { source, .. } if disk::is_full(source));
         if full { &self.full } else { &self.broken }.store(true, Ordering::Relaxed);
         let outputs: Vec<_> = lock(&self.outputs).values().cloned().collect();
         self.fail_output(output, error, true);
@@ -217,7 +218,3 @@ impl Volume {
 
 /// Outputs waiting to be written at which an I/O thread cuts its pause short.
 pub(crate) const PRESSING: usize = 32;
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}

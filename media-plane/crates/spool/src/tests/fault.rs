@@ -51,7 +51,7 @@ fn told(bench: &mut Bench) -> (Vec<(mux::ObjectId, u32)>, bool, bool) {
 }
 
 /// Fails the k-th call for every k; a `sick` volume accepts nothing afterwards.
-async fn sweep(sick: bool, disk: impl Fn() -> Disk, arm: impl Fn(&Disk, i64)) -> usize {
+async fn sweep(sick: bool, disk: impl Fn() -> Disk, arm: impl Fn(&Disk, u64)) -> usize {
     for k in 0..200 {
         let disk = disk();
         arm(&disk, k);
@@ -79,13 +79,13 @@ async fn sweep(sick: bool, disk: impl Fn() -> Disk, arm: impl Fn(&Disk, i64)) ->
 
 #[tokio::test]
 async fn the_kth_write_fails() {
-    let writes = sweep(true, Disk::default, |disk, k| disk.fail_writes_after(k)).await;
+    let writes = sweep(true, Disk::default, |disk, k| disk.faults().fail_writes_after(k)).await;
     assert!(writes > 5, "{writes}");
 }
 
 #[tokio::test]
 async fn r1_the_kth_sync_fails_and_nothing_after_it_is_durable() {
-    let syncs = sweep(true, Disk::default, |disk, k| disk.fail_syncs_after(k)).await;
+    let syncs = sweep(true, Disk::default, |disk, k| disk.faults().fail_syncs_after(k)).await;
     assert!(syncs >= 6, "{syncs}");
 }
 
@@ -100,7 +100,7 @@ async fn every_live_output_of_the_volume_fails_and_closed_ones_stay_readable() {
     apply(&mut first, [Output::Open(spec(WHOLE)), Output::Append(WHOLE, pattern(10, 1))]);
     apply(&mut second, [Output::Open(spec(WHOLE)), Output::Append(WHOLE, pattern(10, 1))]);
     bench.spool.flush().await;
-    bench.spool.disk().fail_syncs_after(0);
+    bench.spool.disk().faults().fail_syncs_after(0);
     apply(&mut first, [Output::Append(WHOLE, pattern(10, 1)), mark(WHOLE, 1)]);
     let mut failed = Vec::new();
     for _ in 0..2 {
@@ -127,7 +127,7 @@ async fn every_live_output_of_the_volume_fails_and_closed_ones_stay_readable() {
 #[tokio::test]
 async fn a_shortage_of_descriptors_fails_one_output_and_not_the_volume() {
     let disk = || Disk::with_patience(Duration::from_millis(30));
-    let opens = sweep(false, disk, |disk, k| disk.refuse_opens(k as u64, u64::MAX)).await;
+    let opens = sweep(false, disk, |disk, k| disk.faults().refuse_opens(k, u64::MAX)).await;
     assert!(opens >= 8, "{opens}: files and directories");
 }
 
@@ -135,7 +135,7 @@ async fn a_shortage_of_descriptors_fails_one_output_and_not_the_volume() {
 async fn a_short_shortage_of_descriptors_costs_nothing() {
     for k in 0..12 {
         let mut bench = Bench::new();
-        bench.spool.disk().refuse_opens(k, 3);
+        bench.spool.disk().faults().refuse_opens(k, 3);
         record(&bench).await.unwrap();
         let (closed, failed, finished) = told(&mut bench);
         assert_eq!((closed.len(), failed, finished), (2, false, true), "k = {k}");
@@ -149,7 +149,7 @@ async fn a_shortage_of_descriptors_leaves_live_outputs_alone() {
     let mut live = bench.writer("flv");
     apply(&mut live, [Output::Open(spec(WHOLE)), Output::Append(WHOLE, pattern(10, 1)), mark(WHOLE, 1)]);
     bench.spool.flush().await;
-    bench.spool.disk().refuse_opens(0, u64::MAX);
+    bench.spool.disk().faults().refuse_opens(0, u64::MAX);
     let mut late = bench.writer("mp4");
     let error = bench
         .event(|event| match event {
@@ -209,7 +209,7 @@ async fn a_writer_dropped_after_its_end_or_its_failure_tells_nothing_more() {
     let mut bench = Bench::new();
     let mut writer = bench.writer("flv");
     bench.spool.flush().await;
-    bench.spool.disk().fail_syncs_after(0);
+    bench.spool.disk().faults().fail_syncs_after(0);
     apply(&mut writer, [Output::Open(spec(WHOLE))]);
     bench.spool.flush().await;
     drop(writer);

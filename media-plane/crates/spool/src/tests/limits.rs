@@ -77,7 +77,7 @@ async fn syncs_are_grouped() {
     }
     bench.spool.flush().await;
     let intervals = started.elapsed().as_millis() / interval.as_millis() + 2;
-    let syncs = bench.spool.disk().file_syncs();
+    let syncs = bench.spool.disk().faults().syncs();
     assert!(syncs >= 20, "data and journal of each output are synced: {syncs}");
     assert!(u128::from(syncs) <= intervals * 10 * 2, "{syncs} syncs in {intervals} intervals of 10 outputs");
 }

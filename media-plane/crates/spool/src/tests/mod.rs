@@ -6,6 +6,7 @@ mod fault;
 mod limits;
 mod notes;
 mod replay;
+mod stepped;
 
 use std::time::Duration;
 

@@ -51,13 +51,13 @@ async fn notes_cost_no_sync() {
     let mut writer = bench.writer("mp4");
     apply(&mut writer, [Output::Open(spec(WHOLE)), Output::Append(WHOLE, pattern(100, 1)), mark(WHOLE, 80)]);
     bench.spool.flush().await;
-    let first = bench.spool.disk().file_syncs();
+    let first = bench.spool.disk().faults().syncs();
     for _ in 0..50 {
         apply(&mut writer, [note("n"), Output::Append(WHOLE, pattern(100, 1)), mark(WHOLE, 80)]);
         writer.note(json!("beside")).unwrap();
     }
     bench.spool.flush().await;
-    assert_eq!(bench.spool.disk().file_syncs() - first, 2, "data and journal");
+    assert_eq!(bench.spool.disk().faults().syncs() - first, 2, "data and journal");
 }
 
 #[tokio::test]
