@@ -7,6 +7,7 @@ mod gcs_objects;
 mod s3;
 mod s3_objects;
 mod serve;
+mod throttle;
 
 pub use faults::{Fault, Faults};
 pub use gcs::GcsServer;
@@ -38,4 +39,15 @@ pub struct StoredObject {
     pub kms_key: Option<String>,
     /// In how many parts it came; `None` for a plain put.
     pub parts: Option<usize>,
+}
+
+/// An object was written, overwritten or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its key.
+    pub key: String,
+    /// What was there.
+    pub before: Option<StoredObject>,
+    /// What is there now.
+    pub after: Option<StoredObject>,
 }

@@ -9,7 +9,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use super::faults::{Fault, Faults};
 use super::s3_objects::Objects;
 use super::serve::{Server, listen};
-use super::{BUCKET, StoredObject};
+use super::throttle::Throttle;
+use super::{BUCKET, Change, StoredObject};
 
 /// Whose rules the server keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub struct S3Server {
     server: Server,
     objects: Objects,
     faults: Arc<Faults>,
+    throttle: Arc<Throttle>,
     options: S3Options,
 }
 
@@ -75,11 +77,13 @@ impl S3Server {
         builder.set_auth(SimpleAuth::from_single(options.access_key.clone(), options.secret_key.as_str()));
         let service = builder.build();
         let faults = Arc::new(Faults::default());
-        let (front_faults, front_options) = (Arc::clone(&faults), options.clone());
-        let server =
-            listen(move |request| answer(request, service.clone(), Arc::clone(&front_faults), front_options.clone()))
-                .await;
-        Self { server, objects, faults, options }
+        let throttle = Arc::new(Throttle::default());
+        let (front_faults, front_options, line) = (Arc::clone(&faults), options.clone(), Arc::clone(&throttle));
+        let server = listen(move |request| {
+            answer(line.slow(request), service.clone(), Arc::clone(&front_faults), front_options.clone())
+        })
+        .await;
+        Self { server, objects, faults, throttle, options }
     }
 
     /// `http://127.0.0.1:port`; use path style.
@@ -95,6 +99,21 @@ impl S3Server {
     /// Faults and counters.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// From now on its line takes so many bytes a second; 0: as many as come.
+    pub fn limit(&self, bytes_per_second: u64) {
+        self.throttle.set(bytes_per_second);
+    }
+
+    /// Every change from now on, in order; a new watcher takes the place of the one before.
+    pub fn changes(&self) -> std::sync::mpsc::Receiver<Change> {
+        self.objects.changes()
+    }
+
+    /// Drops an object of [`BUCKET`] without going through the protocol.
+    pub fn forget(&self, key: &str) {
+        self.objects.forget(BUCKET, key);
     }
 
     /// One more bucket.

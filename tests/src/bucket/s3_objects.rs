@@ -1,5 +1,6 @@
 //! S3's objects and uploads in memory, with S3's rules for parts and conditions.
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -10,8 +11,8 @@ use md5::{Digest, Md5};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::StoredObject;
 use super::s3::Flavour;
+use super::{Change, StoredObject};
 
 /// S3's smallest part but the last.
 const MIN_PART: usize = 5 << 20;
@@ -29,6 +30,7 @@ struct State {
     buckets: BTreeMap<String, BTreeMap<String, StoredObject>>,
     uploads: BTreeMap<String, Open>,
     opened: u64,
+    watcher: Option<Sender<Change>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,16 @@ impl Objects {
         self.lock().buckets.get(bucket).map(|objects| objects.keys().cloned().collect()).unwrap_or_default()
     }
 
+    pub(super) fn changes(&self) -> Receiver<Change> {
+        let (sender, receiver) = channel();
+        self.lock().watcher = Some(sender);
+        receiver
+    }
+
+    pub(super) fn forget(&self, bucket: &str, key: &str) {
+        self.lock().buckets.get_mut(bucket).map(|objects| objects.remove(key));
+    }
+
     pub(super) fn open_uploads(&self) -> usize {
         self.lock().uploads.len()
     }
@@ -75,6 +87,17 @@ impl State {
     fn bucket(&mut self, name: &str) -> S3Result<&mut BTreeMap<String, StoredObject>> {
         let missing = || s3_error!(NoSuchBucket, "The specified bucket does not exist");
         self.buckets.get_mut(name).ok_or_else(missing)
+    }
+
+    fn store(&mut self, bucket: &str, key: &str, object: StoredObject) -> S3Result<()> {
+        let before = self.bucket(bucket)?.insert(key.to_owned(), object.clone());
+        self.tell(Change { key: key.to_owned(), before, after: Some(object) });
+        Ok(())
+    }
+
+    fn tell(&mut self, change: Change) {
+        // A watcher that has left is forgotten.
+        self.watcher = self.watcher.take().filter(|watcher| watcher.send(change).is_ok());
     }
 
     fn upload(&mut self, bucket: &str, key: &str, id: &str) -> S3Result<&mut Open> {
@@ -150,7 +173,7 @@ impl S3 for Objects {
         let mut state = self.lock();
         state.absent(&input.bucket, &input.key, input.if_none_match.as_ref())?;
         let object = StoredObject { body, etag: etag.clone(), ..described };
-        state.bucket(&input.bucket)?.insert(input.key, object);
+        state.store(&input.bucket, &input.key, object)?;
         Ok(S3Response::new(PutObjectOutput { e_tag: tag(&etag), ..Default::default() }))
     }
 
@@ -204,7 +227,7 @@ impl S3 for Objects {
         }
         state.absent(&input.bucket, &input.key, input.if_none_match.as_ref())?;
         let object = StoredObject { body, etag: etag.clone(), parts: Some(listed.len()), ..object };
-        state.bucket(&input.bucket)?.insert(input.key.clone(), object);
+        state.store(&input.bucket, &input.key, object)?;
         state.uploads.remove(&input.upload_id);
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             bucket: Some(input.bucket),
@@ -315,7 +338,11 @@ impl S3 for Objects {
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
-        let removed = self.lock().bucket(&input.bucket)?.remove(&input.key);
+        let mut state = self.lock();
+        let removed = state.bucket(&input.bucket)?.remove(&input.key);
+        if removed.is_some() {
+            state.tell(Change { key: input.key, before: removed.clone(), after: None });
+        }
         if removed.is_none() && self.flavour == Flavour::Google {
             return Err(s3_error!(NoSuchKey, "The specified key does not exist."));
         }
