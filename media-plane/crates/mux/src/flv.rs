@@ -7,11 +7,14 @@ mod script;
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes};
-use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
+use media::{CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
+use crate::past::{Past, Whole};
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
+use crate::{
+    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, RestoredObject,
+};
 
 const TAG_AUDIO: u8 = 8;
 const TAG_VIDEO: u8 = 9;
@@ -43,6 +46,22 @@ struct File {
     base: Option<MediaTime>,
     /// Timestamp of the newest tag in milliseconds.
     last: u32,
+    /// The next frame of the track comes after a repeated configuration: decoders start anew behind a hole.
+    video_due: bool,
+    audio_due: bool,
+}
+
+impl File {
+    fn new(object: ObjectId) -> Self {
+        Self { object, waiting: Vec::new(), base: None, last: 0, video_due: false, audio_due: false }
+    }
+
+    fn due(&mut self, track: TrackKind) -> &mut bool {
+        match track {
+            TrackKind::Video => &mut self.video_due,
+            TrackKind::Audio => &mut self.audio_due,
+        }
+    }
 }
 
 impl Flv {
@@ -54,13 +73,33 @@ impl Flv {
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
         muxer.split.restore(state.files);
+        let Some(open) = state.open else { return muxer };
+        let index = open.file;
+        match Whole::of(open) {
+            Whole::Absent => muxer.split.restore(index),
+            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
+            Whole::Open(object) => muxer.resume(&object),
+        }
         muxer
+    }
+
+    /// Goes on behind the last tag; without knowing where timestamp 0 is, that cannot be, and the file ends there.
+    fn resume(&mut self, object: &RestoredObject) {
+        let past = Past::of(object);
+        self.split.resume(&past);
+        let base = past.zero.filter(|_| object.len > 0);
+        let last = base.map(|base| millis(past.tally.ends_at - base)).unwrap_or_default();
+        let due = base.is_some();
+        self.file = Some(File { base, last, video_due: due, audio_due: due, ..File::new(object.spec.object) });
+        if object.len > 0 && base.is_none() {
+            self.close();
+        }
     }
 
     fn open(&mut self, frame: &Frame) {
         let object = ObjectId { file: self.split.begin(frame), part: ObjectPart::Whole };
         self.outputs.push_back(Output::Open(ObjectSpec { object, extension: "flv", content_type: "video/x-flv" }));
-        self.file = Some(File { object, waiting: Vec::new(), base: None, last: 0 });
+        self.file = Some(File::new(object));
     }
 
     fn close(&mut self) {
@@ -75,10 +114,12 @@ impl Flv {
     /// Every expected track has shown its first frame, or was waited for long enough.
     fn is_base_known(&self, file: &File) -> bool {
         let seen = |track| file.waiting.iter().any(|frame| frame.track == track);
-        let complete = (self.split.video.is_none() || seen(TrackKind::Video))
-            && (self.split.audio.is_none() || seen(TrackKind::Audio));
         let times = || file.waiting.iter().map(|frame| frame.dts);
-        let span = times().max().unwrap_or_default() - times().min().unwrap_or_default();
+        let newest = times().max().unwrap_or_default();
+        let complete = [TrackKind::Video, TrackKind::Audio]
+            .into_iter()
+            .all(|track| seen(track) || !self.split.is_live(track, newest));
+        let span = newest - times().min().unwrap_or_default();
         complete || span >= MAX_WAIT || file.waiting.len() >= MAX_WAITING
     }
 
@@ -87,7 +128,8 @@ impl Flv {
         let Some(file) = self.file.as_mut().filter(|file| file.base.is_none()) else { return };
         let waiting = std::mem::take(&mut file.waiting);
         file.base = waiting.iter().map(|frame| frame.dts).min();
-        if file.base.is_some() {
+        if let Some(base) = file.base {
+            self.split.notes.zero(base);
             self.head();
             for frame in &waiting {
                 self.tag_frame(frame);
@@ -124,11 +166,15 @@ impl Flv {
     }
 
     fn tag_frame(&mut self, frame: &Frame) {
+        self.split.add(frame);
+        self.split.note_start();
         let Some(file) = &mut self.file else { return };
         let base = file.base.unwrap_or(frame.dts);
-        let dts = (frame.dts - base).as_millis().max(0);
-        file.last = u32::try_from(dts).unwrap_or(u32::MAX);
-        let (object, timestamp) = (file.object, file.last);
+        file.last = millis(frame.dts - base);
+        let (object, timestamp, dts) = (file.object, file.last, i64::from(file.last));
+        if std::mem::take(file.due(frame.track)) {
+            self.sequence_header(frame.track);
+        }
         match frame.track {
             TrackKind::Video => {
                 let offset = ((frame.pts - base).as_millis() - dts).clamp(-0x80_0000, 0x7f_ffff) as i32;
@@ -137,6 +183,9 @@ impl Flv {
                 self.tag(object, TAG_VIDEO, timestamp, &[kind, 1, high, middle, low], &frame.data);
             }
             TrackKind::Audio => self.tag(object, TAG_AUDIO, timestamp, &[0xaf, 1], &frame.data),
+        }
+        if let Some(note) = self.split.notes.take() {
+            self.outputs.push_back(Output::Note(object, note));
         }
         self.outputs.push_back(Output::Commit(object, self.split.mark()));
     }
@@ -160,6 +209,11 @@ impl Flv {
     }
 }
 
+/// A tag's timestamp.
+fn millis(time: MediaTime) -> u32 {
+    u32::try_from(time.as_millis().max(0)).unwrap_or(u32::MAX)
+}
+
 impl Muxer for Flv {
     fn push(&mut self, frame: &Frame) -> Result<(), Rejected> {
         let place = self.split.place(frame)?;
@@ -170,7 +224,7 @@ impl Muxer for Flv {
             self.close();
             self.open(frame);
         }
-        self.split.count(frame);
+        self.split.see(frame);
         let Some(file) = &mut self.file else { return Ok(()) };
         if file.base.is_some() {
             self.tag_frame(frame);
@@ -194,7 +248,8 @@ impl Muxer for Flv {
             return Reaction::Unsupported;
         }
         let is_new = before != (self.split.video.clone(), self.split.audio.clone());
-        if is_new && self.file.as_ref().is_some_and(|file| file.base.is_some()) {
+        let is_now = |file: &mut File| file.base.is_some() && !*file.due(track);
+        if is_new && self.file.as_mut().is_some_and(is_now) {
             self.sequence_header(track);
         }
         Reaction::Continue
@@ -202,7 +257,13 @@ impl Muxer for Flv {
 
     fn gap(&mut self, gap: Gap) {
         // Timestamps jump with the timeline; players show the last picture meanwhile.
+        self.release();
         self.split.gap(gap);
+        if let Some(file) = self.file.as_mut().filter(|file| file.base.is_some())
+            && gap.reason != GapReason::FramesRejected
+        {
+            (file.video_due, file.audio_due) = (true, true);
+        }
     }
 
     fn cut(&mut self) {

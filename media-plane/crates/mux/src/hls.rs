@@ -6,6 +6,7 @@
 
 mod packets;
 mod playlist;
+mod resume;
 mod writer;
 
 use std::collections::VecDeque;
@@ -13,8 +14,11 @@ use std::collections::VecDeque;
 use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
 use crate::adts::Adts;
+use crate::notes::Opening;
 use crate::split::{Change, Place, Split, Tally};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
+use crate::{
+    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, Summary,
+};
 
 use packets::Streams;
 use playlist::{Entry, Playlist};
@@ -60,6 +64,19 @@ struct File {
     playlist: Playlist,
     segment: Option<Segment>,
     segments: u32,
+    /// A segment that an earlier process has opened without a byte in it.
+    reserved: Option<ObjectId>,
+}
+
+impl File {
+    fn new(index: u32, target: u64) -> Self {
+        Self { index, playlist: Playlist::new(target), segment: None, segments: 0, reserved: None }
+    }
+
+    fn playlist(&self, last: bool) -> Output {
+        let object = ObjectId { file: self.index, part: ObjectPart::Playlist };
+        Output::Playlist { object, body: self.playlist.body(), last }
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +108,9 @@ impl Hls {
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
         muxer.split.restore(state.files);
+        if let Some(open) = state.open {
+            muxer.reopen(open);
+        }
         muxer
     }
 
@@ -99,15 +119,21 @@ impl Hls {
         let object = ObjectId { file: index, part: ObjectPart::Playlist };
         let (extension, content_type) = PLAYLIST;
         self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
-        self.file = Some(File { index, playlist: Playlist::new(self.target), segment: None, segments: 0 });
+        self.file = Some(File::new(index, self.target));
         (self.broken, self.changed) = (false, false);
     }
 
     fn end_file(&mut self, next: Option<&Frame>) {
-        self.close_segment(next, true);
-        if let Some(file) = self.file.take() {
-            self.outputs.push_back(Output::FileDone(file.index, self.split.end()));
+        self.close_segment(next);
+        let Some(mut file) = self.file.take() else { return };
+        if let Some(object) = file.reserved.take() {
+            self.outputs.push_back(Output::Close(object, Summary::default()));
         }
+        if file.playlist.segments().next().is_some() {
+            file.playlist.end();
+            self.outputs.push_back(file.playlist(true));
+        }
+        self.outputs.push_back(Output::FileDone(file.index, self.split.end()));
     }
 
     fn open_segment(&mut self, frame: &Frame) {
@@ -116,19 +142,38 @@ impl Hls {
             audio: frame.track == TrackKind::Audio || self.split.is_live(TrackKind::Audio, frame.dts),
         };
         let Some(file) = &mut self.file else { return };
-        let object = ObjectId { file: file.index, part: ObjectPart::Segment(file.segments) };
-        let discontinuity = std::mem::take(&mut self.broken) && file.segments > 0;
-        let tally = Tally::new(frame.dts);
-        file.segment = Some(Segment { object, number: file.segments, streams, discontinuity, tally });
-        file.segments += 1;
+        let reserved = file.reserved.take();
+        let object = reserved.unwrap_or(ObjectId { file: file.index, part: ObjectPart::Segment(file.segments) });
+        let number = if let ObjectPart::Segment(number) = object.part { number } else { file.segments };
+        let discontinuity = std::mem::take(&mut self.broken) && number > 0;
+        let Some(whole) = self.split.tally() else { return };
+        let opening = Opening {
+            discontinuity,
+            video: streams.video,
+            audio: streams.audio,
+            starts_at: whole.starts_at,
+            video_frames: whole.video.frames,
+            audio_frames: whole.audio.frames,
+        };
+        file.segment = Some(Segment { object, number, streams, discontinuity, tally: whole.part(frame.dts) });
+        file.segments = number.saturating_add(1);
         self.changed = false;
-        let (extension, content_type) = SEGMENT;
-        self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
+        if reserved.is_none() {
+            let (extension, content_type) = SEGMENT;
+            self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
+        }
+        self.split.begin_object();
+        self.split.notes.segment(&opening);
         self.writer.tables(streams);
     }
 
     /// Ends the open segment in front of `next`, and names it in the playlist.
-    fn close_segment(&mut self, next: Option<&Frame>, is_last: bool) {
+    fn end_segment(&mut self, next: Option<&Frame>) {
+        self.close_segment(next);
+        self.outputs.extend(self.file.as_ref().map(|file| file.playlist(false)));
+    }
+
+    fn close_segment(&mut self, next: Option<&Frame>) {
         let Some(file) = &mut self.file else { return };
         let Some(segment) = file.segment.take() else { return };
         let (starts_at, ends_at) = (segment.tally.starts_at, segment.tally.ends_at);
@@ -137,17 +182,18 @@ impl Hls {
             Some(next) if next.dts > starts_at && next.dts <= ends_at + HOLE => next.dts,
             _ => ends_at,
         };
-        let duration = (end - starts_at).min(MediaTime::from_millis(self.target as i64 * 1_000));
-        let wall_time = self.options.wall_anchor.and_then(|anchor| anchor.checked_add(starts_at.as_duration()));
         let Segment { object, number, discontinuity, tally, .. } = segment;
-        file.playlist.add(&Entry { number, duration, discontinuity, wall_time });
-        if is_last {
-            file.playlist.end();
-        }
-        let playlist = ObjectId { file: file.index, part: ObjectPart::Playlist };
-        let body = file.playlist.body();
+        let entry = Entry { number, duration: end - starts_at, discontinuity, wall_time: None };
+        self.list(starts_at, entry);
         self.outputs.push_back(Output::Close(object, self.split.describe(&tally)));
-        self.outputs.push_back(Output::Playlist { object: playlist, body, last: is_last });
+    }
+
+    /// Adds a segment that begins at `starts_at` to the playlist.
+    fn list(&mut self, starts_at: MediaTime, mut entry: Entry) {
+        let Some(file) = &mut self.file else { return };
+        entry.duration = entry.duration.min(MediaTime::from_millis(self.target as i64 * 1_000));
+        entry.wall_time = self.options.wall_anchor.and_then(|anchor| anchor.checked_add(starts_at.as_duration()));
+        file.playlist.add(&entry);
     }
 
     /// Whether the frame begins a segment, and whether that does not continue the one before.
@@ -187,21 +233,26 @@ impl Muxer for Hls {
         match segment.map(|segment| self.segment_break(frame, segment)) {
             None => self.open_segment(frame),
             Some(Some(is_broken)) => {
-                self.close_segment(Some(frame), false);
+                self.end_segment(Some(frame));
                 self.broken = is_broken;
                 self.open_segment(frame);
             }
             Some(None) => {}
         }
-        self.split.count(frame);
+        self.split.see(frame);
+        self.split.add(frame);
         let Some(segment) = self.file.as_mut().and_then(|file| file.segment.as_mut()) else { return Ok(()) };
         segment.tally.count(frame, self.split.audio.as_deref());
+        self.split.note_start_at(segment.tally.starts_at);
         match (frame.track, &self.split.video, &self.adts) {
             (TrackKind::Video, Some(avc), _) => self.writer.video(frame, avc),
             (TrackKind::Audio, _, Some(adts)) => self.writer.audio(frame, adts, !segment.streams.video),
             _ => {}
         }
         self.outputs.push_back(Output::Append(segment.object, self.writer.take()));
+        if let Some(note) = self.split.notes.take() {
+            self.outputs.push_back(Output::Note(segment.object, note));
+        }
         self.outputs.push_back(Output::Commit(segment.object, segment.tally.mark()));
         Ok(())
     }
@@ -240,7 +291,9 @@ impl Muxer for Hls {
     }
 
     fn suspend(&mut self) {
-        self.close_segment(None, false);
+        if self.file.as_ref().is_some_and(|file| file.segment.is_some()) {
+            self.end_segment(None);
+        }
     }
 
     fn finish(mut self: Box<Self>) -> Finished {

@@ -14,8 +14,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use media::{CodecConfig, Frame, Gap, TrackKind};
 
+use crate::notes::{Record, Sample, Samples, Story};
+use crate::past::{Past, Whole};
+use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
+use crate::{
+    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, RestoredObject,
+};
 
 use track::Track;
 
@@ -48,14 +53,15 @@ fn spec(object: ObjectId) -> ObjectSpec {
 
 /// The progressive layout: samples are appended as they come, `moov` goes in front when the file is closed.
 ///
-/// There are no commit marks: without its tables a truncated object is not playable. A configuration that changes gets
-/// a sample description of its own and a cut at the next key frame. A hole becomes the duration of the frame before it,
-/// in both tracks alike.
+/// Every sample is noted, so that after a crash the same `moov` is made of the notes. A configuration that changes gets a
+/// sample description of its own and a cut at the next key frame. A hole becomes the duration of the frame before it, in
+/// both tracks alike.
 #[derive(Debug)]
 pub(crate) struct FastStart {
     split: Split,
     wall_anchor: Option<SystemTime>,
     outputs: VecDeque<Output>,
+    scratch: Scratch,
     file: Option<File>,
 }
 
@@ -67,24 +73,88 @@ struct File {
     /// See [`head::Order`].
     order: Vec<u32>,
     bytes: u64,
+    notes: Samples,
+}
+
+impl File {
+    fn new(object: ObjectId) -> Self {
+        Self { object, video: None, audio: None, order: Vec::new(), bytes: 0, notes: Samples::default() }
+    }
+
+    fn index(&mut self, sample: &Sample, config: &CodecConfig) {
+        let track = match sample.track {
+            TrackKind::Video => &mut self.video,
+            TrackKind::Audio => &mut self.audio,
+        };
+        track.get_or_insert_with(|| Track::new(sample, config)).push(sample, config);
+        self.order.push(sample.size << 1 | u32::from(sample.track == TrackKind::Audio));
+        self.bytes += u64::from(sample.size);
+    }
+
+    /// Makes the index anew. `None` when the notes do not account for exactly `len` bytes.
+    fn replay(&mut self, notes: &[u8], len: u64) -> Option<()> {
+        let (mut video, mut audio) = (None, None);
+        let mut story = Story::new(notes);
+        while self.bytes < len {
+            match story.next()? {
+                Record::Avc(avc) => video = Some(CodecConfig::Avc(avc)),
+                Record::Aac(aac) => audio = Some(CodecConfig::Aac(aac)),
+                Record::Sample(sample) => {
+                    let config = if sample.track == TrackKind::Video { &video } else { &audio };
+                    if self.bytes + u64::from(sample.size) > len {
+                        return None;
+                    }
+                    self.index(&sample, config.as_ref()?);
+                }
+                _ => {}
+            }
+        }
+        // Later notes go on from the same state.
+        story.by_ref().for_each(drop);
+        self.notes = story.into_samples();
+        Some(())
+    }
 }
 
 impl FastStart {
     pub(crate) fn new(options: &Options) -> Self {
         let split = Split::new(options.max_file_duration, true);
-        Self { split, wall_anchor: options.wall_anchor, outputs: VecDeque::new(), file: None }
+        let (outputs, scratch) = (VecDeque::new(), Scratch::default());
+        Self { split, wall_anchor: options.wall_anchor, outputs, scratch, file: None }
     }
 
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
         muxer.split.restore(state.files);
+        let Some(open) = state.open else { return muxer };
+        let index = open.file;
+        match Whole::of(open) {
+            Whole::Absent => muxer.split.restore(index),
+            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
+            Whole::Open(object) => muxer.resume(&object),
+        }
         muxer
+    }
+
+    /// Goes on behind the last sample. Bytes that no note accounts for cannot be followed by others: the file ends there.
+    fn resume(&mut self, object: &RestoredObject) {
+        let mut file = File::new(object.spec.object);
+        let is_whole = file.replay(&object.notes, object.len).is_some();
+        file.bytes = object.len;
+        let mut past = Past::of(object);
+        let samples = |track: &Option<Track>| track.as_ref().map_or(0, |track| u64::from(track.samples));
+        (past.tally.video.frames, past.tally.audio.frames) = (samples(&file.video), samples(&file.audio));
+        self.split.resume(&past);
+        self.file = Some(file);
+        if !is_whole {
+            self.close();
+        }
     }
 
     fn open(&mut self, frame: &Frame) {
         let object = ObjectId { file: self.split.begin(frame), part: ObjectPart::Whole };
         self.outputs.push_back(Output::Open(spec(object)));
-        self.file = Some(File { object, video: None, audio: None, order: Vec::new(), bytes: 0 });
+        self.file = Some(File::new(object));
     }
 
     fn close(&mut self) {
@@ -92,8 +162,10 @@ impl FastStart {
         let summary = self.split.end();
         let wall = self.wall_anchor.and_then(|anchor| anchor.checked_add(summary.starts_at.as_duration()));
         let tracks: Vec<&Track> = [&file.video, &file.audio].into_iter().flatten().collect();
-        let head = head::head(&tracks, &file.order, file.bytes, boxes::creation_time(wall));
-        self.outputs.push_back(Output::Head(file.object, Bytes::from(head)));
+        if file.bytes > 0 {
+            let head = head::head(&tracks, &file.order, file.bytes, boxes::creation_time(wall));
+            self.outputs.push_back(Output::Head(file.object, Bytes::from(head)));
+        }
         self.outputs.push_back(Output::Close(file.object, summary.clone()));
         self.outputs.push_back(Output::FileDone(file.object.file, summary));
     }
@@ -112,14 +184,17 @@ impl Muxer for FastStart {
         }
         self.split.count(frame);
         let Some(file) = &mut self.file else { return Ok(()) };
-        let track = match frame.track {
-            TrackKind::Video => &mut file.video,
-            TrackKind::Audio => &mut file.audio,
-        };
-        track.get_or_insert_with(|| Track::new(frame.track, &config, frame)).push(frame, &config);
-        file.order.push((frame.data.len() as u32) << 1 | u32::from(frame.track == TrackKind::Audio));
-        file.bytes += frame.data.len() as u64;
-        self.outputs.push_back(Output::Append(file.object, frame.data.clone()));
+        let object = file.object;
+        let Frame { track, dts, pts, keyframe, ref data } = *frame;
+        let sample = Sample { track, dts, pts, keyframe, size: data.len() as u32 };
+        file.index(&sample, &config);
+        self.outputs.push_back(Output::Append(object, data.clone()));
+        if let Some(note) = self.split.notes.take() {
+            self.outputs.push_back(Output::Note(object, note));
+        }
+        file.notes.write(self.scratch.reserve(Samples::MAX_RECORD), &sample);
+        self.outputs.push_back(Output::Note(object, self.scratch.take()));
+        self.outputs.push_back(Output::Commit(object, self.split.mark()));
         Ok(())
     }
 

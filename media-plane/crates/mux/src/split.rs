@@ -7,8 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, MediaTime, TrackKind};
+use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
+use crate::notes::Notes;
+use crate::past::Past;
 use crate::{Mark, Rejected, Summary};
 
 /// A track without a frame for this long is not waited for: without a picture, sound alone decides where to cut.
@@ -45,6 +47,13 @@ pub(crate) struct Split {
     pub(crate) video: Option<Arc<AvcConfig>>,
     /// See `video`.
     pub(crate) audio: Option<Arc<AacConfig>>,
+    /// What the open object is to note with its next mark.
+    pub(crate) notes: Notes,
+    /// Configurations of the newest frames in the open file.
+    used: Used,
+    /// Those that the notes of the open object tell.
+    noted: Used,
+    noted_start: Option<MediaTime>,
     carries_video: bool,
     limit: Option<MediaTime>,
     file: Option<Tally>,
@@ -53,6 +62,15 @@ pub(crate) struct Split {
     cut_now: bool,
     last_video: Option<MediaTime>,
     last_audio: Option<MediaTime>,
+    /// Pictures were lost: the next ones cannot be decoded before a key frame.
+    needs_key: bool,
+}
+
+/// Configurations in use.
+#[derive(Debug, Default)]
+struct Used {
+    video: Option<Arc<AvcConfig>>,
+    audio: Option<Arc<AacConfig>>,
 }
 
 impl Split {
@@ -60,6 +78,10 @@ impl Split {
         Self {
             video: None,
             audio: None,
+            notes: Notes::default(),
+            used: Used::default(),
+            noted: Used::default(),
+            noted_start: None,
             carries_video,
             limit: limit.map(MediaTime::from_duration),
             file: None,
@@ -68,6 +90,7 @@ impl Split {
             cut_now: false,
             last_video: None,
             last_audio: None,
+            needs_key: false,
         }
     }
 
@@ -78,13 +101,14 @@ impl Split {
             (TrackKind::Video, CodecConfig::Avc(avc)) if self.carries_video => {
                 let used = tally.is_some_and(|tally| tally.video.frames > 0);
                 let changed = used && self.video.as_ref().is_some_and(|old| old != avc);
-                self.video = Some(avc.clone());
+                // One that is only repeated stays the very same, which makes it cheap to compare.
+                self.video = self.video.take().filter(|old| old == avc).or_else(|| Some(avc.clone()));
                 if changed { Change::Changed } else { Change::None }
             }
             (TrackKind::Audio, CodecConfig::Aac(aac)) => {
                 let used = tally.is_some_and(|tally| tally.audio.frames > 0);
                 let changed = used && self.audio.as_ref().is_some_and(|old| old != aac);
-                self.audio = Some(aac.clone());
+                self.audio = self.audio.take().filter(|old| old == aac).or_else(|| Some(aac.clone()));
                 if changed { Change::Changed } else { Change::None }
             }
             (track, _) => {
@@ -112,6 +136,18 @@ impl Split {
         self.files = files;
     }
 
+    /// Goes on with the open file of an earlier process.
+    pub(crate) fn resume(&mut self, past: &Past) {
+        let seen = |track: &TrackTally| (track.frames > 0).then_some(past.tally.ends_at);
+        (self.last_video, self.last_audio) = (seen(&past.tally.video), seen(&past.tally.audio));
+        (self.video, self.audio) = (past.video.clone(), past.audio.clone());
+        self.used = Used { video: past.video.clone(), audio: past.audio.clone() };
+        self.noted = Used { video: past.video.clone(), audio: past.audio.clone() };
+        self.noted_start = past.starts_at;
+        self.needs_key = true;
+        self.file = Some(past.tally.clone());
+    }
+
     /// The open file up to here.
     pub(crate) fn mark(&self) -> Mark {
         self.file.as_ref().map(Tally::mark).unwrap_or_default()
@@ -127,6 +163,8 @@ impl Split {
         for last in [&mut self.last_video, &mut self.last_audio].into_iter().flatten() {
             *last = (*last).max(gap.resumes_at);
         }
+        // A clock that jumps has lost nothing.
+        self.needs_key |= gap.reason != GapReason::FramesRejected;
     }
 
     /// Where the frame goes; changes nothing.
@@ -139,7 +177,7 @@ impl Split {
             return Err(Rejected::NoConfig);
         }
         let is_picture = frame.track == TrackKind::Video;
-        if is_picture && !frame.keyframe && self.last_video.is_none() {
+        if is_picture && !frame.keyframe && (self.needs_key || self.last_video.is_none()) {
             return Err(Rejected::WaitingForKeyFrame);
         }
         let Some(tally) = &self.file else { return Ok(Place::NewFile) };
@@ -147,6 +185,9 @@ impl Split {
     }
 
     fn is_cut_before(&self, frame: &Frame, tally: &Tally) -> bool {
+        if tally.is_fresh {
+            return false;
+        }
         let length = frame.dts - tally.starts_at;
         let is_over = self.limit.is_some_and(|limit| length >= limit);
         if !is_over && !self.cut_at_key {
@@ -170,19 +211,79 @@ impl Split {
     pub(crate) fn begin(&mut self, frame: &Frame) -> u32 {
         (self.cut_at_key, self.cut_now) = (false, false);
         self.file = Some(Tally::new(frame.dts));
+        self.used = Used::default();
+        self.begin_object();
         self.files += 1;
         self.files - 1
     }
 
-    /// Counts a frame into the open file.
+    /// The notes of an object tell everything it needs, whatever was noted for the one before.
+    pub(crate) fn begin_object(&mut self) {
+        self.noted = Used::default();
+        self.noted_start = None;
+        self.notes.take();
+    }
+
+    /// Takes a frame into the open file, which is one object.
     pub(crate) fn count(&mut self, frame: &Frame) {
+        self.see(frame);
+        self.add(frame);
+        self.note_start();
+    }
+
+    /// Takes notice of a frame.
+    pub(crate) fn see(&mut self, frame: &Frame) {
         match frame.track {
-            TrackKind::Video => self.last_video = Some(frame.dts),
+            TrackKind::Video => (self.last_video, self.needs_key) = (Some(frame.dts), false),
             TrackKind::Audio => self.last_audio = Some(frame.dts),
+        }
+    }
+
+    /// Counts a frame that is being written into the open file.
+    pub(crate) fn add(&mut self, frame: &Frame) {
+        let is_same = match frame.track {
+            TrackKind::Video => same(self.noted.video.as_ref(), self.video.as_ref()),
+            TrackKind::Audio => same(self.noted.audio.as_ref(), self.audio.as_ref()),
+        };
+        if !is_same {
+            self.note_config(frame.track);
         }
         if let Some(tally) = &mut self.file {
             tally.count(frame, self.audio.as_deref());
         }
+    }
+
+    fn note_config(&mut self, track: TrackKind) {
+        match track {
+            TrackKind::Video => {
+                (self.noted.video, self.used.video) = (self.video.clone(), self.video.clone());
+                self.video.iter().for_each(|avc| self.notes.avc(avc));
+            }
+            TrackKind::Audio => {
+                (self.noted.audio, self.used.audio) = (self.audio.clone(), self.audio.clone());
+                self.audio.iter().for_each(|aac| self.notes.aac(aac));
+            }
+        }
+    }
+
+    /// Notes where the file, which is one object, begins.
+    pub(crate) fn note_start(&mut self) {
+        if let Some(starts_at) = self.file.as_ref().map(|tally| tally.starts_at) {
+            self.note_start_at(starts_at);
+        }
+    }
+
+    /// Notes where the object begins, if that is news.
+    pub(crate) fn note_start_at(&mut self, starts_at: MediaTime) {
+        if self.noted_start != Some(starts_at) {
+            self.noted_start = Some(starts_at);
+            self.notes.start(starts_at);
+        }
+    }
+
+    /// The open file so far.
+    pub(crate) fn tally(&self) -> Option<&Tally> {
+        self.file.as_ref()
     }
 
     /// Ends the open file.
@@ -190,15 +291,15 @@ impl Split {
         self.file.take().map(|tally| self.describe(&tally)).unwrap_or_default()
     }
 
-    /// A summary of any extent with the configurations of now.
+    /// A summary of any extent with the configurations of its newest frames.
     pub(crate) fn describe(&self, tally: &Tally) -> Summary {
         Summary {
             starts_at: tally.starts_at,
             ends_at: tally.ends_at,
             video_frames: tally.video.frames,
             audio_frames: tally.audio.frames,
-            video: self.video.clone().filter(|_| tally.video.frames > 0).map(CodecConfig::Avc),
-            audio: self.audio.clone().filter(|_| tally.audio.frames > 0).map(CodecConfig::Aac),
+            video: self.used.video.clone().filter(|_| tally.video.frames > 0).map(CodecConfig::Avc),
+            audio: self.used.audio.clone().filter(|_| tally.audio.frames > 0).map(CodecConfig::Aac),
         }
     }
 
@@ -216,13 +317,15 @@ pub(crate) struct Tally {
     pub(crate) ends_at: MediaTime,
     pub(crate) video: TrackTally,
     pub(crate) audio: TrackTally,
+    /// It came empty from an earlier process: the first frame says where it begins.
+    pub(crate) is_fresh: bool,
 }
 
 /// The extent of one track.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrackTally {
     pub(crate) frames: u64,
-    last: MediaTime,
+    last: Option<MediaTime>,
     duration: i64,
 }
 
@@ -232,10 +335,32 @@ impl Tally {
     }
 
     pub(crate) fn new(starts_at: MediaTime) -> Self {
-        Self { starts_at, ends_at: starts_at, video: TrackTally::default(), audio: TrackTally::default() }
+        let (video, audio) = (TrackTally::default(), TrackTally::default());
+        Self { starts_at, ends_at: starts_at, video, audio, is_fresh: false }
+    }
+
+    pub(crate) fn frames(&self) -> u64 {
+        self.video.frames.saturating_add(self.audio.frames)
+    }
+
+    /// A part of this file that begins now: pictures are as long as they were.
+    pub(crate) fn part(&self, starts_at: MediaTime) -> Self {
+        let mut part = Self::new(starts_at);
+        part.video.duration = self.video.duration;
+        part
+    }
+
+    /// An extent of which only this is known.
+    pub(crate) fn of(starts_at: MediaTime, mark: Mark) -> Self {
+        let track = |frames| TrackTally { frames, ..TrackTally::default() };
+        let (video, audio) = (track(mark.video_frames), track(mark.audio_frames));
+        Self { starts_at, ends_at: mark.media_time.max(starts_at), video, audio, is_fresh: false }
     }
 
     pub(crate) fn count(&mut self, frame: &Frame, aac: Option<&AacConfig>) {
+        if std::mem::take(&mut self.is_fresh) {
+            (self.starts_at, self.ends_at) = (frame.dts, frame.dts);
+        }
         self.starts_at = self.starts_at.min(frame.dts);
         let end = match frame.track {
             TrackKind::Video => self.video.count(frame.dts, None),
@@ -248,15 +373,24 @@ impl Tally {
 impl TrackTally {
     /// The end of the frame.
     fn count(&mut self, dts: MediaTime, duration: Option<i64>) -> MediaTime {
-        let step = dts.0 - self.last.0;
+        let step = self.last.map(|last| (dts - last).0);
         if let Some(duration) = duration {
             self.duration = duration;
-        } else if self.frames > 0 && step <= MAX_FRAME_DURATION {
+        } else if let Some(step) = step.filter(|step| *step <= MAX_FRAME_DURATION) {
             self.duration = step;
         }
-        self.frames += 1;
-        self.last = dts;
+        self.frames = self.frames.saturating_add(1);
+        self.last = Some(dts);
         dts + MediaTime(if self.duration > 0 { self.duration } else { DEFAULT_DURATION })
+    }
+}
+
+/// The very same configuration.
+fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
 }
 

@@ -57,7 +57,12 @@ impl Demuxer {
             let size = packet.u8()? as usize;
             let mut adaptation = packet.part(size)?;
             if size > 0 {
-                random_access = adaptation.u8()? & 0x40 != 0;
+                let flags = adaptation.u8()?;
+                random_access = flags & 0x40 != 0;
+                if flags & 0x80 != 0 {
+                    // The counter of this PID starts anew.
+                    self.counters.remove(&pid);
+                }
             }
         }
         if header & 0x10 == 0 {

@@ -48,13 +48,36 @@ pub(super) struct Pes {
 /// Continuity counters, which go on from segment to segment.
 #[derive(Debug, Default)]
 pub(super) struct Continuity {
-    pat: u8,
-    pmt: u8,
-    video: u8,
-    audio: u8,
+    pat: Counter,
+    pmt: Counter,
+    video: Counter,
+    audio: Counter,
+}
+
+/// The counter of one PID.
+#[derive(Debug, Default)]
+struct Counter {
+    next: u8,
+    /// Nobody knows where the packets before have ended: the next one says so (`discontinuity_indicator`).
+    broken: bool,
+}
+
+impl Counter {
+    /// The value for a packet with payload, and whether the packet must say that it does not continue the last.
+    fn advance(&mut self) -> (u8, bool) {
+        let now = self.next;
+        self.next = (now + 1) & 15;
+        (now, std::mem::take(&mut self.broken))
+    }
 }
 
 impl Continuity {
+    /// Counts anew, behind packets of an earlier process.
+    pub(super) fn broken() -> Self {
+        let counter = || Counter { next: 0, broken: true };
+        Self { pat: counter(), pmt: counter(), video: counter(), audio: counter() }
+    }
+
     /// Program association and map: two packets.
     pub(super) fn tables(&mut self, out: &mut BytesMut, streams: Streams) {
         let [high, low] = PMT_PID.to_be_bytes();
@@ -105,7 +128,7 @@ impl Continuity {
 /// Cuts a PES packet into transport packets as it is written.
 pub(super) struct Writer<'a> {
     out: &'a mut BytesMut,
-    counter: &'a mut u8,
+    counter: &'a mut Counter,
     pid: u16,
     /// Bytes of the PES packet not yet written.
     remaining: usize,
@@ -130,7 +153,8 @@ impl Writer<'_> {
     /// Packet header and adaptation field; the last packet is filled up in the latter.
     fn packet(&mut self, first: Option<(bool, Option<i64>)>) {
         let (random_access, clock) = first.unwrap_or_default();
-        let fields = match (clock, random_access) {
+        let (counter, broken) = self.counter.advance();
+        let fields = match (clock, random_access || broken) {
             (Some(_), _) => 8,
             (None, true) => 2,
             (None, false) => 0,
@@ -140,8 +164,7 @@ impl Writer<'_> {
         let [high, low] = self.pid.to_be_bytes();
         let start = if first.is_some() { 0x40 } else { 0 };
         let control = if adaptation > 0 { 0x30 } else { 0x10 };
-        self.out.put_slice(&[0x47, start | high, low, control | *self.counter]);
-        *self.counter = (*self.counter + 1) & 15;
+        self.out.put_slice(&[0x47, start | high, low, control | counter]);
         self.room = BODY - adaptation;
         if adaptation == 0 {
             return;
@@ -150,7 +173,7 @@ impl Writer<'_> {
         if adaptation == 1 {
             return;
         }
-        self.out.put_u8(u8::from(random_access) << 6 | u8::from(clock.is_some()) << 4);
+        self.out.put_u8(u8::from(broken) << 7 | u8::from(random_access) << 6 | u8::from(clock.is_some()) << 4);
         let mut written = 2;
         if let Some(clock) = clock {
             // Base in 33 bits, six reserved bits, extension 0.
@@ -175,13 +198,18 @@ fn time(marker: u8, time: i64) -> [u8; 5] {
 }
 
 /// One section in one packet.
-fn section(out: &mut BytesMut, pid: u16, counter: &mut u8, body: &[u8]) {
+fn section(out: &mut BytesMut, pid: u16, counter: &mut Counter, body: &[u8]) {
     let [high, low] = pid.to_be_bytes();
-    out.put_slice(&[0x47, 0x40 | high, low, 0x10 | *counter, 0]);
-    *counter = (*counter + 1) & 15;
+    let (counter, broken) = counter.advance();
+    // An adaptation field with nothing but the flag.
+    let adaptation: &[u8] = if broken { &[1, 0x80] } else { &[] };
+    let control = if broken { 0x30 } else { 0x10 };
+    out.put_slice(&[0x47, 0x40 | high, low, control | counter]);
+    out.put_slice(adaptation);
+    out.put_u8(0);
     out.put_slice(body);
     out.put_u32(crc32(body));
-    out.put_bytes(0xff, (PACKET - 5 - 4).saturating_sub(body.len()));
+    out.put_bytes(0xff, (PACKET - 5 - 4).saturating_sub(body.len() + adaptation.len()));
 }
 
 /// ISO/IEC 13818-1, annex A. Once a segment over 40 bytes: not worth a table.

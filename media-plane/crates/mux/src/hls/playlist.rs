@@ -18,6 +18,9 @@ pub(super) struct Entry {
     pub(super) wall_time: Option<SystemTime>,
 }
 
+const END: &str = "#EXT-X-ENDLIST\n";
+const TARGET: &str = "#EXT-X-TARGETDURATION:";
+
 /// The text so far.
 #[derive(Debug)]
 pub(super) struct Playlist {
@@ -28,7 +31,7 @@ impl Playlist {
     /// `target` is `EXT-X-TARGETDURATION` in seconds, which can never change.
     pub(super) fn new(target: u64) -> Self {
         let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
-        let _ = writeln!(text, "#EXT-X-TARGETDURATION:{target}");
+        let _ = writeln!(text, "{TARGET}{target}");
         text.push_str("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n");
         Self { text }
     }
@@ -47,7 +50,28 @@ impl Playlist {
     }
 
     pub(super) fn end(&mut self) {
-        self.text.push_str("#EXT-X-ENDLIST\n");
+        self.text.push_str(END);
+    }
+
+    /// A text of an earlier process, if it is one, and whether it has its end.
+    pub(super) fn resume(text: &[u8]) -> Option<(Self, bool)> {
+        let text =
+            std::str::from_utf8(text).ok().filter(|text| text.starts_with("#EXTM3U\n") && text.ends_with('\n'))?;
+        let text = text.to_owned();
+        let has_end = text.ends_with(END);
+        let playlist = Self { text };
+        playlist.target().is_some().then_some((playlist, has_end))
+    }
+
+    /// `EXT-X-TARGETDURATION` in seconds.
+    pub(super) fn target(&self) -> Option<u64> {
+        self.text.lines().find_map(|line| line.strip_prefix(TARGET))?.parse().ok()
+    }
+
+    /// Numbers of the segments it names.
+    pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
+        let names = self.text.lines().filter(|line| !line.starts_with('#'));
+        names.filter_map(|name| name.strip_suffix(".ts")?.parse().ok())
     }
 
     pub(super) fn body(&self) -> Bytes {

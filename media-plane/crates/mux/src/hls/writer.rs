@@ -27,6 +27,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Goes on behind what an earlier process has written.
+    pub(super) fn resume() -> Self {
+        Self { continuity: Continuity::broken(), ..Self::default() }
+    }
+
     /// PAT and PMT, with which every segment begins.
     pub(super) fn tables(&mut self, streams: Streams) {
         self.reserve(1_024);

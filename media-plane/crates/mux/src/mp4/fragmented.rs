@@ -9,14 +9,17 @@ use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 use super::boxes::{Boxes, creation_time};
 use super::track::TrackClock;
 use super::{MAX_SAMPLE, description, head, spec, track_id};
+use crate::past::{Past, Whole};
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored};
+use crate::{Finished, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored, RestoredObject};
 
-/// A fragment ends at the first key frame after this: short picture groups share one.
-const AIM: MediaTime = MediaTime(MediaTime::SCALE);
-/// A fragment ends here at the latest: what is not yet in a fragment would be lost in a crash.
-const MAX: MediaTime = MediaTime(3 * MediaTime::SCALE);
-/// The same in bytes of payload.
+/// A fragment ends here: what is not yet in a fragment would be lost in a crash.
+const AIM: MediaTime = MediaTime(MediaTime::SCALE / 10);
+/// And at a key frame after half of it, so that players find one at the start of a fragment.
+const KEY_AIM: MediaTime = MediaTime(AIM.0 / 2);
+/// The first fragment waits this long for a track that is expected: the head, which goes before it, names all tracks.
+const MAX_WAIT: MediaTime = MediaTime(3 * MediaTime::SCALE);
+/// The most a fragment holds, in bytes of payload.
 const MAX_BYTES: usize = 8 << 20;
 /// The same in frames.
 const MAX_FRAMES: usize = 1_024;
@@ -50,6 +53,11 @@ struct File {
 }
 
 impl File {
+    fn new(object: ObjectId, starts_at: MediaTime) -> Self {
+        let (video, audio) = (Vec::new(), Vec::new());
+        Self { object, tracks: None, sequence: 0, video, audio, starts_at, bytes: 0 }
+    }
+
     /// There is no open fragment.
     fn is_empty(&self) -> bool {
         self.video.is_empty() && self.audio.is_empty()
@@ -60,6 +68,21 @@ impl File {
 struct Tracks {
     video: Option<TrackClock>,
     audio: Option<TrackClock>,
+}
+
+impl Tracks {
+    /// As the head of the file has them.
+    fn resume(split: &Split, past: &Past) -> Option<Self> {
+        let zero = past.zero.filter(|_| past.fragments > 0)?;
+        let clock = |is_there: bool, kind| {
+            let mut clock = TrackClock::new(&description(split, kind).filter(|_| is_there)?, zero);
+            clock.resume(past.tally.ends_at);
+            Some(clock)
+        };
+        let tracks =
+            Self { video: clock(past.tracks.0, TrackKind::Video), audio: clock(past.tracks.1, TrackKind::Audio) };
+        (past.tracks == (tracks.video.is_some(), tracks.audio.is_some())).then_some(tracks)
+    }
 }
 
 /// A sample of the run being written.
@@ -79,14 +102,33 @@ impl Fragmented {
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
         muxer.split.restore(state.files);
+        let Some(open) = state.open else { return muxer };
+        let index = open.file;
+        match Whole::of(open) {
+            Whole::Absent => muxer.split.restore(index),
+            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
+            Whole::Open(object) => muxer.resume(&object),
+        }
         muxer
+    }
+
+    /// Goes on behind the last fragment; in a file whose head is not known nothing can follow.
+    fn resume(&mut self, object: &RestoredObject) {
+        let past = Past::of(object);
+        self.split.resume(&past);
+        let tracks = Tracks::resume(&self.split, &past);
+        let is_lost = object.len > 0 && tracks.is_none();
+        self.file =
+            Some(File { tracks, sequence: past.fragments, ..File::new(object.spec.object, past.tally.ends_at) });
+        if is_lost {
+            self.close();
+        }
     }
 
     fn open(&mut self, frame: &Frame) {
         let object = ObjectId { file: self.split.begin(frame), part: ObjectPart::Whole };
         self.outputs.push_back(Output::Open(spec(object)));
-        let (video, audio) = (Vec::new(), Vec::new());
-        self.file = Some(File { object, tracks: None, sequence: 0, video, audio, starts_at: frame.dts, bytes: 0 });
+        self.file = Some(File::new(object, frame.dts));
     }
 
     fn close(&mut self) {
@@ -114,6 +156,7 @@ impl Fragmented {
         let video = clock(TrackKind::Video, &file.video);
         let audio = clock(TrackKind::Audio, &file.audio);
         file.tracks = Some(Tracks { video, audio });
+        self.split.notes.zero(zero);
         let wall = self.wall_anchor.and_then(|anchor| anchor.checked_add(zero.as_duration()));
         let init = head::init(&configs, creation_time(wall));
         self.outputs.push_back(Output::Append(file.object, Bytes::from(init)));
@@ -128,6 +171,7 @@ impl Fragmented {
         let Some(file) = &mut self.file else { return };
         let Some(tracks) = &mut file.tracks else { return };
         file.sequence += 1;
+        self.split.notes.fragment(tracks.video.is_some(), tracks.audio.is_some());
         let next_of = |kind| next.filter(|frame| frame.track == kind).map(|frame| frame.dts);
         let mut runs = Vec::with_capacity(2);
         for (kind, clock, frames) in
@@ -152,6 +196,9 @@ impl Fragmented {
             self.outputs.push_back(Output::Append(object, sound.freeze()));
         }
         file.bytes = 0;
+        if let Some(note) = self.split.notes.take() {
+            self.outputs.push_back(Output::Note(object, note));
+        }
         self.outputs.push_back(Output::Commit(object, self.split.mark()));
     }
 
@@ -170,7 +217,18 @@ impl Fragmented {
         let length = frame.dts - file.starts_at;
         let is_key = frame.track == TrackKind::Video && frame.keyframe;
         let is_full = file.bytes + frame.data.len() > MAX_BYTES || file.video.len() + file.audio.len() >= MAX_FRAMES;
-        is_full || length >= MAX || is_key && length >= AIM
+        let is_missing = |track, frames: &[Frame]| frames.is_empty() && self.split.is_live(track, frame.dts);
+        let is_waiting = file.tracks.is_none()
+            && (is_missing(TrackKind::Video, &file.video) || is_missing(TrackKind::Audio, &file.audio));
+        is_full
+            || length
+                >= if is_waiting {
+                    MAX_WAIT
+                } else if is_key {
+                    KEY_AIM
+                } else {
+                    AIM
+                }
     }
 }
 

@@ -193,8 +193,9 @@ pub(super) fn init(configs: &[(TrackKind, CodecConfig, u32)], created: u64) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notes::Sample;
     use bytes::Bytes;
-    use media::{AacConfig, Frame, MediaTime};
+    use media::{AacConfig, MediaTime};
     use std::sync::Arc;
 
     /// Samples of 2 GiB each, which need not exist to be indexed.
@@ -204,9 +205,9 @@ mod tests {
         let config = CodecConfig::Aac(Arc::new(aac));
         let frame = |n: i64| {
             let dts = MediaTime(n * 2_090);
-            Frame { track: TrackKind::Audio, dts, pts: dts, keyframe: true, data: Bytes::new() }
+            Sample { track: TrackKind::Audio, dts, pts: dts, keyframe: true, size: 0 }
         };
-        let mut track = Track::new(TrackKind::Audio, &config, &frame(0));
+        let mut track = Track::new(&frame(0), &config);
         let size = u64::from(u32::MAX >> 1);
         for count in [1u32, 2, 3] {
             track.push(&frame(count.into()), &config);

@@ -1,8 +1,9 @@
 //! The sample table of one track while it grows: run lengths wherever media has them.
 
-use media::{CodecConfig, Frame, MediaTime, TrackKind};
+use media::{CodecConfig, MediaTime, TrackKind};
 
 use super::boxes::MOVIE_SCALE;
+use crate::notes::Sample;
 
 /// Timestamps in milliseconds put sound up to this many milliseconds beside its sample count, which is the truth.
 const SNAP_MILLIS: i64 = 2;
@@ -29,6 +30,11 @@ impl TrackClock {
         };
         let duration = per_frame.unwrap_or(i64::from(scale) / 30);
         Self { scale, per_frame, zero, last: None, duration }
+    }
+
+    /// Goes on in a file of which only the end is known.
+    pub(super) fn resume(&mut self, ends_at: MediaTime) {
+        self.last = Some((ends_at - self.zero).to_scale(self.scale).max(1) - 1);
     }
 
     /// The frames of a new configuration have another length.
@@ -100,9 +106,9 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(kind: TrackKind, config: &CodecConfig, first: &Frame) -> Self {
+    pub(super) fn new(first: &Sample, config: &CodecConfig) -> Self {
         Self {
-            kind,
+            kind: first.track,
             clock: TrackClock::new(config, first.dts),
             configs: Vec::new(),
             config_starts: Vec::new(),
@@ -115,7 +121,7 @@ impl Track {
         }
     }
 
-    pub(super) fn push(&mut self, frame: &Frame, config: &CodecConfig) {
+    pub(super) fn push(&mut self, frame: &Sample, config: &CodecConfig) {
         if self.configs.last() != Some(config) {
             self.configs.push(config.clone());
             self.config_starts.push(self.samples + 1);

@@ -1,6 +1,7 @@
 //! What the tests share: a store that obeys muxers' outputs and checks their grammar, streams to record, and judges.
 #![allow(dead_code)]
 
+pub mod crash;
 pub mod ffmpeg;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub enum Step {
     Frame(Frame),
     Gap(Gap),
     Cut,
+    CloseFile,
+    Suspend,
 }
 
 pub fn avc() -> CodecConfig {
@@ -110,6 +113,8 @@ pub struct Object {
     pub notes: BytesMut,
     /// Length of the data at every commit mark.
     pub marks: Vec<(usize, Mark)>,
+    /// Length of the notes at the last of them.
+    pub noted: usize,
     pub closed: Option<Summary>,
 }
 
@@ -135,7 +140,7 @@ pub struct Store {
 }
 
 impl Store {
-    fn obey(&mut self, output: Output) {
+    pub fn obey(&mut self, output: Output) {
         match output {
             Output::Open(spec) => {
                 assert_eq!(spec.object.file as usize, self.done.len(), "files follow one another");
@@ -150,6 +155,7 @@ impl Store {
                 let object = self.open(id);
                 assert!(object.marks.last().is_none_or(|(_, last)| last.media_time <= mark.media_time));
                 object.marks.push((object.data.len(), mark));
+                object.noted = object.notes.len();
             }
             Output::Note(id, bytes) => self.open(id).notes.extend_from_slice(&bytes),
             Output::Head(id, bytes) => assert!(self.open(id).head.replace(bytes).is_none(), "one head"),
@@ -189,6 +195,9 @@ impl Store {
     /// Media of one API file.
     pub fn media(&self, format: Format, file: u32) -> demux::Media {
         let bytes = self.file_bytes(file);
+        if bytes.is_empty() {
+            return demux::Media::default();
+        }
         let read = match format {
             Format::Hls => demux::ts,
             Format::Flv => demux::flv,
@@ -239,8 +248,12 @@ fn canonical<'a>(samples: impl Iterator<Item = &'a demux::Sample>) -> Vec<Bytes>
 
 /// Tells a muxer all steps and stores what comes out.
 pub fn record(format: Format, options: &Options, steps: &[Step]) -> Store {
-    let mut muxer = mux::open(format, options).unwrap();
-    let mut store = Store::default();
+    let muxer = mux::open(format, options).unwrap();
+    go_on(muxer, Store::default(), steps)
+}
+
+/// Goes on telling a muxer, up to its end.
+pub fn go_on(mut muxer: Box<dyn Muxer>, mut store: Store, steps: &[Step]) -> Store {
     for step in steps {
         tell(&mut muxer, &mut store, step);
         while let Some(output) = muxer.poll() {
@@ -253,7 +266,7 @@ pub fn record(format: Format, options: &Options, steps: &[Step]) -> Store {
     store
 }
 
-fn tell(muxer: &mut Box<dyn Muxer>, store: &mut Store, step: &Step) {
+pub fn tell(muxer: &mut Box<dyn Muxer>, store: &mut Store, step: &Step) {
     match step {
         Step::Config(track, config) => store.reactions.push(muxer.config(*track, config)),
         Step::Frame(frame) => match muxer.push(frame) {
@@ -262,6 +275,8 @@ fn tell(muxer: &mut Box<dyn Muxer>, store: &mut Store, step: &Step) {
         },
         Step::Gap(gap) => muxer.gap(*gap),
         Step::Cut => muxer.cut(),
+        Step::CloseFile => muxer.close_file(),
+        Step::Suspend => muxer.suspend(),
     }
 }
 

@@ -1,0 +1,117 @@
+//! What is known of an object that an earlier process has left.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::{AacConfig, AvcConfig, CodecConfig, MediaTime};
+
+use crate::notes::{Opening, Record, Story, sane};
+use crate::split::Tally;
+use crate::{Mark, ObjectId, ObjectPart, RestoredFile, RestoredObject, Summary};
+
+/// The sum of an object's notes and its mark.
+#[derive(Debug)]
+pub(crate) struct Past {
+    /// First DTS, as noted.
+    pub(crate) starts_at: Option<MediaTime>,
+    /// Configurations of the newest frames.
+    pub(crate) video: Option<Arc<AvcConfig>>,
+    /// See `video`.
+    pub(crate) audio: Option<Arc<AacConfig>>,
+    /// Timeline position of timestamp 0.
+    pub(crate) zero: Option<MediaTime>,
+    /// Fragments written, and whether their file has a picture and sound.
+    pub(crate) fragments: u32,
+    pub(crate) tracks: (bool, bool),
+    pub(crate) opening: Option<Opening>,
+    pub(crate) tally: Tally,
+}
+
+impl Past {
+    /// Of an object in which nothing is.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            starts_at: None,
+            video: None,
+            audio: None,
+            zero: None,
+            fragments: 0,
+            tracks: (false, false),
+            opening: None,
+            tally: Tally { is_fresh: true, ..Tally::new(MediaTime::ZERO) },
+        }
+    }
+
+    /// Of an object without a byte nothing else counts.
+    pub(crate) fn of(object: &RestoredObject) -> Self {
+        let mut past = Self::nothing();
+        if let Some(summary) = &object.closed {
+            past.opening = Story::new(&object.notes).find_map(opening);
+            past.close(summary);
+        } else if object.len > 0 {
+            past.read(&object.notes);
+            past.up_to(object.mark.unwrap_or_default());
+        }
+        past
+    }
+
+    fn read(&mut self, notes: &Bytes) {
+        for record in Story::new(notes) {
+            match record {
+                Record::Start(at) => self.starts_at = Some(at),
+                Record::Avc(avc) => self.video = Some(avc),
+                Record::Aac(aac) => self.audio = Some(aac),
+                Record::Zero(at) => self.zero = Some(at),
+                Record::Fragment { video, audio } => {
+                    self.fragments = self.fragments.saturating_add(1);
+                    self.tracks = (video, audio);
+                }
+                Record::Segment(opening) => self.opening = Some(opening),
+                Record::Sample(_) => {}
+            }
+        }
+    }
+
+    fn up_to(&mut self, mark: Mark) {
+        let media_time = sane(mark.media_time.0).or(self.starts_at).unwrap_or_default();
+        let starts_at = self.starts_at.unwrap_or(media_time).min(media_time);
+        self.tally = Tally::of(starts_at, Mark { media_time, ..mark });
+    }
+
+    fn close(&mut self, summary: &Summary) {
+        let Summary { starts_at, ends_at, video_frames, audio_frames, video, audio } = summary;
+        self.starts_at = Some(*starts_at);
+        if let Some(CodecConfig::Avc(avc)) = video {
+            self.video = Some(Arc::clone(avc));
+        }
+        if let Some(CodecConfig::Aac(aac)) = audio {
+            self.audio = Some(Arc::clone(aac));
+        }
+        let mark = Mark { media_time: *ends_at, video_frames: *video_frames, audio_frames: *audio_frames };
+        self.tally = Tally::of(*starts_at, mark);
+    }
+}
+
+fn opening(record: Record) -> Option<Opening> {
+    if let Record::Segment(opening) = record { Some(opening) } else { None }
+}
+
+/// What to do with the open file of a format whose files are one object.
+pub(crate) enum Whole {
+    /// It was not begun: its index is free.
+    Absent,
+    /// It is closed, and only its end was not told.
+    Closed(ObjectId, Summary),
+    Open(RestoredObject),
+}
+
+impl Whole {
+    pub(crate) fn of(file: RestoredFile) -> Self {
+        let id = ObjectId { file: file.file, part: ObjectPart::Whole };
+        match file.objects.into_iter().find(|object| object.spec.object == id) {
+            None => Self::Absent,
+            Some(RestoredObject { closed: Some(summary), .. }) => Self::Closed(id, summary),
+            Some(object) => Self::Open(object),
+        }
+    }
+}
