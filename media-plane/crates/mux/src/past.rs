@@ -80,15 +80,16 @@ impl Past {
 
     fn close(&mut self, summary: &Summary) {
         let Summary { starts_at, ends_at, video_frames, audio_frames, video, audio } = summary;
-        self.starts_at = Some(*starts_at);
+        let (starts_at, ends_at) = (sane(starts_at.0).unwrap_or_default(), sane(ends_at.0).unwrap_or_default());
+        self.starts_at = Some(starts_at);
         if let Some(CodecConfig::Avc(avc)) = video {
             self.video = Some(Arc::clone(avc));
         }
         if let Some(CodecConfig::Aac(aac)) = audio {
             self.audio = Some(Arc::clone(aac));
         }
-        let mark = Mark { media_time: *ends_at, video_frames: *video_frames, audio_frames: *audio_frames };
-        self.tally = Tally::of(*starts_at, mark);
+        let mark = Mark { media_time: ends_at, video_frames: *video_frames, audio_frames: *audio_frames };
+        self.tally = Tally::of(starts_at, mark);
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use common::crash::{played, script};
 use common::{Step, Store, options, record, stream, variants};
-use media::{Frame, Gap, GapReason, MediaTime, TrackKind};
 use mux::{Format, Layout, Options, Summary};
 
 /// The shortest beginning of the steps with this many frames taken.

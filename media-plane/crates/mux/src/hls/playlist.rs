@@ -19,6 +19,8 @@ pub(super) struct Entry {
 }
 
 const END: &str = "#EXT-X-ENDLIST\n";
+/// A day.
+const MAX_TARGET: u64 = 86_400;
 const TARGET: &str = "#EXT-X-TARGETDURATION:";
 
 /// The text so far.
@@ -63,9 +65,10 @@ impl Playlist {
         playlist.target().is_some().then_some((playlist, has_end))
     }
 
-    /// `EXT-X-TARGETDURATION` in seconds.
+    /// `EXT-X-TARGETDURATION` in seconds, if it can be one.
     pub(super) fn target(&self) -> Option<u64> {
-        self.text.lines().find_map(|line| line.strip_prefix(TARGET))?.parse().ok()
+        let target = self.text.lines().find_map(|line| line.strip_prefix(TARGET))?.parse().ok()?;
+        (1..=MAX_TARGET).contains(&target).then_some(target)
     }
 
     /// Numbers of the segments it names.

@@ -1,6 +1,7 @@
 //! What the tests share: a store that obeys muxers' outputs and checks their grammar, streams to record, and judges.
 #![allow(dead_code)]
 
+pub mod arbitrary;
 pub mod crash;
 pub mod ffmpeg;
 
@@ -86,6 +87,15 @@ pub fn stream(seconds: i64, gop: i64) -> Vec<Step> {
     let mut steps = vec![Step::Config(TrackKind::Video, avc()), Step::Config(TrackKind::Audio, aac())];
     steps.extend(frames.into_iter().map(Step::Frame));
     steps
+}
+
+/// The same steps later.
+pub fn later(steps: Vec<Step>, by: MediaTime) -> Vec<Step> {
+    let shift = |step| match step {
+        Step::Frame(frame) => Step::Frame(Frame { dts: frame.dts + by, pts: frame.pts + by, ..frame }),
+        step => step,
+    };
+    steps.into_iter().map(shift).collect()
 }
 
 pub fn options() -> Options {
