@@ -136,6 +136,11 @@ impl Lineup {
         if self.open { None } else { self.open(out) }
     }
 
+    /// Whether no frame has come yet.
+    pub fn is_fresh(&self) -> bool {
+        !self.open && self.first.is_none()
+    }
+
     fn presence(&mut self, track: TrackKind) -> &mut Presence {
         match track {
             TrackKind::Video => &mut self.tracks.video,

@@ -11,7 +11,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::ingest::RawFrame;
-use crate::{CodecConfig, Frame, Gap, GapReason, TrackKind};
+use crate::{CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
 use assemble::Assembler;
 use clock::Clock;
@@ -54,7 +54,7 @@ pub struct Counts {
 
 /// The publication's one clock. See the module.
 ///
-/// The first frame is at [`crate::MediaTime::ZERO`]; the other track may begin up to 10 s before it, at a negative
+/// The first frame is at [`MediaTime::ZERO`]; the other track may begin up to 10 s before it, at a negative
 /// time, if the publisher says so.
 #[derive(Debug, Default)]
 pub struct Timeline {
@@ -95,6 +95,12 @@ impl Timeline {
     pub fn interrupt(&mut self, reason: GapReason, out: &mut Vec<Timed>) {
         self.flush(out);
         self.clock.interrupt(reason);
+    }
+
+    /// Goes on with the timeline of an earlier process, which ended at `latest`; that was `ago` before `now`. The first
+    /// frame comes after a [`Gap`] for this reason, as long as that and the wait from `now` on.
+    pub fn go_on(&mut self, latest: MediaTime, ago: Duration, now: Duration, reason: GapReason) {
+        self.clock.go_on(latest, ago, now, reason);
     }
 
     /// Lets go of the frame held back; call at the end of the publication.

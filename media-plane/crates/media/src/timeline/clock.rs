@@ -38,6 +38,8 @@ pub(super) struct Clock {
     epoch: u64,
     /// The next frame begins a new source clock.
     interrupted: Option<GapReason>,
+    /// How long nothing came before `latest` was noted, in ticks: the absence of an earlier process.
+    before: i64,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,12 @@ impl Clock {
         if self.latest.is_some() {
             self.interrupted = Some(reason);
         }
+    }
+
+    pub(super) fn go_on(&mut self, latest: MediaTime, ago: Duration, now: Duration, reason: GapReason) {
+        self.latest = Some((latest.0, now));
+        self.before = MediaTime::from_duration(ago).0;
+        self.interrupted = Some(reason);
     }
 
     pub(super) fn push(&mut self, frame: RawFrame, arrival: Duration, counts: &mut Counts, out: &mut Vec<Timed>) {
@@ -190,6 +198,7 @@ impl Clock {
     fn jump(&mut self, source: Source, arrival: Duration, reason: GapReason, out: &mut Vec<Timed>) -> Source {
         let (latest, at) = self.latest.unwrap_or((0, arrival));
         let resumes_at = self.resume(latest, at, arrival);
+        self.before = 0;
         self.epoch += 1;
         self.base = resumes_at.saturating_sub(source.shared());
         out.push(Timed::Gap(Gap { starts_at: MediaTime(latest), resumes_at: MediaTime(resumes_at), reason }));
@@ -198,7 +207,8 @@ impl Clock {
 
     /// With the publisher's clock gone, arrival is the only witness of how long the hole is.
     fn resume(&self, latest: i64, at: Duration, arrival: Duration) -> i64 {
-        latest.saturating_add(ticks_between(at, arrival).clamp(MIN_RESUME, MAX_RESUME))
+        let away = ticks_between(at, arrival).saturating_add(self.before);
+        latest.saturating_add(away.clamp(MIN_RESUME, MAX_RESUME))
     }
 
     fn track(&mut self, kind: TrackKind) -> &mut Track {

@@ -256,6 +256,18 @@ fn an_interruption_begins_a_new_source_clock_after_a_gap() {
     assert_eq!((millis(&out, Audio), millis(&out, Video)), (vec![10, 3_010, 3_033], vec![0, 3_040]));
 }
 
+#[test]
+fn an_earlier_process_is_gone_on_with_after_the_time_that_has_passed() {
+    let mut run = Run::new();
+    let (latest, ago) = (MediaTime::from_millis(60_000), Duration::from_secs(40));
+    run.timeline.go_on(latest, ago, Duration::from_millis(500), GapReason::NodeCrashed);
+    run.push(Video, 7_000, 2_500).push(Audio, 7_010, 2_510).push(Video, 7_040, 2_540);
+    let (out, _) = run.finish();
+    assert!(matches!(out[0], Timed::Gap(Gap { reason: GapReason::NodeCrashed, .. })));
+    assert_eq!(gaps(&out), [(60_000, 102_000)]);
+    assert_eq!((millis(&out, Video), millis(&out, Audio)), (vec![102_000, 102_040], vec![102_010]));
+}
+
 proptest! {
     /// R-10 for whatever a publisher sends.
     #[test]
