@@ -6,6 +6,8 @@
 mod assemble;
 mod clock;
 #[cfg(test)]
+mod hold_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -91,14 +93,16 @@ impl Timeline {
         out.push(Timed::Config(track, config));
     }
 
-    /// The source went away; the next frame begins a new source clock after a [`Gap`] for this reason.
+    /// The source went away; the next frame begins a new source clock after a [`Gap`] for this reason, as long as the
+    /// pause between the arrivals. The first of several reasons counts.
     pub fn interrupt(&mut self, reason: GapReason, out: &mut Vec<Timed>) {
         self.flush(out);
         self.clock.interrupt(reason);
     }
 
     /// Goes on with the timeline of an earlier process, which ended at `latest`; that was `ago` before `now`. The first
-    /// frame comes after a [`Gap`] for this reason, as long as that and the wait from `now` on.
+    /// frame comes after a [`Gap`] for this reason, as long as that and the wait from `now` on; of no track anything comes
+    /// at or before `latest`.
     pub fn go_on(&mut self, latest: MediaTime, ago: Duration, now: Duration, reason: GapReason) {
         self.clock.go_on(latest, ago, now, reason);
     }

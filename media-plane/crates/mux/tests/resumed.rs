@@ -238,7 +238,7 @@ fn any_object() -> impl Strategy<Value = RestoredObject> {
 fn run(format: Format, options: &Options, state: Restored, steps: &[Step]) {
     let mut muxer = mux::restore(format, options, state).unwrap();
     for step in steps {
-        let _ = common::tell(&mut muxer, &mut Store::default(), step);
+        common::tell(&mut muxer, &mut Store::default(), step);
         while muxer.poll().is_some() {}
     }
     muxer.finish();

@@ -15,7 +15,9 @@ const MAX_APART: i64 = 10 * MediaTime::SCALE;
 /// How far after the last frame the timeline resumes at least: the other track's first frames interleave within this.
 const MIN_RESUME: i64 = MediaTime::SCALE / 10;
 /// No stall longer than this is taken from arrival times: nothing waits so long for a publisher without an interruption.
-const MAX_RESUME: i64 = 1_800 * MediaTime::SCALE;
+const MAX_STALL: i64 = 1_800 * MediaTime::SCALE;
+/// The longest interruption: a publisher is waited for for half an hour, after it took a while to notice that it is gone.
+const MAX_INTERRUPTION: i64 = 2 * MAX_STALL;
 /// Composition offsets beyond this are garbage; no encoder reorders over ten seconds.
 const MAX_COMPOSITION: i64 = 10 * MediaTime::SCALE;
 /// Frames with one timestamp may run ahead of it by this much (a few sound frames sent as one); more, and the counter
@@ -86,13 +88,14 @@ impl Clock {
     }
 
     pub(super) fn interrupt(&mut self, reason: GapReason) {
-        if self.latest.is_some() {
+        if self.latest.is_some() && self.interrupted.is_none() {
             self.interrupted = Some(reason);
         }
     }
 
     pub(super) fn go_on(&mut self, latest: MediaTime, ago: Duration, now: Duration, reason: GapReason) {
         self.latest = Some((latest.0, now));
+        (self.video.last, self.audio.last) = (Some(latest.0), Some(latest.0));
         self.before = MediaTime::from_duration(ago).0;
         self.interrupted = Some(reason);
     }
@@ -130,7 +133,8 @@ impl Clock {
         if let Some(reason) = self.interrupted.take() {
             (self.video.source, self.audio.source) = (None, None);
             let fresh = Source { time: frame.time, ticks: i64::from(frame.time.value), align: 0, base: 0, epoch: 0 };
-            return self.jump(fresh, arrival, reason, out);
+            let resumes_at = self.resume(arrival, MAX_INTERRUPTION);
+            return self.jump(fresh, resumes_at, reason, out);
         }
         let other = self.other(frame.track).source;
         let Some(previous) = self.track(frame.track).source.filter(|source| source.time.scale == frame.time.scale)
@@ -156,7 +160,8 @@ impl Clock {
             }
         }
         counts.jumps += 1;
-        self.jump(source, arrival, GapReason::FramesRejected, out)
+        let resumes_at = self.resume(arrival, MAX_STALL);
+        self.jump(source, resumes_at, GapReason::FramesRejected, out)
     }
 
     fn first_of_track(
@@ -169,9 +174,9 @@ impl Clock {
         let value = i64::from(frame.time.value);
         let mut source = Source { time: frame.time, ticks: value, align: 0, base: self.base, epoch: self.epoch };
         let Some(other) = other else {
-            if let Some((latest, at)) = self.latest {
+            if self.latest.is_some() {
                 // This very track began to count in another unit: go on from what is out.
-                source.base = self.resume(latest, at, arrival).saturating_sub(source.shared());
+                source.base = self.resume(arrival, MAX_STALL).saturating_sub(source.shared());
             } else {
                 source.base = source.shared().saturating_neg();
             }
@@ -195,9 +200,8 @@ impl Clock {
     }
 
     /// Begins a new epoch in which this frame resumes the timeline.
-    fn jump(&mut self, source: Source, arrival: Duration, reason: GapReason, out: &mut Vec<Timed>) -> Source {
-        let (latest, at) = self.latest.unwrap_or((0, arrival));
-        let resumes_at = self.resume(latest, at, arrival);
+    fn jump(&mut self, source: Source, resumes_at: i64, reason: GapReason, out: &mut Vec<Timed>) -> Source {
+        let (latest, _) = self.latest.unwrap_or_default();
         self.before = 0;
         self.epoch += 1;
         self.base = resumes_at.saturating_sub(source.shared());
@@ -206,9 +210,10 @@ impl Clock {
     }
 
     /// With the publisher's clock gone, arrival is the only witness of how long the hole is.
-    fn resume(&self, latest: i64, at: Duration, arrival: Duration) -> i64 {
+    fn resume(&self, arrival: Duration, longest: i64) -> i64 {
+        let (latest, at) = self.latest.unwrap_or((0, arrival));
         let away = ticks_between(at, arrival).saturating_add(self.before);
-        latest.saturating_add(away.clamp(MIN_RESUME, MAX_RESUME))
+        latest.saturating_add(away.clamp(MIN_RESUME, longest))
     }
 
     fn track(&mut self, kind: TrackKind) -> &mut Track {
