@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 600
 
-.PHONY: help demo run test lint bench fuzz fmt
+.PHONY: help demo run test lint bench fuzz soak soak-memory fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,16 @@ bench: ## CPU, memory and allocations of the media node at 1, 20 and 100 streams
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 600) each
 	@.ci/install build
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+soak: ## two nodes under chaos for SOAK_SECONDS (default 3600): every frame accounted for
+	@.ci/install build
+	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
+	@target/release/soak
+
+soak-memory: ## the bucket away for SOAK_SECONDS (default 600) with 20 streams: memory flat, then all delivered
+	@.ci/install build
+	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
+	@target/release/soak --memory
 
 fmt: ## format the workspace
 	@cargo fmt --all

@@ -63,6 +63,7 @@ enum Order {
     Go,
     Leave,
     Cut,
+    Abandon,
 }
 
 struct Running {
@@ -175,6 +176,11 @@ impl Publisher {
         self.end(Order::Cut).await;
     }
 
+    /// Closes without a goodbye and does not wait for the node to take what was sent.
+    pub async fn abandon(&mut self) {
+        self.end(Order::Abandon).await;
+    }
+
     async fn end(&mut self, order: Order) {
         if let Some(running) = self.running.take() {
             let _ = running.order.send(order);
@@ -272,6 +278,7 @@ impl Work {
             match order {
                 Order::Go => {}
                 Order::Cut => return End::Cut,
+                Order::Abandon => return End::Stalled,
                 Order::Leave => {
                     let goodbye = hand_over(writer, gone, &client.unpublish(&self.name)).await;
                     return goodbye.err().unwrap_or(End::Left);

@@ -41,13 +41,17 @@ pub fn all_formats() -> v1::Template {
 impl Clients {
     /// Clients of a cluster's API.
     pub async fn of(cluster: &Cluster) -> Self {
-        let api = cluster.api().await;
+        Self::over(&cluster.api().await)
+    }
+
+    /// Clients over a channel.
+    pub fn over(api: &Api) -> Self {
         Self {
             templates: TemplateServiceClient::new(api.clone()),
             domains: DomainServiceClient::new(api.clone()),
             recordings: RecordingServiceClient::new(api.clone()),
             storages: StorageServiceClient::new(api.clone()),
-            streams: StreamServiceClient::new(api),
+            streams: StreamServiceClient::new(api.clone()),
         }
     }
 

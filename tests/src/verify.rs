@@ -109,9 +109,10 @@ impl Verdict {
         }
     }
 
-    /// The longest time before a crash from which a frame is missing, in any format.
-    pub fn longest_loss(&self) -> Duration {
-        self.formats.values().map(Accounting::longest_loss).max().unwrap_or_default()
+    /// The longest time before a crash from which a frame is missing, in any format, of those that are allowed.
+    pub fn longest_loss_within(&self, allowance: Duration) -> Duration {
+        let lost = self.formats.values().flat_map(|format| &format.lost);
+        lost.filter_map(|lost| lost.before_crash).filter(|before| *before <= allowance).max().unwrap_or_default()
     }
 
     /// Panics unless everything agrees.

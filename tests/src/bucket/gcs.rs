@@ -19,7 +19,7 @@ const MAX_BODY: usize = 256 << 20;
 /// A running server with one bucket, [`BUCKET`], and one service account.
 ///
 /// Operations have S3's names in [`Faults`]; a resumable upload's are `CreateMultipartUpload`, `UploadPart` (also the
-/// last chunk and the question how far it is), `AbortMultipartUpload`.
+/// last chunk and the question how far it is), `AbortMultipartUpload`; joining objects is `ComposeObject`.
 #[derive(Debug)]
 pub struct GcsServer {
     server: Server,
@@ -148,6 +148,7 @@ fn operation(method: &Method, path: &[String], query: &BTreeMap<String, String>)
             "CreateMultipartUpload"
         }
         (&Method::POST, "upload", _) => "PutObject",
+        (&Method::POST, "storage", 7) if path.last().is_some_and(|last| last == "compose") => "ComposeObject",
         (&Method::GET, "storage", 5) => "ListObjectsV2",
         (&Method::GET, "storage", _) if query.get("alt").is_some_and(|alt| alt == "media") => "GetObject",
         (&Method::GET, "storage", _) => "HeadObject",
@@ -182,6 +183,13 @@ fn route(call: &Call, operation: &str, objects: &Objects, half: bool) -> Result<
         }
         "HeadObject" => Ok(document(&objects.describe(at(3), at(5))?)),
         "GetObject" => media(call, &objects.object(at(3), at(5))?.0),
+        "ComposeObject" => {
+            let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+            let sources = request["sourceObjects"].as_array().cloned().unwrap_or_default();
+            let names: Vec<&str> = sources.iter().filter_map(|source| source["name"].as_str()).collect();
+            objects.compose(at(3), at(5), &names, &request["destination"], condition(call))?;
+            Ok(document(&objects.describe(at(3), at(5))?))
+        }
         "GetSigned" => media(call, &objects.object(at(0), &call.path[1..].join("/"))?.0),
         "DeleteObject" => {
             objects.delete(at(3), at(5))?;

@@ -13,6 +13,9 @@ use super::StoredObject;
 /// Unit of a session's chunks.
 const QUANTUM: usize = 256 << 10;
 
+/// Most objects that one request joins.
+const MAX_SOURCES: usize = 32;
+
 /// A refusal in Google's terms.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -161,6 +164,25 @@ impl Objects {
         condition: Option<i64>,
     ) -> Result<(), Refusal> {
         self.lock().put(bucket, key, resource, body, parts, condition)
+    }
+
+    /// Joins objects of one bucket, which stay.
+    pub(super) fn compose(
+        &self,
+        bucket: &str,
+        key: &str,
+        sources: &[&str],
+        resource: &Value,
+        condition: Option<i64>,
+    ) -> Result<(), Refusal> {
+        if sources.is_empty() || sources.len() > MAX_SOURCES {
+            return Err(Refusal::new(400, "invalid", "The number of source components provided must be within 1 and 32."));
+        }
+        let mut body = BytesMut::new();
+        for source in sources {
+            body.extend_from_slice(&self.object(bucket, source)?.0.body);
+        }
+        self.lock().put(bucket, key, resource, body.freeze(), None, condition)
     }
 
     pub(super) fn delete(&self, bucket: &str, key: &str) -> Result<(), Refusal> {
