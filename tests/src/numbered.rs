@@ -1,9 +1,11 @@
 //! A publisher that numbers its frames, remembers when it sent each, and may leave, be cut off and come back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use media::TrackKind;
+use rtmp::amf0::Value;
 use rtmp::client::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +21,11 @@ use crate::marker::Mark;
 const STALL: Duration = Duration::from_secs(5);
 /// How long an answer to `publish` may take.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The bit of `capsEx` that says: can reconnect.
+const RECONNECT: f64 = 1.0;
+/// The code of the request to do so.
+const REQUEST: &[u8] = b"NetConnection.Connect.ReconnectRequest";
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +93,9 @@ pub struct Publisher {
     domain: String,
     sessions: Arc<Mutex<Vec<Session>>>,
     running: Option<Running>,
+    /// Connections that publish although a newer one does.
+    doubled: Vec<Running>,
+    asked_to_reconnect: Arc<AtomicBool>,
 }
 
 impl Publisher {
@@ -100,6 +110,8 @@ impl Publisher {
             domain: domain.to_owned(),
             sessions: Arc::default(),
             running: None,
+            doubled: Vec::new(),
+            asked_to_reconnect: Arc::default(),
         }
     }
 
@@ -130,6 +142,7 @@ impl Publisher {
     pub async fn connect(&mut self, node: usize, address: &str) -> Result<(), String> {
         assert!(!self.is_publishing(), "{} publishes already", self.name);
         let socket = open(address, &self.domain, &self.name).await?;
+        self.asked_to_reconnect.store(false, Ordering::Relaxed);
         let base = if self.timestamps_go_on { self.time_so_far() } else { 0 };
         let number = {
             let mut sessions = self.sessions();
@@ -146,9 +159,24 @@ impl Publisher {
             sessions: Arc::clone(&self.sessions),
             pace: self.pace,
             base,
+            asked_to_reconnect: Arc::clone(&self.asked_to_reconnect),
         };
         self.running = Some(Running { order, task: tokio::spawn(work.run(socket, orders)) });
         Ok(())
+    }
+
+    /// Publishes over one more connection while the present one goes on, until the node ends that.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_again(&mut self, node: usize, address: &str) -> Result<(), String> {
+        self.doubled.extend(self.running.take());
+        self.connect(node, address).await
+    }
+
+    /// Whether the node has asked the present connection to be made anew (Enhanced RTMP).
+    pub fn is_asked_to_reconnect(&self) -> bool {
+        self.asked_to_reconnect.load(Ordering::Relaxed)
     }
 
     /// Time in milliseconds at which timestamps go on.
@@ -201,7 +229,10 @@ async fn open(address: &str, domain: &str, stream: &str) -> Result<TcpStream, St
     let attempt = async {
         let mut socket = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
-        let start = Client::new().start("live", &format!("rtmp://{domain}/live"), stream);
+        let (client, url) = (Client::new(), format!("rtmp://{domain}/live"));
+        let capabilities = [("capsEx".to_owned(), Value::Number(RECONNECT))];
+        let connect = client.connect_with("live", &url, &capabilities);
+        let start = [client.handshake(), connect, client.create_stream(stream), client.publish(stream)].concat();
         socket.write_all(&start).await.map_err(|error| error.to_string())?;
         let mut heard = Vec::new();
         while !heard.windows(23).any(|window| window == b"NetStream.Publish.Start") {
@@ -227,12 +258,13 @@ struct Work {
     sessions: Arc<Mutex<Vec<Session>>>,
     pace: f64,
     base: u64,
+    asked_to_reconnect: Arc<AtomicBool>,
 }
 
 impl Work {
     async fn run(self, socket: TcpStream, orders: watch::Receiver<Order>) {
         let (reader, mut writer) = socket.into_split();
-        let mut gone = tokio::spawn(listen(reader));
+        let mut gone = tokio::spawn(listen(reader, Arc::clone(&self.asked_to_reconnect)));
         let end = self.publish(&mut writer, &mut gone, orders).await;
         self.note(|session| session.ended = Some((Instant::now(), end)));
         if matches!(end, End::Left | End::Cut) {
@@ -318,8 +350,16 @@ async fn hand_over(writer: &mut OwnedWriteHalf, gone: &mut JoinHandle<()>, bytes
     }
 }
 
-/// Reads and forgets; ends with the connection.
-async fn listen(mut reader: OwnedReadHalf) {
-    let mut bytes = [0; 4096];
-    while let Ok(1..) = reader.read(&mut bytes).await {}
+/// Reads, and notes what has to be heeded; ends with the connection.
+async fn listen(mut reader: OwnedReadHalf, asked_to_reconnect: Arc<AtomicBool>) {
+    let (mut bytes, mut heard) = ([0; 4096], Vec::new());
+    while let Ok(read @ 1..) = reader.read(&mut bytes).await {
+        heard.extend_from_slice(&bytes[..read]);
+        if heard.windows(REQUEST.len()).any(|window| window == REQUEST) {
+            asked_to_reconnect.store(true, Ordering::Relaxed);
+            heard.clear();
+        }
+        // What may be the beginning of the request is kept.
+        heard.drain(..heard.len().saturating_sub(REQUEST.len()));
+    }
 }
