@@ -188,7 +188,13 @@ impl Split {
         if tally.is_fresh {
             return false;
         }
-        let length = frame.dts - tally.starts_at;
+        let is_first = match frame.track {
+            TrackKind::Video => tally.video.frames == 0,
+            TrackKind::Audio => tally.audio.frames == 0,
+        };
+        // A track that is seconds ahead of the other does not end a file that has nothing of it yet.
+        let at = if is_first { frame.dts.min(tally.ends_at) } else { frame.dts };
+        let length = at - tally.starts_at;
         let is_over = self.limit.is_some_and(|limit| length >= limit);
         if !is_over && !self.cut_at_key {
             return false;

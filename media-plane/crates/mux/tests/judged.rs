@@ -3,40 +3,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::ffmpeg::{decode, generate, is_installed, probe};
+use common::files::write;
 use common::{Step, Store, options, record, steps, variants};
 use media::TrackKind;
-use mux::{Format, ObjectPart, Options};
-
-/// Writes what was recorded as files, and names the one to open for every API file.
-fn write(store: &Store, directory: &Path, name: &str, format: Format) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    for file in 0..store.done.len() as u32 {
-        let folder = directory.join(format!("{}-{file}", name.replace(' ', "-")));
-        std::fs::create_dir_all(&folder).unwrap();
-        for (id, object) in store.objects.iter().filter(|(id, _)| id.file == file) {
-            let path = match id.part {
-                ObjectPart::Segment(number) => folder.join(mux::hls::segment_name(number)),
-                ObjectPart::Playlist => continue,
-                _ => folder.join(format!("file.{}", format.row().extension)),
-            };
-            std::fs::write(path, object.bytes()).unwrap();
-        }
-        if let Some(texts) = store.playlists.get(&file) {
-            std::fs::write(folder.join(mux::hls::PLAYLIST_NAME), &texts.last().unwrap().0).unwrap();
-        }
-        let opened = if format == Format::Hls {
-            mux::hls::PLAYLIST_NAME.to_owned()
-        } else {
-            format!("file.{}", format.row().extension)
-        };
-        paths.push(folder.join(opened));
-    }
-    paths
-}
+use mux::{Format, Options};
 
 /// Records a real stream in all formats and has everything judged.
 fn judge(arguments: &[&str], options: &Options) {

@@ -1,6 +1,6 @@
 //! ffmpeg as the source of real streams and as a judge of what was made of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -61,7 +61,17 @@ pub fn probe(path: &Path, entries: &str) -> String {
 /// Decodes everything: hashes of all pictures, and how many frames of sound. A single complaint fails the test.
 pub fn decode(path: &Path) -> (Vec<String>, usize) {
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-i"]).arg(path).args(["-map", "0:v?", "-map", "0:a?", "-f", "framemd5", "-"]);
+    command.args(["-v", "error", "-i"]).arg(path).args([
+        "-map",
+        "0:v?",
+        "-map",
+        "0:a?",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "framemd5",
+        "-",
+    ]);
     let out = command.output().unwrap();
     let complaints = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && complaints.is_empty(), "{}: {complaints}", path.display());
@@ -74,4 +84,34 @@ pub fn decode(path: &Path) -> (Vec<String>, usize) {
     let pictures: Vec<String> = frames().filter(is_picture).map(hash).collect();
     let sounds = frames().count() - pictures.len();
     (pictures, sounds)
+}
+
+/// Decodes many files in one go: the number of pictures and of frames of sound of each. A single complaint fails the test.
+pub fn decode_all(paths: &[PathBuf]) -> Vec<(usize, usize)> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error"]);
+    paths.iter().for_each(|path| drop(command.arg("-i").arg(path)));
+    for number in 0..paths.len() {
+        command.args(["-map", &format!("{number}:v?"), "-map", &format!("{number}:a?")]);
+    }
+    let out = command.args(["-fps_mode", "passthrough", "-f", "framemd5", "-"]).output().unwrap();
+    let complaints = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && complaints.is_empty(), "{paths:?}: {complaints}");
+    let text = String::from_utf8(out.stdout).unwrap();
+    let (mut decoded, mut streams) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        if let Some((_, kind)) = line.strip_prefix("#media_type ").and_then(|line| line.split_once(": ")) {
+            // Of every file the picture comes first.
+            let is_video = kind == "video";
+            if is_video || streams.last().is_none_or(|(_, was_video)| !was_video) {
+                decoded.push((0, 0));
+            }
+            streams.push((decoded.len() - 1, is_video));
+        } else if let Some((stream, _)) = line.split_once(',').filter(|_| !line.starts_with('#')) {
+            let (file, is_video) = streams[stream.trim().parse::<usize>().unwrap()];
+            let (pictures, sounds) = &mut decoded[file];
+            *if is_video { pictures } else { sounds } += 1;
+        }
+    }
+    decoded
 }

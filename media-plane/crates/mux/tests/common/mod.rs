@@ -4,6 +4,7 @@
 pub mod arbitrary;
 pub mod crash;
 pub mod ffmpeg;
+pub mod files;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,208 @@
+//! Reliability test 15: twelve hours at 12 Mbit/s in virtual time, through the muxers and past the disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{aac, avc, options, picture};
+use media::{Frame, MediaTime, TrackKind};
+use mux::{Format, Muxer, Options, Output, Summary};
+
+const SECONDS: i64 = 12 * 3_600;
+/// 30 pictures a second of 50 kB and 47 frames of sound of 340 bytes: 12 Mbit/s.
+const PICTURE: usize = 49_600;
+const SOUND: usize = 340;
+const VIDEO_FRAMES: u64 = SECONDS as u64 * 30;
+
+/// What is left when the bytes are only counted.
+#[derive(Default)]
+struct Counted {
+    appended: u64,
+    /// Appended bytes of every file.
+    files: Vec<u64>,
+    heads: Vec<Bytes>,
+    done: Vec<Summary>,
+    marks: u64,
+    notes: u64,
+    /// The last small piece: in FLV, head or end of a tag.
+    tail: Bytes,
+}
+
+impl Counted {
+    fn take(&mut self, output: Output) {
+        match output {
+            Output::Append(_, bytes) => {
+                self.appended += bytes.len() as u64;
+                if bytes.len() < 1_000 {
+                    self.tail = bytes;
+                }
+            }
+            Output::Head(_, bytes) => self.heads.push(bytes),
+            Output::Note(_, bytes) => self.notes += bytes.len() as u64,
+            Output::Commit(..) => self.marks += 1,
+            Output::Close(..) => self.files.push(std::mem::take(&mut self.appended)),
+            Output::FileDone(_, summary) => self.done.push(summary),
+            Output::Open(_) | Output::Playlist { .. } => {}
+        }
+    }
+}
+
+/// Sends it all: every payload is the same shared memory, so that only what the muxer keeps is kept.
+fn send(mut muxer: Box<dyn Muxer>) -> Counted {
+    muxer.config(TrackKind::Video, &avc());
+    muxer.config(TrackKind::Audio, &aac());
+    let [key, other] = [true, false].map(|keyframe| picture(0, 0, keyframe, 7, PICTURE - 10).data);
+    let sound = Bytes::from(vec![0x21; SOUND]);
+    assert_eq!(key.len(), PICTURE);
+    let mut counted = Counted::default();
+    let (mut sounds, mut frame) = (
+        0i64,
+        Frame {
+            track: TrackKind::Video,
+            dts: MediaTime::ZERO,
+            pts: MediaTime::ZERO,
+            keyframe: true,
+            data: key.clone(),
+        },
+    );
+    let mut push = |track, millis: i64, offset: i64, keyframe, data: &Bytes| {
+        (frame.track, frame.dts, frame.keyframe) = (track, MediaTime::from_millis(millis), keyframe);
+        frame.pts = frame.dts + MediaTime::from_millis(offset);
+        frame.data.clone_from(data);
+        muxer.push(&frame).unwrap();
+        while let Some(output) = muxer.poll() {
+            counted.take(output);
+        }
+    };
+    for n in 0..SECONDS * 30 {
+        let (millis, is_key) = (n * 1_000 / 30, n % 60 == 0);
+        let offset = if is_key { 67 } else { [133, 33, 67][n as usize % 3] };
+        push(TrackKind::Video, millis, offset, is_key, if is_key { &key } else { &other });
+        while sounds * 1_024 * 30 < (n + 1) * 44_100 {
+            push(TrackKind::Audio, sounds * 1_024_000 / 44_100, 0, true, &sound);
+            sounds += 1;
+        }
+    }
+    muxer.finish().outputs.into_iter().for_each(|output| counted.take(output));
+    counted
+}
+
+/// The most memory this process has used, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kibibytes =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) << 10
+}
+
+/// Content of every box of this kind anywhere in `bytes`.
+fn boxes<'a>(bytes: &'a [u8], kind: &[u8; 4], found: &mut Vec<&'a [u8]>) {
+    let mut at = 0;
+    while at + 8 <= bytes.len() {
+        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        if size < 8 || at + size > bytes.len() {
+            // The header of `mdat`, whose content is elsewhere.
+            assert_eq!((size, &bytes[at + 4..at + 8]), (1, &b"mdat"[..]));
+            return;
+        }
+        let (name, body) = (&bytes[at + 4..at + 8], &bytes[at + 8..at + size]);
+        if name == kind {
+            found.push(body);
+        } else if [b"moov", b"trak", b"mdia", b"minf", b"stbl"].iter().any(|nest| name == *nest) {
+            boxes(body, kind, found);
+        }
+        at += size;
+    }
+}
+
+fn all<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Vec<&'a [u8]> {
+    let mut found = Vec::new();
+    boxes(bytes, kind, &mut found);
+    found
+}
+
+/// Every sample lies behind the one before it, the first behind the head, the last at the end of the data.
+fn check_index(head: &[u8], data: u64) {
+    let mdat = &head[head.len() - 16..];
+    assert_eq!(mdat[..8], [0, 0, 0, 1, b'm', b'd', b'a', b't']);
+    assert_eq!(u64::from_be_bytes(mdat[8..].try_into().unwrap()), data + 16);
+    let is_wide = head.len() as u64 + data > u64::from(u32::MAX);
+    let (kind, width): (&[u8; 4], usize) = if is_wide { (b"co64", 8) } else { (b"stco", 4) };
+    let mut samples: Vec<(u64, u64)> = Vec::new();
+    let sizes = all(head, b"stsz");
+    for (offsets, sizes) in all(head, kind).into_iter().zip(&sizes) {
+        let offsets = offsets[8..].chunks(width).map(|at| at.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        let sizes = sizes[12..].chunks(4).map(|size| u64::from(u32::from_be_bytes(size.try_into().unwrap())));
+        samples.extend(offsets.zip(sizes));
+    }
+    samples.sort_unstable();
+    let end = samples.iter().fold(head.len() as u64, |at, (offset, size)| {
+        assert_eq!(*offset, at);
+        at + size
+    });
+    assert_eq!((sizes.len(), end), (2, head.len() as u64 + data));
+}
+
+fn limited(limit: Option<Duration>) -> Options {
+    Options { max_file_duration: limit, ..options() }
+}
+
+fn check(format: Format, limit: Option<Duration>) -> Counted {
+    let counted = send(mux::open(format, &limited(limit)).unwrap());
+    let video: u64 = counted.done.iter().map(|done| done.video_frames).sum();
+    let audio: u64 = counted.done.iter().map(|done| done.audio_frames).sum();
+    let sounds = SECONDS as u64 * 44_100 / 1_024 + 1;
+    assert_eq!((video, audio), (VIDEO_FRAMES, sounds));
+    let hours = limit.map_or(12, |limit| limit.as_secs() / 3_600);
+    assert_eq!(counted.done.len() as u64, 12 / hours);
+    for (number, done) in counted.done.iter().enumerate() {
+        // Pictures and sound are a few milliseconds apart, and a file begins with the picture.
+        let starts_at = number as i64 * hours as i64 * 3_600_000;
+        assert_eq!(done.starts_at.as_millis(), starts_at);
+        assert!((done.ends_at.as_millis() - starts_at - hours as i64 * 3_600_000).abs() < 60);
+    }
+    assert_eq!(counted.marks, VIDEO_FRAMES + sounds);
+    let payload = VIDEO_FRAMES * PICTURE as u64 + sounds * SOUND as u64;
+    assert!(payload > 12_000_000 / 8 * SECONDS as u64);
+    let appended: u64 = counted.files.iter().sum();
+    match format {
+        Format::Flv => assert!(appended - payload - VIDEO_FRAMES * 20 - sounds * 17 < 500 * counted.done.len() as u64),
+        _ => assert_eq!(appended, payload),
+    }
+    assert!(peak() < 300 << 20, "{} bytes", peak());
+    let hours_of_notes = counted.notes / 12;
+    println!(
+        "{format:?} {limit:?}: {appended} bytes, notes {hours_of_notes} bytes an hour, peak memory {} MiB",
+        peak() >> 20
+    );
+    counted
+}
+
+#[test]
+fn twelve_hours_fast_mp4() {
+    let counted = check(Format::Mp4, None);
+    assert!(counted.files[0] > u64::from(u32::MAX));
+    check_index(&counted.heads[0], counted.files[0]);
+    assert!(all(&counted.heads[0], b"stco").is_empty());
+}
+
+#[test]
+fn twelve_hours_fast_mp4_by_the_hour() {
+    let counted = check(Format::Mp4, Some(Duration::from_secs(3_600)));
+    for (head, data) in counted.heads.iter().zip(&counted.files) {
+        check_index(head, *data);
+    }
+}
+
+#[test]
+fn twelve_hours_fast_flv() {
+    let counted = check(Format::Flv, None);
+    // The last tag: sound, 11 bytes of header, timestamp in milliseconds with its upper byte last.
+    let tag = counted.tail;
+    assert_eq!((tag[0], tag.len()), (8, 11 + 2 + SOUND + 4));
+    let timestamp = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
+    assert!((43_199_950..43_200_000).contains(&timestamp), "{timestamp}");
+    check(Format::Flv, Some(Duration::from_secs(6 * 3_600)));
+}
