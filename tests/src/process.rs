@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::wait;
 
 /// Where cargo put the binaries: beside the test or tool that runs now.
@@ -66,6 +68,18 @@ impl Process {
     /// The address of a listener.
     pub fn address(&self, listener: &str) -> &str {
         self.addresses.get(listener).unwrap_or_else(|| panic!("{} has no listener {listener}", self.name))
+    }
+
+    /// Status and body of a GET; `None` when it does not answer.
+    pub async fn get(&self, listener: &str, path: &str) -> Option<(u16, String)> {
+        let address = self.address(listener);
+        let mut socket = tokio::net::TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.ok()?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
     /// Process id.
