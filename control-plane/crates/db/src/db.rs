@@ -16,12 +16,15 @@ pub struct Options {
     pub connections: u32,
     /// How long a call waits for a free connection before it fails as unavailable.
     pub acquire_timeout: Duration,
+    /// Runs transactions where they are called instead of on blocking threads: for simulations, in which nothing may
+    /// depend on how threads are scheduled.
+    pub inline: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // More than a handful gain nothing: writers queue anyway, and every connection is a blocking thread.
-        Self { connections: 8, acquire_timeout: Duration::from_secs(10) }
+        Self { connections: 8, acquire_timeout: Duration::from_secs(10), inline: false }
     }
 }
 
@@ -30,6 +33,7 @@ impl Default for Options {
 pub struct Db {
     kind: Kind,
     acquire_timeout: Duration,
+    inline: bool,
     readers: Lane,
     writer: Lane,
     changed: Arc<watch::Sender<u64>>,
@@ -60,6 +64,7 @@ impl Db {
         Ok(Self {
             kind: target.kind(),
             acquire_timeout: options.acquire_timeout,
+            inline: options.inline,
             readers,
             writer,
             changed: Arc::new(watch::Sender::new(0)),
@@ -127,14 +132,17 @@ impl Db {
             return Err(Error::Unavailable("every connection is busy".to_owned()).into());
         };
         let lane = lane.clone();
-        let outcome = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let _permit = permit;
             let mut connection = lane.connection()?;
             let value = transaction(&mut connection, begin, body)?;
             committed();
             Ok(value)
-        })
-        .await;
+        };
+        if self.inline {
+            return work();
+        }
+        let outcome = tokio::task::spawn_blocking(work).await;
         outcome.unwrap_or_else(|_| Err(Error::Panicked.into()))
     }
 }

@@ -56,7 +56,7 @@ impl Scratch {
             }
         };
         // Short, so that tests of an absent database are.
-        let options = Options { connections: 4, acquire_timeout: Duration::from_secs(2) };
+        let options = Options { connections: 4, acquire_timeout: Duration::from_secs(2), ..Options::default() };
         Ok(Self { db: Db::open_with(&url, &options)?, url, place })
     }
 
