@@ -24,7 +24,7 @@ const AVC: &[u8] = &[
 ];
 
 /// Something to tell a muxer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     Config(TrackKind, CodecConfig),
     Frame(Frame),
