@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::api::Api;
 use crate::api::unimplemented::Later;
+use crate::api::verify;
 use crate::api::watch::Watches;
 use crate::config::Config;
 use crate::link::Link;
@@ -98,6 +99,7 @@ impl App {
             drain: signal.clone(),
             bookmark_interval: config.watch.bookmark_interval,
             buffer: config.watch.buffer,
+            verifications: Arc::new(tokio::sync::Semaphore::new(verify::AT_ONCE)),
         };
         let link = Link::new(db.clone(), Arc::clone(&clock), sealer, pulse.clone(), signal.clone(), config.link.lease);
         let server = |name| {
@@ -227,8 +229,8 @@ fn public(server: GrpcServer, api: Api, watches: Watches) -> GrpcServer {
         domain::DomainServiceServer(api.clone()),
         rule::RuleServiceServer(api.clone()),
         system::SystemServiceServer(api.clone()),
-        stream::StreamServiceServer(api.clone()),
-        node::NodeServiceServer(api),
+        stream::StreamServiceServer(api),
+        node::NodeServiceServer(watches.clone()),
         recording::RecordingServiceServer(watches),
         task::TaskServiceServer(Later),
         webhook::WebhookServiceServer(Later),

@@ -19,6 +19,13 @@ pub const RECORDING_DELETED: &str = "recording.deleted";
 /// A file whose numbers have changed.
 pub const FILE_UPDATED: &str = "file.updated";
 
+/// A node that is new to the control plane.
+pub const NODE_CREATED: &str = "node.created";
+/// A node that registered again.
+pub const NODE_UPDATED: &str = "node.updated";
+/// A node that was forgotten.
+pub const NODE_DELETED: &str = "node.deleted";
+
 /// Where an event comes from: its id and time.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {

@@ -3,13 +3,18 @@
 //! Nodes report at least once, in order. A high-water mark per node tells repetitions from news; an event with the id of
 //! the fact is the proof that it was applied.
 mod file;
+mod held;
+mod presumed;
 mod recording;
+mod settle;
 mod storage;
 mod stream;
+mod totals;
 
 use chrono::{DateTime, Utc};
 use recorder_db::{AnyConnection, events, facts_seen, nodes};
 use recorder_proto::facts::{Fact, FactKind};
+use recorder_proto::ids::EventId;
 use recorder_proto::names::NodeName;
 use recorder_proto::pb::node as pb;
 use recorder_proto::pb::node::report_facts_response::Refusal;
@@ -19,17 +24,27 @@ use tonic::Code;
 use crate::domain::Illegal;
 use crate::feed::Stamp;
 
-/// The transaction that a fact is applied in.
+pub(crate) use presumed::{lose_file, presume_ended};
+
+/// A fact on its way into the database.
 struct Entry<'a> {
-    db: &'a mut AnyConnection,
+    /// Writes what follows from it.
+    scribe: Scribe<'a>,
     /// Who reports.
     node: &'a NodeName,
     /// What.
     fact: &'a Fact,
-    /// When it was received, on the control plane's clock.
+}
+
+/// Writes changes and their events in one transaction.
+struct Scribe<'a> {
+    db: &'a mut AnyConnection,
+    /// When it is written, on the control plane's clock.
     now: DateTime<Utc>,
+    /// When that happened which is written down.
+    at: DateTime<Utc>,
     /// The first event of a fact carries the id of the fact.
-    told: bool,
+    id: Option<EventId>,
 }
 
 /// Why a fact was not applied.
@@ -59,13 +74,15 @@ impl From<Illegal> for Trouble {
     }
 }
 
-impl Entry<'_> {
+impl Scribe<'_> {
     /// Id and time of the next event: the first one is the fact itself.
     fn stamp(&mut self) -> Stamp {
-        let at = self.fact.time;
-        if std::mem::replace(&mut self.told, true) { Stamp::fresh(at) } else { Stamp { id: self.fact.id, at } }
+        let at = self.at;
+        self.id.take().map_or_else(|| Stamp::fresh(at), |id| Stamp { id, at })
     }
+}
 
+impl Entry<'_> {
     fn apply(&mut self) -> Result<(), Trouble> {
         match &self.fact.kind {
             FactKind::StreamStarted(snapshot) => stream::started(self, snapshot),
@@ -155,7 +172,8 @@ fn one(
     if events::known(db, &wire.id)? {
         return Ok(Some(Problem::new(Code::AlreadyExists, "FACT_EXISTS", "another fact has this id")));
     }
-    match (Entry { db, node, fact: &fact, now, told: false }).apply() {
+    let scribe = Scribe { db, now, at: fact.time, id: Some(fact.id) };
+    match (Entry { scribe, node, fact: &fact }).apply() {
         Ok(()) => Ok(None),
         Err(Trouble::Refused(problem)) => Ok(Some(*problem)),
         Err(Trouble::Database(error)) => Err(error),

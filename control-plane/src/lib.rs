@@ -10,5 +10,6 @@ pub mod ledger;
 pub mod link;
 pub mod pulse;
 pub mod timers;
+mod verify;
 
 pub use error::Error;

@@ -1,22 +1,39 @@
 //! What happens because time has passed. All state is in the database: a restart forgets nothing, and several replicas
 //! may run the same timers.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use recorder_db::{AnyConnection, Db, events, nodes, streams};
+use recorder_db::recordings::{self, Filter, Row};
+use recorder_db::{AnyConnection, Db, Page, events, nodes, streams};
 use recorder_proto::Problem;
-use recorder_proto::pb::v1::node::State;
+use recorder_proto::pb::v1::node::State as NodeState;
+use recorder_proto::pb::v1::recording::State;
 use recorder_proto::time;
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
 
 use crate::directives::changelog;
 use crate::domain::node::Fact;
+use crate::ledger;
 use crate::link::node;
+use crate::link::resume::{self, RUNNING};
 
 /// Leases are checked this often: a lost node shows at most so much late.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Recordings of nodes that are gone are looked for this often; those that a living node forgot, with the pruning.
+const RECORDING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How much longer than it said a node that is alive may take to tell how a recording ended.
+const GRACE: TimeDelta = TimeDelta::minutes(5);
+
+/// Recordings read at a time.
+const PAGE: i64 = 500;
+
+/// Recordings ended in one go; the next tick goes on. A transaction must not keep other writers waiting for long.
+const BATCH: usize = 200;
 
 /// Old events, streams and versions are forgotten this often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
@@ -24,13 +41,15 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// Runs the timers until the drain begins.
 pub async fn run(db: Db, clock: Arc<dyn Clock>, retention: Duration, drain: Signal) {
     let mut leases = tokio::time::interval(LEASE_INTERVAL);
+    let mut recordings = tokio::time::interval(RECORDING_INTERVAL);
     let mut prunes = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         let now = clock.now();
         let outcome = tokio::select! {
             () = drain.draining() => return,
             _ = leases.tick() => expire(&db, now).await,
-            _ = prunes.tick() => prune(&db, now, retention).await,
+            _ = recordings.tick() => presume(&db, now, false).await,
+            _ = prunes.tick() => presume(&db, now, true).await.and(prune(&db, now, retention).await),
         };
         if let Err(problem) = outcome {
             // The next tick tries again; readiness tells the operator.
@@ -62,9 +81,75 @@ async fn expire(db: &Db, now: DateTime<Utc>) -> Result<(), Problem> {
 }
 
 fn expired(db: &mut AnyConnection, now: DateTime<Utc>) -> recorder_db::Result<Vec<nodes::Row>> {
-    let mut rows = nodes::expired(db, State::Active as i32, time::micros(now))?;
-    rows.append(&mut nodes::expired(db, State::Draining as i32, time::micros(now))?);
+    let mut rows = nodes::expired(db, NodeState::Active as i32, time::micros(now))?;
+    rows.append(&mut nodes::expired(db, NodeState::Draining as i32, time::micros(now))?);
     Ok(rows)
+}
+
+/// Ends the recordings that wait for nobody any more and whose node does not say so itself.
+async fn presume(db: &Db, now: DateTime<Utc>, thorough: bool) -> Result<(), Problem> {
+    if db.read(move |db| abandoned(db, now, thorough)).await?.is_empty() {
+        return Ok(());
+    }
+    let ended = db.write(move |db| {
+        let mut ended = Vec::new();
+        for (row, since) in abandoned(db, now, thorough)? {
+            let id = row.id.clone();
+            let why = format!("nodes/{} has not told how it ended; its last sign of life was at {since}", row.node);
+            ledger::presume_ended(db, row, since, &why, now)?;
+            ended.push(id);
+        }
+        Ok::<_, Problem>(ended)
+    });
+    for recording in ended.await? {
+        tracing::warn!(
+            recording,
+            "nobody reports on this recording any more; it counts as ended until its node returns"
+        );
+    }
+    Ok(())
+}
+
+/// Running recordings whose wait is over, with the last sign of life. Those on a node that is alive get some grace: it
+/// is about to tell.
+fn abandoned(db: &mut AnyConnection, now: DateTime<Utc>, thorough: bool) -> Result<Vec<(Row, DateTime<Utc>)>, Problem> {
+    let alive: BTreeSet<String> = nodes::all(db)?
+        .into_iter()
+        .filter(|node| node::state(node).lease_until().is_some_and(|lease| lease > now))
+        .map(|node| node.id)
+        .collect();
+    let mut abandoned = Vec::new();
+    let mut before = None;
+    loop {
+        let filter = Filter { states: RUNNING.to_vec(), ..Filter::default() };
+        let rows = recordings::page(db, &filter, &Page { before, limit: PAGE })?;
+        before = rows.last().map(|row| row.id.clone());
+        for row in rows {
+            let here = alive.contains(&row.node);
+            // What runs on a node that is well is no concern of a timer; that spares decoding most of them.
+            let waits = row.state == State::Interrupted as i32 || !here || (thorough && has_left(db, &row)?);
+            if !waits {
+                continue;
+            }
+            let body = row.recording()?;
+            let Some(pause) = resume::pause(db, &row, &body, now)? else { continue };
+            let grace = if here { GRACE } else { TimeDelta::zero() };
+            if pause.deadline.checked_add_signed(grace).is_some_and(|over| over <= now) {
+                abandoned.push((row, pause.since));
+            }
+            if abandoned.len() >= BATCH {
+                return Ok(abandoned);
+            }
+        }
+        if before.is_none() {
+            return Ok(abandoned);
+        }
+    }
+}
+
+/// Whether the publisher's session is over.
+fn has_left(db: &mut AnyConnection, row: &Row) -> Result<bool, Problem> {
+    Ok(!row.session.is_empty() && streams::get(db, &row.session)?.is_some_and(|stream| stream.end_time.is_some()))
 }
 
 async fn prune(db: &Db, now: DateTime<Utc>, retention: Duration) -> Result<(), Problem> {

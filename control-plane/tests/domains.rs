@@ -246,6 +246,7 @@ fn node(id: &str, applied_version: i64) -> nodes::Row {
         body: vec![],
         create_time: 1,
         update_time: 1,
+        drain: None,
     }
 }
 

@@ -244,6 +244,7 @@ fn recording_row(id: &str, state: recording::State) -> recordings::Row {
         start_time: 1,
         update_time: 1,
         body: vec![],
+        inherited: None,
     }
 }
 
@@ -259,6 +260,7 @@ fn file_row(recording: &str, state: file::State) -> files::Row {
         rev: 1,
         update_time: 1,
         body: vec![],
+        epoch_index: None,
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod binding;
 pub mod change;
 pub mod domain;
+pub mod drain;
 pub mod explain;
 pub mod mask;
 pub mod mint;
@@ -23,7 +24,9 @@ pub mod system;
 pub mod template;
 pub mod unimplemented;
 pub mod validate;
+pub mod verify;
 pub mod watch;
+pub mod watch_nodes;
 pub mod watch_recordings;
 
 use std::path::PathBuf;

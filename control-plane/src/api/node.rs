@@ -1,6 +1,4 @@
 //! NodeService: the media nodes as the control plane sees them.
-use std::pin::Pin;
-
 use chrono::{DateTime, Utc};
 use recorder_db::nodes::{self, Row};
 use recorder_db::{AnyConnection, Page, node_acks};
@@ -12,43 +10,43 @@ use recorder_proto::problem::Violations;
 use recorder_proto::{Problem, time};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::unimplemented::{NODES, refusal};
 use super::validate::only_name;
-use super::{Api, answer};
+use super::watch::Watches;
+use super::{Api, answer, drain, watch_nodes};
 use crate::directives::changelog;
 
 #[async_trait]
-impl NodeService for Api {
+impl NodeService for Watches {
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        answer(list(self, request.into_inner()).await)
+        answer(list(&self.api, request.into_inner()).await)
     }
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::Node>, Status> {
-        answer(get(self, request.into_inner()).await)
+        answer(get(&self.api, request.into_inner()).await)
     }
 
-    async fn drain_node(&self, _request: Request<v1::DrainNodeRequest>) -> Result<Response<v1::Node>, Status> {
-        Err(refusal("NodeService/DrainNode", NODES))
+    async fn drain_node(&self, request: Request<v1::DrainNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        answer(drain::drain(&self.api, request.into_inner()).await)
     }
 
-    async fn resume_node(&self, _request: Request<v1::ResumeNodeRequest>) -> Result<Response<v1::Node>, Status> {
-        Err(refusal("NodeService/ResumeNode", NODES))
+    async fn resume_node(&self, request: Request<v1::ResumeNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        answer(drain::resume(&self.api, request.into_inner()).await)
     }
 
-    async fn forget_node(&self, _request: Request<v1::ForgetNodeRequest>) -> Result<Response<()>, Status> {
-        Err(refusal("NodeService/ForgetNode", NODES))
+    async fn forget_node(&self, request: Request<v1::ForgetNodeRequest>) -> Result<Response<()>, Status> {
+        answer(drain::forget(&self.api, request.into_inner()).await)
     }
 
-    type WatchNodesStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::WatchNodesResponse, Status>> + Send>>;
+    type WatchNodesStream = watch_nodes::Messages;
 
     async fn watch_nodes(
         &self,
-        _request: Request<v1::WatchNodesRequest>,
+        request: Request<v1::WatchNodesRequest>,
     ) -> Result<Response<Self::WatchNodesStream>, Status> {
-        Err(refusal("NodeService/WatchNodes", NODES))
+        answer(watch_nodes::open(self.clone(), request.into_inner()).await)
     }
 }
 
@@ -87,7 +85,7 @@ async fn get(api: &Api, request: v1::GetNodeRequest) -> Result<v1::Node, Problem
 }
 
 /// A lease that has run out counts from that moment, not from when a timer noticed.
-fn shown(db: &mut AnyConnection, row: &Row, now: DateTime<Utc>) -> Result<v1::Node, Problem> {
+pub(super) fn shown(db: &mut AnyConnection, row: &Row, now: DateTime<Utc>) -> Result<v1::Node, Problem> {
     let decided = State::try_from(row.state).unwrap_or_default();
     let overdue = row.lease_until <= time::micros(now) && matches!(decided, State::Active | State::Draining);
     let state = if overdue { State::Lost } else { decided };

@@ -30,7 +30,12 @@ pub async fn run(library_root: &Path, storage: &Storage, credential: FetchCreden
     }
 }
 
-fn described(library_root: &Path, storage: &Storage, credential: FetchCredentialResponse) -> (Target, Credential) {
+/// Where a storage is, and the key to it.
+pub(super) fn described(
+    library_root: &Path,
+    storage: &Storage,
+    credential: FetchCredentialResponse,
+) -> (Target, Credential) {
     let keys = |credential: FetchCredentialResponse| Credential::AccessKey {
         access_key_id: credential.access_key_id,
         secret_access_key: credential.secret_access_key,

@@ -12,10 +12,10 @@ use recorder_proto::{Problem, time};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::page::Paging;
-use super::unimplemented::{CRASH_RECOVERY, refusal};
+use super::unimplemented::{BY_HAND, refusal};
 use super::validate::{etag, only_name, optional_name};
 use super::watch::Watches;
-use super::{answer, watch_recordings};
+use super::{answer, verify, watch_recordings};
 use crate::directives::{changelog, command};
 
 const KIND: &str = "recording";
@@ -62,28 +62,27 @@ impl RecordingService for Watches {
         &self,
         _request: Request<v1::SplitRecordingRequest>,
     ) -> Result<Response<v1::Recording>, Status> {
-        Err(refusal("RecordingService/SplitRecording", CRASH_RECOVERY))
+        Err(refusal("RecordingService/SplitRecording", BY_HAND))
     }
 
     async fn retry_uploads(
         &self,
         _request: Request<v1::RetryUploadsRequest>,
     ) -> Result<Response<v1::Recording>, Status> {
-        Err(refusal("RecordingService/RetryUploads", CRASH_RECOVERY))
+        Err(refusal("RecordingService/RetryUploads", BY_HAND))
     }
 
-    type VerifyRecordingStream =
-        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::VerifyRecordingResponse, Status>> + Send>>;
+    type VerifyRecordingStream = verify::Messages;
 
     async fn verify_recording(
         &self,
-        _request: Request<v1::VerifyRecordingRequest>,
+        request: Request<v1::VerifyRecordingRequest>,
     ) -> Result<Response<Self::VerifyRecordingStream>, Status> {
-        Err(refusal("RecordingService/VerifyRecording", CRASH_RECOVERY))
+        answer(verify::open(self.clone(), request.into_inner()).await)
     }
 
     async fn delete_recording(&self, _request: Request<v1::DeleteRecordingRequest>) -> Result<Response<()>, Status> {
-        Err(refusal("RecordingService/DeleteRecording", CRASH_RECOVERY))
+        Err(refusal("RecordingService/DeleteRecording", BY_HAND))
     }
 
     async fn get_file(&self, request: Request<v1::GetFileRequest>) -> Result<Response<v1::File>, Status> {
@@ -101,7 +100,7 @@ impl RecordingService for Watches {
         &self,
         _request: Request<v1::GeneratePlaybackUrlRequest>,
     ) -> Result<Response<v1::GeneratePlaybackUrlResponse>, Status> {
-        Err(refusal("RecordingService/GeneratePlaybackUrl", CRASH_RECOVERY))
+        Err(refusal("RecordingService/GeneratePlaybackUrl", BY_HAND))
     }
 }
 

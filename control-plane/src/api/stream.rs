@@ -10,7 +10,7 @@ use recorder_proto::pb::v1::stream_service_server::StreamService;
 use recorder_proto::problem::Violations;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::unimplemented::{NODES, refusal};
+use super::unimplemented::{TASKS, refusal};
 use super::validate::only_name;
 use super::{Api, answer};
 
@@ -37,14 +37,14 @@ impl StreamService for Api {
         &self,
         _request: Request<v1::WatchStreamsRequest>,
     ) -> Result<Response<Self::WatchStreamsStream>, Status> {
-        Err(refusal("StreamService/WatchStreams", NODES))
+        Err(refusal("StreamService/WatchStreams", TASKS))
     }
 
     async fn disconnect_publisher(
         &self,
         _request: Request<v1::DisconnectPublisherRequest>,
     ) -> Result<Response<v1::Stream>, Status> {
-        Err(refusal("StreamService/DisconnectPublisher", NODES))
+        Err(refusal("StreamService/DisconnectPublisher", TASKS))
     }
 }
 

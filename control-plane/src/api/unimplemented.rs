@@ -14,14 +14,12 @@ use recorder_proto::pb::v1::*;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
-/// Crash recovery: continuing what a crash or a lost publisher interrupted.
-pub const CRASH_RECOVERY: &str = "comes with the release that adds crash recovery and resumable uploads";
+/// Recordings managed by hand: split, retried, deleted, played.
+pub const BY_HAND: &str = "comes with the release that adds splitting, retrying, deleting and playing recordings";
 /// Tasks, notifications and accounting.
 pub const TASKS: &str = "comes with the release that adds tasks, webhooks, events and usage";
 /// Watermarks, transcoding and standby content.
 pub const PICTURE: &str = "comes with the release that adds watermarks, transcoding and standby content";
-/// Draining nodes and moving publishers.
-pub const NODES: &str = "comes with the release that adds draining and moving between nodes";
 /// Tokens and roles.
 pub const ACCESS: &str = "comes with the release that adds tokens and roles";
 

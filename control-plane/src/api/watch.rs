@@ -42,6 +42,8 @@ pub struct Watches {
     pub bookmark_interval: Duration,
     /// Changes that a client may be behind before it is cut off.
     pub buffer: u64,
+    /// Verifications that may still be begun.
+    pub verifications: Arc<tokio::sync::Semaphore>,
 }
 
 /// A watch token belongs to one kind of watch with one filter.

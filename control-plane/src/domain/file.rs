@@ -53,6 +53,10 @@ impl File {
             (Self::Open | Self::Uploading, Fact::Failed(cause)) => Ok(Self::Failed(cause.clone())),
             // Another storage, or the same one after an operator repaired it, without having been asked to retry.
             (Self::Failed(_), Fact::Available { at }) => Ok(Self::Available { at: *at }),
+            // A node that was given up came back and delivered.
+            (Self::Lost, Fact::Available { at }) => Ok(Self::Available { at: *at }),
+            // Told again, or copied from the backup storage to where it belongs.
+            (Self::Available { .. }, Fact::Available { at }) => Ok(Self::Available { at: *at }),
             (Self::Failed(_), Fact::Retried) => Ok(Self::Uploading),
             (Self::Failed(_), Fact::Failed(cause)) => Ok(Self::Failed(cause.clone())),
             (Self::Available { .. }, Fact::Deleted) => Ok(Self::Deleted),
@@ -101,9 +105,9 @@ mod tests {
             file.closed file.available file.failed file.retried file.lost file.deleted
 OPEN        UPLOADING   AVAILABLE      FAILED      -            LOST      -
 UPLOADING   -           AVAILABLE      FAILED      -            LOST      -
-AVAILABLE   -           -              -           -            -         DELETED
+AVAILABLE   -           AVAILABLE      -           -            -         DELETED
 FAILED      -           AVAILABLE      FAILED      UPLOADING    LOST      -
-LOST        -           -              -           -            -         -
+LOST        -           AVAILABLE      -           -            -         -
 DELETED     -           -              -           -            -         -
 ";
 

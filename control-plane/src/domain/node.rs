@@ -18,7 +18,7 @@ pub enum Node {
         /// When it counts as lost unless it is heard of again.
         lease_until: DateTime<Utc>,
     },
-    /// Stopped cleanly, owning nothing.
+    /// Owns nothing: stopped cleanly, or drained and idle.
     Drained,
     /// Not heard of for longer than its lease.
     Lost,
@@ -31,16 +31,27 @@ pub enum Fact {
     Registered {
         /// The end of its first lease.
         lease_until: DateTime<Utc>,
+        /// An operator wants it drained: that outlives processes.
+        draining: bool,
     },
     /// A sign of life.
     Heard {
         /// The end of the renewed lease.
         lease_until: DateTime<Utc>,
+        /// An operator wants it drained.
+        draining: bool,
     },
     /// The lease ran out.
     LeaseExpired,
     /// An operator asked it to drain.
     DrainRequested,
+    /// An operator wants it back.
+    ResumeRequested {
+        /// The end of its lease.
+        lease_until: DateTime<Utc>,
+    },
+    /// It takes nothing new and has nothing left.
+    Emptied,
     /// It stopped cleanly.
     Deregistered,
 }
@@ -62,21 +73,29 @@ impl Node {
     /// The state after a fact and what to tell about it; [`Illegal`] leaves everything as it was.
     pub fn apply(self, fact: &Fact) -> Result<(Self, Option<Event>), Illegal> {
         match (self, *fact) {
-            (Self::Lost, Fact::Registered { lease_until } | Fact::Heard { lease_until }) => {
-                Ok((Self::Active { lease_until }, Some(Event::Returned)))
+            (Self::Lost, Fact::Registered { lease_until, draining } | Fact::Heard { lease_until, draining }) => {
+                Ok((Self::alive(lease_until, draining), Some(Event::Returned)))
             }
-            (_, Fact::Registered { lease_until }) => Ok((Self::Active { lease_until }, None)),
-            (Self::Active { .. }, Fact::Heard { lease_until }) => Ok((Self::Active { lease_until }, None)),
-            (Self::Draining { .. }, Fact::Heard { lease_until }) => Ok((Self::Draining { lease_until }, None)),
+            (_, Fact::Registered { lease_until, draining }) => Ok((Self::alive(lease_until, draining), None)),
+            (Self::Active { .. }, Fact::Heard { lease_until, .. }) => Ok((Self::Active { lease_until }, None)),
+            (Self::Draining { .. }, Fact::Heard { lease_until, .. }) => Ok((Self::Draining { lease_until }, None)),
             (Self::Active { .. } | Self::Draining { .. }, Fact::LeaseExpired) => Ok((Self::Lost, Some(Event::Lost))),
             (Self::Active { lease_until }, Fact::DrainRequested) => {
                 Ok((Self::Draining { lease_until }, Some(Event::Draining)))
             }
+            (Self::Draining { .. } | Self::Drained, Fact::ResumeRequested { lease_until }) => {
+                Ok((Self::Active { lease_until }, Some(Event::Returned)))
+            }
+            (Self::Draining { .. }, Fact::Emptied) => Ok((Self::Drained, Some(Event::Drained))),
             (Self::Active { .. } | Self::Draining { .. } | Self::Lost, Fact::Deregistered) => {
                 Ok((Self::Drained, Some(Event::Drained)))
             }
             (state, fact) => Err(Illegal { state: state.name(), fact: fact.name() }),
         }
+    }
+
+    fn alive(lease_until: DateTime<Utc>, draining: bool) -> Self {
+        if draining { Self::Draining { lease_until } } else { Self::Active { lease_until } }
     }
 
     /// When it counts as lost, while it holds a lease.
@@ -105,6 +124,8 @@ impl Fact {
             Self::Heard { .. } => "node.heard",
             Self::LeaseExpired => "node.lease_expired",
             Self::DrainRequested => "node.drain_requested",
+            Self::ResumeRequested { .. } => "node.resume_requested",
+            Self::Emptied => "node.emptied",
             Self::Deregistered => "node.deregistered",
         }
     }
@@ -115,11 +136,11 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "\
-            node.registered node.heard node.lease_expired node.drain_requested node.deregistered
-ACTIVE      ACTIVE          ACTIVE     LOST               DRAINING             DRAINED
-DRAINING    ACTIVE          DRAINING   LOST               -                    DRAINED
-DRAINED     ACTIVE          -          -                  -                    -
-LOST        ACTIVE          ACTIVE     -                  -                    DRAINED
+         node.registered node.heard node.lease_expired node.drain_requested node.resume_requested node.emptied node.deregistered
+ACTIVE   ACTIVE          ACTIVE     LOST               DRAINING             -                     -            DRAINED
+DRAINING ACTIVE          DRAINING   LOST               -                    ACTIVE                DRAINED      DRAINED
+DRAINED  ACTIVE          -          -                  -                    ACTIVE                -            -
+LOST     ACTIVE          ACTIVE     -                  -                    -                     -            DRAINED
 ";
 
     #[test]
@@ -127,10 +148,12 @@ LOST        ACTIVE          ACTIVE     -                  -                    D
         let lease_until = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let states = [Node::Active { lease_until }, Node::Draining { lease_until }, Node::Drained, Node::Lost];
         let facts = [
-            Fact::Registered { lease_until },
-            Fact::Heard { lease_until },
+            Fact::Registered { lease_until, draining: false },
+            Fact::Heard { lease_until, draining: false },
             Fact::LeaseExpired,
             Fact::DrainRequested,
+            Fact::ResumeRequested { lease_until },
+            Fact::Emptied,
             Fact::Deregistered,
         ];
         let mut lines = TABLE.lines();
@@ -147,9 +170,20 @@ LOST        ACTIVE          ACTIVE     -                  -                    D
     }
 
     #[test]
+    fn a_drain_outlives_processes_and_silence() {
+        let lease_until = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let registered = Fact::Registered { lease_until, draining: true };
+        for state in [Node::Draining { lease_until }, Node::Drained, Node::Lost] {
+            assert_eq!(state.apply(&registered).unwrap().0, Node::Draining { lease_until });
+        }
+        let heard = Fact::Heard { lease_until, draining: true };
+        assert_eq!(Node::Lost.apply(&heard).unwrap(), (Node::Draining { lease_until }, Some(Event::Returned)));
+    }
+
+    #[test]
     fn only_a_lost_node_returns() {
         let lease_until = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let heard = Fact::Heard { lease_until };
+        let heard = Fact::Heard { lease_until, draining: false };
         assert_eq!(Node::Lost.apply(&heard).unwrap().1, Some(Event::Returned));
         assert_eq!(Node::Active { lease_until }.apply(&heard).unwrap().1, None);
     }

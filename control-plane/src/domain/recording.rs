@@ -42,6 +42,22 @@ pub struct End {
     pub cause: Option<Cause>,
 }
 
+impl End {
+    /// The end that is presumed of a recording whose node is not heard of.
+    pub fn presumed(at: DateTime<Utc>, message: &str) -> Self {
+        let cause = super::cause(tonic::Code::Unavailable, PRESUMED, message);
+        Self { reason: EndReason::NodeLost, at, cause: Some(cause) }
+    }
+
+    /// Whether nobody who knows has said so: the node's word outweighs it.
+    pub fn is_presumed(&self) -> bool {
+        self.reason == EndReason::NodeLost && self.cause.as_ref().is_some_and(|cause| cause.reason == PRESUMED)
+    }
+}
+
+/// The reason given in the error of a recording whose end is presumed.
+const PRESUMED: &str = "NODE_LOST";
+
 /// What can happen to a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -107,12 +123,23 @@ impl Recording {
             (Self::Starting | Self::Recording, Fact::Interrupted { since, deadline }) => {
                 Ok((Self::Interrupted { since: *since, deadline: *deadline }, vec![Event::Interrupted]))
             }
-            (Self::Interrupted { .. }, Fact::Resumed) => Ok((Self::Recording, vec![Event::Resumed])),
-            // A takeover after a crash resumes what nobody saw interrupted.
-            (Self::Recording, Fact::Resumed) => Ok((Self::Recording, vec![Event::Resumed])),
+            // The node has started anew and waits for longer than it said before.
+            (Self::Interrupted { .. }, Fact::Interrupted { since, deadline }) => {
+                Ok((Self::Interrupted { since: *since, deadline: *deadline }, vec![Event::Updated]))
+            }
+            // A takeover after a crash resumes what nobody saw interrupted, or even started.
+            (Self::Starting | Self::Recording | Self::Interrupted { .. }, Fact::Resumed) => {
+                Ok((Self::Recording, vec![Event::Resumed]))
+            }
             (state @ (Self::Recording | Self::Interrupted { .. }), Fact::Split) => Ok((state, vec![Event::Split])),
             (Self::Starting | Self::Recording | Self::Interrupted { .. }, Fact::Ended(end)) => {
                 Ok((Self::Finalizing(end.clone()), vec![Event::Ended]))
+            }
+            // Nobody had heard of its node; now the node itself says what is true.
+            (state, fact) if state.end().is_some_and(End::is_presumed) && fact.is_of_node() => state.revived(fact),
+            // The same end told in more detail; settled anew by its files.
+            (Self::Finalizing(_) | Self::Succeeded(_) | Self::Incomplete(_) | Self::Failed(_), Fact::Ended(end)) => {
+                Ok((Self::Finalizing(end.clone()), vec![Event::Updated]))
             }
             (Self::Finalizing(end), Fact::Files(tally)) => Ok(settle(end, tally)),
             // Retried uploads, or a late output, reopen what was settled.
@@ -121,6 +148,19 @@ impl Recording {
             }
             (state, Fact::Files(_)) => Ok((state, vec![Event::Updated])),
             (state, fact) => Err(Illegal { state: state.name(), fact: fact.name() }),
+        }
+    }
+
+    /// A presumed end is undone by whatever the node does next.
+    fn revived(self, fact: &Fact) -> Result<(Self, Vec<Event>), Illegal> {
+        match fact {
+            Fact::Started => Ok((Self::Recording, vec![Event::Started])),
+            Fact::Resumed => Ok((Self::Recording, vec![Event::Resumed])),
+            Fact::Interrupted { since, deadline } => {
+                Ok((Self::Interrupted { since: *since, deadline: *deadline }, vec![Event::Interrupted]))
+            }
+            Fact::Ended(end) => Ok((Self::Finalizing(end.clone()), vec![Event::Ended])),
+            Fact::Split | Fact::Files(_) => Err(Illegal { state: self.name(), fact: fact.name() }),
         }
     }
 
@@ -152,6 +192,11 @@ impl Recording {
 }
 
 impl Fact {
+    /// Whether only the node that records can tell.
+    fn is_of_node(&self) -> bool {
+        matches!(self, Self::Started | Self::Interrupted { .. } | Self::Resumed | Self::Ended(_))
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Started => "recording.started",
@@ -174,7 +219,7 @@ fn settle(mut end: End, tally: &Tally) -> (Recording, Vec<Event>) {
         end.cause.get_or_insert(cause);
         return (Recording::Failed(end), vec![Event::Failed]);
     }
-    if tally.missing == 0 && !tally.holes && end.reason != EndReason::Error {
+    if tally.missing == 0 && !tally.holes && end.reason != EndReason::Error && !end.is_presumed() {
         end.cause = None;
         return (Recording::Succeeded(end), vec![Event::Updated]);
     }
@@ -230,13 +275,13 @@ mod tests {
     /// The whole table, state by fact; `-` is illegal. The README's diagram is drawn from it.
     const TABLE: &str = "\
              started    interrupted resumed   split       ended      pending     arrived    missing    nothing
-STARTING     RECORDING  INTERRUPTED -         -           FINALIZING STARTING    STARTING   STARTING   STARTING
+STARTING     RECORDING  INTERRUPTED RECORDING -           FINALIZING STARTING    STARTING   STARTING   STARTING
 RECORDING    -          INTERRUPTED RECORDING RECORDING   FINALIZING RECORDING   RECORDING  RECORDING  RECORDING
-INTERRUPTED  -          -           RECORDING INTERRUPTED FINALIZING INTERRUPTED INTERRUPTED INTERRUPTED INTERRUPTED
-FINALIZING   -          -           -         -           -          FINALIZING  SUCCEEDED  INCOMPLETE FAILED
-SUCCEEDED    -          -           -         -           -          FINALIZING  SUCCEEDED  INCOMPLETE FAILED
-INCOMPLETE   -          -           -         -           -          FINALIZING  SUCCEEDED  INCOMPLETE FAILED
-FAILED       -          -           -         -           -          FINALIZING  SUCCEEDED  INCOMPLETE FAILED
+INTERRUPTED  -          INTERRUPTED RECORDING INTERRUPTED FINALIZING INTERRUPTED INTERRUPTED INTERRUPTED INTERRUPTED
+FINALIZING   -          -           -         -           FINALIZING FINALIZING  SUCCEEDED  INCOMPLETE FAILED
+SUCCEEDED    -          -           -         -           FINALIZING FINALIZING  SUCCEEDED  INCOMPLETE FAILED
+INCOMPLETE   -          -           -         -           FINALIZING FINALIZING  SUCCEEDED  INCOMPLETE FAILED
+FAILED       -          -           -         -           FINALIZING FINALIZING  SUCCEEDED  INCOMPLETE FAILED
 ";
 
     #[test]
@@ -284,6 +329,23 @@ FAILED       -          -           -         -           -          FINALIZING 
         let tally = Tally { missing: 1, cause: Some(denied.clone()), ..Tally::default() };
         let (state, _) = finalizing.apply(&Fact::Files(tally)).unwrap();
         assert_eq!(state.end().unwrap().cause, Some(denied));
+    }
+
+    #[test]
+    fn a_presumed_end_gives_way_to_whatever_the_node_says() {
+        let lost = End::presumed(at(9), "not heard of");
+        let arrived = Fact::Files(Tally { available: 2, ..Tally::default() });
+        let (settled, _) = Recording::Finalizing(lost.clone()).apply(&arrived).unwrap();
+        assert_eq!(settled, Recording::Incomplete(lost.clone()), "what is there can be played; whether it is all?");
+        for ended in [Recording::Finalizing(lost.clone()), settled, Recording::Failed(lost)] {
+            let next = |fact: &Fact| ended.clone().apply(fact).unwrap().0.name();
+            assert_eq!(next(&Fact::Started), "RECORDING");
+            assert_eq!(next(&Fact::Resumed), "RECORDING");
+            assert_eq!(next(&Fact::Interrupted { since: at(1), deadline: at(2) }), "INTERRUPTED");
+            let told = Fact::Ended(end(EndReason::PublisherEnded));
+            let (state, _) = ended.clone().apply(&told).unwrap().0.apply(&arrived).unwrap();
+            assert_eq!(state, Recording::Succeeded(end(EndReason::PublisherEnded)));
+        }
     }
 
     #[test]

@@ -25,6 +25,17 @@ const PRE_ROLL: Span = Span::or_off(std::time::Duration::from_nanos(1), limits::
 const PICTURES: Span =
     Span::or(limits::THUMBNAIL_INTERVAL_MIN, limits::THUMBNAIL_INTERVAL_MAX, limits::THUMBNAIL_INTERVAL_DEFAULT);
 
+/// How long a recording with this template waits for a lost publisher: as long as the most patient of its formats.
+pub fn resume_window(template: &Template) -> std::time::Duration {
+    let waits = [
+        template.hls.as_ref().and_then(|hls| hls.resume_timeout.as_ref()),
+        template.flv.as_ref().and_then(|flv| flv.resume_timeout.as_ref()),
+        template.mp4.as_ref().and_then(|mp4| mp4.resume_timeout.as_ref()),
+        template.aac.as_ref().and_then(|aac| aac.resume_timeout.as_ref()),
+    ];
+    waits.into_iter().flatten().filter_map(time::std_duration).max().unwrap_or_default()
+}
+
 /// The template as it takes effect: checked, every default filled in, nothing that the server sets. `storage` stays
 /// empty for "whichever storage is the default one". Violations are noted under `template.`.
 pub fn effective(id: &str, given: Template, violations: &mut Violations) -> Template {

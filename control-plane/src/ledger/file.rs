@@ -1,111 +1,188 @@
 //! Facts about files: opened, in the bucket, failed; each settles its recording a little more.
+//!
+//! A node calls its files by index. Two epochs that did not know of each other may have used the same; the later one to
+//! be told of is shown under the next free index then. An HLS playlist is one file through all epochs: a newer epoch
+//! continues it, and an older one has no say in it from then on.
 use prost::Message;
 use recorder_db::files::{self, Position, Row};
 use recorder_db::storages;
 use recorder_proto::facts::{FileAvailable, FileFailed, FileOpened};
 use recorder_proto::format::Format;
-use recorder_proto::ids::FileIndex;
+use recorder_proto::ids::{FileIndex, RecordingId};
 use recorder_proto::names::{FileName, StorageName};
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::file::State;
 use recorder_proto::{Problem, time};
 use tonic::Code;
 
-use super::recording::{self, Held};
-use super::{Entry, Trouble};
+use super::held::{self, Held};
+use super::settle::{settle, write};
+use super::{Entry, Scribe, Trouble};
 use crate::domain::Cause;
 use crate::domain::file::{Fact, File};
 use crate::feed::{self, Stamp};
 
+/// Where a file that a fact speaks of belongs.
+struct Place {
+    at: Position,
+    /// The index that its node calls it by.
+    called: i64,
+    known: Option<Row>,
+}
+
 /// A file was begun; the one before it in its format is closed by that.
 pub(super) fn opened(entry: &mut Entry<'_>, told: &FileOpened) -> Result<(), Trouble> {
-    let (id, mut held) = recording::known(entry)?;
-    let at = position(told.format, told.index);
-    if files::get(entry.db, &held.row.id, at)?.is_some() {
-        let name = FileName { recording: id, format: told.format, index: told.index };
-        return Err(Problem::exists("file", &name.to_string()).into());
+    let (id, mut held) = held::of_any_epoch(entry)?;
+    let place = place(entry, &held, told.format, told.index)?;
+    let mut file = named(told.to_pb(id, entry.fact.epoch), id, told.format, &place);
+    if let Some(known) = &place.known {
+        if known.epoch == held::told(entry) {
+            return repeated(known, &told.object_key, &file.name);
+        }
+        continued(&mut file, &known.file()?);
     }
-    check_key(entry, &held.row.id, at, &told.object_key)?;
-    let file = told.to_pb(id, entry.fact.epoch);
-    close(entry, &held.body, &held.row.id, |row| row.format == at.format && row.file_index < at.file_index)?;
-    let row = row(entry, &held, at, &told.storage, &file);
-    files::insert(entry.db, &row)?;
-    let output = output(&mut held, at.format);
-    output.files = output.files.max(told.index.get().saturating_add(1));
+    check_key(entry, &held.row.id, place.at, &told.object_key)?;
+    let epoch = held::told(entry);
+    let earlier =
+        |row: &Row| row.format == place.at.format && row.file_index < place.at.file_index && row.epoch == epoch;
+    close(&mut entry.scribe, &held, earlier)?;
+    put(entry, &held, &place, &told.storage, &file)?;
+    let output = output(&mut held, place.at.format);
+    output.files = output.files.max(count(&place));
     finish(entry, held, "file.opened", &file)
 }
 
 /// A file is in its storage, which thereby proves to work.
 pub(super) fn available(entry: &mut Entry<'_>, told: &FileAvailable) -> Result<(), Trouble> {
-    let (id, mut held) = recording::known(entry)?;
-    let at = position(told.format, told.index);
-    let known = files::get(entry.db, &held.row.id, at)?;
-    let before = known.as_ref().map(Row::file).transpose()?;
+    let (id, mut held) = held::of_any_epoch(entry)?;
+    let place = place(entry, &held, told.format, told.index)?;
+    let before = place.known.as_ref().map(Row::file).transpose()?;
     before.as_ref().map_or(File::Open, state).apply(&Fact::Available { at: told.available_time })?;
-    check_key(entry, &held.row.id, at, &told.object_key)?;
-    let thumbnail_uri = before.map(|file| file.thumbnail_uri).unwrap_or_default();
-    let file = v1::File { thumbnail_uri, ..told.to_pb(id, entry.fact.epoch) };
-    put(entry, &held, known, at, &told.storage, &file)?;
-    let output = output(&mut held, at.format);
-    output.files = output.files.max(told.index.get().saturating_add(1));
-    output.bytes_uploaded = output.bytes_uploaded.saturating_add(told.size_bytes);
-    storages::set_health(entry.db, told.storage.id(), None, time::micros(told.available_time))?;
+    check_key(entry, &held.row.id, place.at, &told.object_key)?;
+    let mut file = named(told.to_pb(id, entry.fact.epoch), id, told.format, &place);
+    let counted = before.as_ref().is_some_and(|before| before.state() == State::Available);
+    if let Some(before) = before {
+        file.thumbnail_uri.clone_from(&before.thumbnail_uri);
+        continued(&mut file, &before);
+        let same = v1::File { available_time: file.available_time, ..before };
+        if counted && same == file {
+            return Ok(());
+        }
+    }
+    put(entry, &held, &place, &told.storage, &file)?;
+    let output = output(&mut held, place.at.format);
+    output.files = output.files.max(count(&place));
+    if !counted {
+        output.bytes_uploaded = output.bytes_uploaded.saturating_add(told.size_bytes);
+    }
+    storages::set_health(entry.scribe.db, told.storage.id(), None, time::micros(told.available_time))?;
     finish(entry, held, "file.available", &file)
 }
 
 /// A file could not be stored.
 pub(super) fn failed(entry: &mut Entry<'_>, told: &FileFailed) -> Result<(), Trouble> {
-    let (id, mut held) = recording::known(entry)?;
-    let at = position(told.format, told.index);
-    let known = files::get(entry.db, &held.row.id, at)?;
-    let before = known.as_ref().map(Row::file).transpose()?;
+    let (id, mut held) = held::of_any_epoch(entry)?;
+    let place = place(entry, &held, told.format, told.index)?;
+    let before = place.known.as_ref().map(Row::file).transpose()?;
     before.as_ref().map_or(File::Open, state).apply(&Fact::Failed(told.error.clone()))?;
-    check_key(entry, &held.row.id, at, &told.object_key)?;
-    let alone = told.to_pb(id, entry.fact.epoch);
+    check_key(entry, &held.row.id, place.at, &told.object_key)?;
+    let alone = named(told.to_pb(id, entry.fact.epoch), id, told.format, &place);
     let file = match before {
         Some(before) => v1::File { state: alone.state, error: alone.error, ..before },
         None => alone,
     };
-    put(entry, &held, known, at, &told.storage, &file)?;
-    let output = output(&mut held, at.format);
-    output.files = output.files.max(told.index.get().saturating_add(1));
+    put(entry, &held, &place, &told.storage, &file)?;
+    let output = output(&mut held, place.at.format);
+    output.files = output.files.max(count(&place));
     finish(entry, held, "file.failed", &file)
 }
 
 /// Something happened to a file that changes no state, such as a stalled upload.
 pub(super) fn noted(entry: &mut Entry<'_>, format: Format, index: FileIndex) -> Result<(), Trouble> {
-    let (id, held) = recording::known(entry)?;
+    let (id, held) = held::of_any_epoch(entry)?;
+    let place = place(entry, &held, format, index)?;
     let name = FileName { recording: id, format, index };
-    let row = files::get(entry.db, &held.row.id, position(format, index))?;
-    let file = row.ok_or_else(|| Problem::not_found("file", &name.to_string()))?.file()?;
+    let file = place.known.ok_or_else(|| Problem::not_found("file", &name.to_string()))?.file()?;
     let kind = entry.fact.kind.event_type();
-    let stamp = entry.stamp();
-    Ok(feed::file(entry.db, stamp, kind, &held.body, &file)?)
+    let stamp = entry.scribe.stamp();
+    Ok(feed::file(entry.scribe.db, stamp, kind, &held.body, &file)?)
 }
 
 /// Every open file of a recording that has ended is on its way now.
-pub(super) fn close_all(entry: &mut Entry<'_>, recording: &v1::Recording, id: &str) -> Result<(), Trouble> {
-    close(entry, recording, id, |_| true)
+pub(super) fn close_all(scribe: &mut Scribe<'_>, held: &Held) -> Result<(), Trouble> {
+    close(scribe, held, |_| true)
 }
 
-fn close(
-    entry: &mut Entry<'_>,
-    recording: &v1::Recording,
-    id: &str,
-    which: impl Fn(&Row) -> bool,
-) -> Result<(), Trouble> {
+fn close(scribe: &mut Scribe<'_>, held: &Held, which: impl Fn(&Row) -> bool) -> Result<(), Trouble> {
     let open = State::Open as i32;
-    for mut row in files::of_recording(entry.db, id)?.into_iter().filter(|row| row.state == open && which(row)) {
+    let rows = files::of_recording(scribe.db, &held.row.id)?;
+    for mut row in rows.into_iter().filter(|row| row.state == open && which(row)) {
         let mut file = row.file()?;
         state(&file).apply(&Fact::Closed)?;
         file.set_state(State::Uploading);
         row.state = file.state;
-        row.update_time = time::micros(entry.now);
+        row.update_time = time::micros(scribe.now);
         row.body = file.encode_to_vec();
-        files::update(entry.db, &row)?;
-        feed::file(entry.db, Stamp::fresh(entry.fact.time), feed::FILE_UPDATED, recording, &file)?;
+        files::update(scribe.db, &row)?;
+        feed::file(scribe.db, Stamp::fresh(scribe.at), feed::FILE_UPDATED, &held.body, &file)?;
     }
     Ok(())
+}
+
+/// The row of the file, or the place where it is to be.
+fn place(entry: &mut Entry<'_>, held: &Held, format: Format, index: FileIndex) -> Result<Place, Trouble> {
+    let called = i64::from(index.get());
+    let at = Position { format: v1::format::Kind::from(format) as i32, file_index: called };
+    let (db, id, epoch) = (&mut *entry.scribe.db, held.row.id.as_str(), i64::try_from(entry.fact.epoch.get()));
+    let epoch = epoch.unwrap_or(i64::MAX);
+    let there = files::get(db, id, at)?;
+    if format == Format::Hls {
+        return match there {
+            Some(row) if row.epoch > epoch => Err(held::fenced(&held.row)),
+            known => Ok(Place { at, called, known }),
+        };
+    }
+    if let Some(row) = files::of_epoch(db, id, at, epoch)? {
+        let at = Position { file_index: row.file_index, ..at };
+        return Ok(Place { at, called, known: Some(row) });
+    }
+    let free = match there {
+        Some(_) => files::last_index(db, id, at.format)?.map_or(called, |last| last.saturating_add(1)),
+        None => called,
+    };
+    Ok(Place { at: Position { file_index: free, ..at }, called, known: None })
+}
+
+/// The file under the name that it has here.
+fn named(file: v1::File, recording: RecordingId, format: Format, place: &Place) -> v1::File {
+    let index = FileIndex(u32::try_from(place.at.file_index).unwrap_or(u32::MAX));
+    v1::File { name: FileName { recording, format, index }.to_string(), index: index.get(), ..file }
+}
+
+/// A file of an earlier epoch goes on: it began when that one began it.
+fn continued(file: &mut v1::File, before: &v1::File) {
+    let earlier = |one: &prost_types::Timestamp, other: &prost_types::Timestamp| {
+        (one.seconds, one.nanos) < (other.seconds, other.nanos)
+    };
+    match (&before.start_time, &file.start_time) {
+        (Some(began), Some(told)) if before.epoch < file.epoch && earlier(began, told) => {
+            file.start_time = Some(*began)
+        }
+        _ => {}
+    }
+}
+
+/// Told again, a file is the same; under another key it would be another.
+fn repeated(known: &Row, key: &str, name: &str) -> Result<(), Trouble> {
+    if known.object_key.as_deref().unwrap_or_default() == key {
+        return Ok(());
+    }
+    Err(Problem::exists("file", name).into())
+}
+
+/// Files there are when this is the last.
+fn count(place: &Place) -> u32 {
+    u32::try_from(place.at.file_index).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Two files must never share an object; the database would refuse the second anyway, but not as a refusal of one fact.
@@ -113,7 +190,7 @@ fn check_key(entry: &mut Entry<'_>, recording: &str, at: Position, key: &str) ->
     if key.is_empty() {
         return Ok(());
     }
-    match files::by_object_key(entry.db, key)? {
+    match files::by_object_key(entry.scribe.db, key)? {
         Some(row) if row.recording != recording || row.format != at.format || row.file_index != at.file_index => {
             let message = format!("a file of recordings/{} has this object key already", row.recording);
             Err(Problem::new(Code::AlreadyExists, "OBJECT_KEY_EXISTS", message).into())
@@ -125,40 +202,36 @@ fn check_key(entry: &mut Entry<'_>, recording: &str, at: Position, key: &str) ->
 fn put(
     entry: &mut Entry<'_>,
     held: &Held,
-    known: Option<Row>,
-    at: Position,
+    place: &Place,
     storage: &StorageName,
     file: &v1::File,
 ) -> Result<(), Trouble> {
-    let fresh = row(entry, held, at, storage, file);
-    match known {
-        Some(before) => files::update(entry.db, &Row { rev: before.rev, ..fresh })?,
-        None => files::insert(entry.db, &fresh)?,
+    let row = Row {
+        recording: held.row.id.clone(),
+        format: place.at.format,
+        file_index: place.at.file_index,
+        epoch: held::told(entry),
+        storage: storage.id().to_owned(),
+        object_key: Some(file.object_key.clone()).filter(|key| !key.is_empty()),
+        state: file.state,
+        rev: place.known.as_ref().map_or(1, |known| known.rev),
+        update_time: time::micros(entry.scribe.now),
+        body: file.encode_to_vec(),
+        epoch_index: Some(place.called),
+    };
+    match place.known {
+        Some(_) => files::update(entry.scribe.db, &row)?,
+        None => files::insert(entry.scribe.db, &row)?,
     }
     Ok(())
 }
 
-fn row(entry: &Entry<'_>, held: &Held, at: Position, storage: &StorageName, file: &v1::File) -> Row {
-    Row {
-        recording: held.row.id.clone(),
-        format: at.format,
-        file_index: at.file_index,
-        epoch: held.row.epoch,
-        storage: storage.id().to_owned(),
-        object_key: Some(file.object_key.clone()).filter(|key| !key.is_empty()),
-        state: file.state,
-        rev: 1,
-        update_time: time::micros(entry.now),
-        body: file.encode_to_vec(),
-    }
-}
-
 /// Writes the recording, tells of the file, and lets the recording settle.
 fn finish(entry: &mut Entry<'_>, mut held: Held, kind: &str, file: &v1::File) -> Result<(), Trouble> {
-    recording::write(entry, &mut held)?;
-    let stamp = entry.stamp();
-    feed::file(entry.db, stamp, kind, &held.body, file)?;
-    recording::settle(entry, &mut held)
+    write(&mut entry.scribe, &mut held)?;
+    let stamp = entry.scribe.stamp();
+    feed::file(entry.scribe.db, stamp, kind, &held.body, file)?;
+    settle(&mut entry.scribe, &mut held)
 }
 
 fn output(held: &mut Held, format: i32) -> &mut v1::recording::Output {
@@ -185,8 +258,4 @@ fn state(file: &v1::File) -> File {
         State::Lost => File::Lost,
         State::Deleted => File::Deleted,
     }
-}
-
-fn position(format: Format, index: FileIndex) -> Position {
-    Position { format: v1::format::Kind::from(format) as i32, file_index: i64::from(index.get()) }
 }

@@ -23,7 +23,7 @@ pub(super) fn updated(entry: &mut Entry<'_>, told: &StreamSnapshot) -> Result<()
 pub(super) fn ended(entry: &mut Entry<'_>, told: &StreamEnded) -> Result<(), Trouble> {
     let session = told.session.to_string();
     let mut stream = v1::Stream { name: format!("streams/{session}"), ..v1::Stream::default() };
-    if let Some(mut row) = streams::get(entry.db, &session)? {
+    if let Some(mut row) = streams::get(entry.scribe.db, &session)? {
         stream = row.stream()?;
         if !told.tracks.is_empty() {
             stream.tracks = told.tracks.iter().map(Track::to_pb).collect();
@@ -31,19 +31,19 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &StreamEnded) -> Result<(), Tro
         // A node that registered anew has ended its streams already; only the node knows the true time.
         row.end_time = Some(time::micros(told.end_time));
         row.body = stream.encode_to_vec();
-        streams::update(entry.db, &row)?;
+        streams::update(entry.scribe.db, &row)?;
     }
-    let stamp = entry.stamp();
-    Ok(feed::append(entry.db, stamp, kind::STREAM_ENDED, &stream.name, stream.encode_to_vec())?)
+    let stamp = entry.scribe.stamp();
+    Ok(feed::append(entry.scribe.db, stamp, kind::STREAM_ENDED, &stream.name, stream.encode_to_vec())?)
 }
 
 fn put(entry: &mut Entry<'_>, told: &StreamSnapshot, kind: &str) -> Result<(), Trouble> {
     let stream = told.to_pb(entry.node);
     let session = told.session.to_string();
-    match streams::get(entry.db, &session)? {
-        Some(row) => streams::update(entry.db, &Row { body: stream.encode_to_vec(), ..row })?,
+    match streams::get(entry.scribe.db, &session)? {
+        Some(row) => streams::update(entry.scribe.db, &Row { body: stream.encode_to_vec(), ..row })?,
         None => streams::insert(
-            entry.db,
+            entry.scribe.db,
             &Row {
                 session,
                 rev: 1,
@@ -57,6 +57,6 @@ fn put(entry: &mut Entry<'_>, told: &StreamSnapshot, kind: &str) -> Result<(), T
             },
         )?,
     }
-    let stamp = entry.stamp();
-    Ok(feed::append(entry.db, stamp, kind, &stream.name, stream.encode_to_vec())?)
+    let stamp = entry.scribe.stamp();
+    Ok(feed::append(entry.scribe.db, stamp, kind, &stream.name, stream.encode_to_vec())?)
 }

@@ -18,6 +18,7 @@ use recorder_proto::{Problem, limits, time};
 
 use super::Result;
 use super::node;
+use super::resume::{self, Wanted};
 use crate::feed;
 
 /// Node, boot, session and template; generously bounded.
@@ -38,6 +39,7 @@ pub(super) struct Claim {
     template_revision: u32,
     storage: String,
     protocol: i32,
+    may_resume: bool,
     labels: std::collections::BTreeMap<String, String>,
 }
 
@@ -75,6 +77,7 @@ impl Claim {
             template_revision: request.template_revision,
             storage: storage.map(StorageName::into_id).unwrap_or_default(),
             protocol: request.protocol,
+            may_resume: request.may_resume,
             labels,
         })
     }
@@ -98,8 +101,8 @@ impl Claim {
     }
 }
 
-/// Makes the recording official. The same key always gets the same answer; a recording that a fact has made known
-/// already (the claim was late) only gets what the fact did not say.
+/// Makes the recording official, or hands over an interrupted one. The same key always gets the same answer; a recording
+/// that a fact has made known already (the claim was late) only gets what the fact did not say.
 pub(super) fn claim(
     connection: &mut AnyConnection,
     claim: &Claim,
@@ -107,27 +110,66 @@ pub(super) fn claim(
 ) -> Result<ClaimRecordingResponse> {
     let node = node::by_epoch(connection, claim.node_epoch)?;
     if let Some(answered) = claims::get(connection, &claim.key)? {
-        return answer(connection, &answered.recording, answered.epoch);
+        return repeat(connection, &answered);
     }
     let proposed = claim.proposed.unwrap_or_else(|| RecordingId::new(claim.start, rand::random())).to_string();
     let known = recordings::get(connection, &proposed)?;
-    let (id, epoch) = match known {
+    let waiting = if claim.may_resume && known.is_none() { waiting(connection, claim, now)? } else { None };
+    let reply = match (known, waiting) {
         // An id that somebody else holds cannot be given out twice; ULIDs do not collide by chance.
-        Some(row) if row.node != node.id => {
+        (Some(row), _) if row.node != node.id => {
             return Err(Problem::exists("recording", &format!("recordings/{proposed}")));
         }
-        Some(row) => (row.id.clone(), complete(connection, claim, row, now)?),
-        None => (proposed.clone(), create(connection, claim, &proposed, &node.id, now)?),
+        (Some(row), _) => fresh(&row.id.clone(), complete(connection, claim, row, now)?),
+        (None, Some(waiting)) => {
+            let epoch = waiting.row.epoch.saturating_add(1);
+            tracing::info!(recording = waiting.row.id, from = waiting.row.node, node = node.id, epoch, "taken over");
+            resume::take_over(connection, waiting, &node.id, &claim.session, now)?
+        }
+        (None, None) => fresh(&proposed, create(connection, claim, &proposed, &node.id, now)?),
     };
     let row = claims::Row {
         claim_key: claim.key.clone(),
-        recording: id.clone(),
-        epoch,
+        recording: reply.recording.trim_start_matches("recordings/").to_owned(),
+        epoch: i64::try_from(reply.epoch).unwrap_or(i64::MAX),
         node: node.id,
         create_time: time::micros(now),
+        reply: Some(reply.encode_to_vec()),
     };
     claims::insert(connection, &row)?;
-    answer(connection, &id, epoch)
+    Ok(reply)
+}
+
+fn waiting(connection: &mut AnyConnection, claim: &Claim, now: DateTime<Utc>) -> Result<Option<resume::Waiting>> {
+    let wanted = Wanted {
+        stream: &claim.stream,
+        origin: &claim.origin,
+        template: &claim.template,
+        template_revision: claim.template_revision,
+        storage: &claim.storage,
+    };
+    resume::waiting(connection, &wanted, now)
+}
+
+/// The answer to a claim of a recording that nobody wrote before.
+fn fresh(recording: &str, epoch: i64) -> ClaimRecordingResponse {
+    ClaimRecordingResponse {
+        recording: format!("recordings/{recording}"),
+        epoch: u64::try_from(epoch).unwrap_or_default(),
+        ..ClaimRecordingResponse::default()
+    }
+}
+
+/// The answer as it was given. Rows of older releases lack it; those knew no takeovers.
+fn repeat(connection: &mut AnyConnection, answered: &claims::Row) -> Result<ClaimRecordingResponse> {
+    if let Some(reply) = &answered.reply {
+        let unreadable = |source| recorder_db::Error::Malformed { table: "claims", source };
+        return Ok(ClaimRecordingResponse::decode(reply.as_slice()).map_err(unreadable)?);
+    }
+    let files = files::of_recording(connection, &answered.recording)?;
+    let earlier = files.iter().filter(|file| file.epoch < answered.epoch).map(|file| file.file_index + 1).max();
+    let next_file_index = u32::try_from(earlier.unwrap_or(0)).unwrap_or(u32::MAX);
+    Ok(ClaimRecordingResponse { next_file_index, ..fresh(&answered.recording, answered.epoch) })
 }
 
 /// Which of these recordings have been taken over by a later epoch (or are gone).
@@ -174,6 +216,7 @@ fn create(connection: &mut AnyConnection, claim: &Claim, id: &str, node: &str, n
         start_time: time::micros(claim.start),
         update_time: time::micros(now),
         body: recording.encode_to_vec(),
+        inherited: None,
     };
     recordings::insert(connection, &row)?;
     feed::recording(connection, feed::Stamp::fresh(now), feed::RECORDING_CREATED, &recording)?;
@@ -204,18 +247,6 @@ fn complete(connection: &mut AnyConnection, claim: &Claim, mut row: Row, now: Da
     recordings::update(connection, &row)?;
     feed::recording(connection, feed::Stamp::fresh(now), feed::RECORDING_UPDATED, &recording)?;
     Ok(row.epoch)
-}
-
-fn answer(connection: &mut AnyConnection, recording: &str, epoch: i64) -> Result<ClaimRecordingResponse> {
-    let files = files::of_recording(connection, recording)?;
-    let earlier = files.iter().filter(|file| file.epoch < epoch).map(|file| file.file_index + 1).max().unwrap_or(0);
-    Ok(ClaimRecordingResponse {
-        recording: format!("recordings/{recording}"),
-        epoch: u64::try_from(epoch).unwrap_or_default(),
-        resumed: false,
-        next_file_index: u32::try_from(earlier).unwrap_or(u32::MAX),
-        resume_state: None,
-    })
 }
 
 /// What caused a recording, from the name of its directive's origin.

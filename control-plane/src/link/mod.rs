@@ -1,10 +1,12 @@
 //! The node link: media nodes register, get directives, claim recordings, fetch credentials and report facts.
 pub(crate) mod claim;
 mod credential;
+pub(crate) mod drain;
 mod facts;
 mod keys;
 pub(crate) mod node;
 mod register;
+pub(crate) mod resume;
 mod stream;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use recorder_proto::pb::v1::node::State;
 use recorder_proto::{Problem, time};
 
 use super::Result;
+use super::drain::Order;
 use crate::domain::node::{Event, Fact, Node};
 use crate::feed;
 
@@ -37,6 +38,20 @@ pub(super) fn current(connection: &mut AnyConnection, id: &str, epoch: u64) -> R
     }
 }
 
+/// The node's sign of life. One that is drained keeps its lease without becoming active again.
+pub(super) fn heard(
+    connection: &mut AnyConnection,
+    row: &mut Row,
+    lease_until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    apply(connection, row, &Fact::Heard { lease_until, draining: Order::of(row).is_in_force() }, now)?;
+    if row.state == State::Drained as i32 {
+        row.lease_until = time::micros(lease_until);
+    }
+    Ok(())
+}
+
 /// What the row says of the state machine.
 pub(crate) fn state(row: &Row) -> Node {
     let lease_until = time::from_micros(row.lease_until);
@@ -61,11 +76,16 @@ pub(crate) fn apply(connection: &mut AnyConnection, row: &mut Row, fact: &Fact, 
             Event::Draining => "node.draining",
             Event::Drained => "node.drained",
         };
-        let node = v1::Node { state: row.state, ..row.node()? };
-        let stamp = feed::Stamp::fresh(now);
-        feed::append(connection, stamp, kind, &format!("nodes/{}", row.id), node.encode_to_vec())?;
+        tell(connection, kind, row, now)?;
     }
     Ok(())
+}
+
+/// Tells those who watch nodes.
+pub(crate) fn tell(connection: &mut AnyConnection, kind: &str, row: &Row, now: DateTime<Utc>) -> Result<()> {
+    let node = v1::Node { state: row.state, epoch: u64::try_from(row.epoch).unwrap_or_default(), ..row.node()? };
+    let stamp = feed::Stamp::fresh(now);
+    Ok(feed::append(connection, stamp, kind, &format!("nodes/{}", row.id), node.encode_to_vec())?)
 }
 
 fn wire(state: Node) -> State {

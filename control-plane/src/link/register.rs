@@ -11,12 +11,12 @@ use recorder_proto::names::RecordingName;
 use recorder_proto::pb::node::register_response::{SpoolVerdict, spool_verdict::Verdict};
 use recorder_proto::pb::node::{DeregisterRequest, RegisterRequest, RegisterResponse, register_request::SpoolEntry};
 use recorder_proto::pb::v1;
-use recorder_proto::pb::v1::recording::State;
 use recorder_proto::problem::Violations;
 use recorder_proto::{limits, time};
 
 use super::Result;
-use super::node;
+use super::drain::Order;
+use super::{node, resume};
 use crate::domain::node::Fact;
 use crate::feed;
 
@@ -63,6 +63,7 @@ pub(super) fn register(
     if let Some(row) = known.as_ref().filter(|row| is_outlived(row, request, now)) {
         return Err(Problem::fenced(&format!("nodes/{id}"), u64::try_from(row.epoch).unwrap_or_default()));
     }
+    let alive_until = known.as_ref().map_or(now, |row| time::from_micros(row.lease_until));
     let epoch = match &known {
         Some(row) if same_boot => row.epoch,
         _ => counters::next(connection, EPOCHS)?,
@@ -71,8 +72,11 @@ pub(super) fn register(
     let mut body = body(request, &id, epoch, now, skew);
     match known {
         Some(mut row) => {
-            node::apply(connection, &mut row, &Fact::Registered { lease_until }, now)?;
+            let draining = Order::of(&row).is_in_force();
+            node::apply(connection, &mut row, &Fact::Registered { lease_until, draining }, now)?;
             if !same_boot {
+                // A process that begins knows of no drain that could be called off.
+                row.drain = row.drain.filter(|_| draining);
                 end_streams(connection, &id, now)?;
             }
             if same_boot {
@@ -83,6 +87,7 @@ pub(super) fn register(
             row.boot_id.clone_from(&request.boot_id);
             row.body = body.encode_to_vec();
             nodes::update(connection, &row)?;
+            node::tell(connection, feed::NODE_UPDATED, &row, now)?;
         }
         None => {
             let row = Row {
@@ -96,11 +101,14 @@ pub(super) fn register(
                 body: body.encode_to_vec(),
                 create_time: time::micros(now),
                 update_time: time::micros(now),
+                drain: None,
             };
             nodes::insert(connection, &row)?;
+            node::tell(connection, feed::NODE_CREATED, &row, now)?;
         }
     }
-    let spool = request.spool.iter().map(|entry| verdict(connection, &id, entry, now)).collect::<Result<_>>()?;
+    let seen = Seen { same_boot, alive_until, now };
+    let spool = request.spool.iter().map(|entry| verdict(connection, &id, entry, seen)).collect::<Result<_>>()?;
     Ok(RegisterResponse {
         node_epoch: u64::try_from(epoch).unwrap_or_default(),
         lease: Some(time::duration(lease)),
@@ -148,31 +156,57 @@ fn body(request: &RegisterRequest, id: &str, epoch: i64, now: DateTime<Utc>, ske
     }
 }
 
-/// A recording that is still this node's goes on; whatever is over, or unknown, is closed and shipped; what another node
-/// took over is shipped under the epoch it was written with.
-fn verdict(connection: &mut AnyConnection, node: &str, entry: &SpoolEntry, now: DateTime<Utc>) -> Result<SpoolVerdict> {
+/// Whether the recording may still go on here, and until when it waits. What is over, or unknown, is closed and shipped;
+/// what another epoch took over is shipped under the epoch it was written with.
+fn verdict(connection: &mut AnyConnection, node: &str, entry: &SpoolEntry, seen: Seen) -> Result<SpoolVerdict> {
     let id = entry.recording.parse::<RecordingName>().ok();
     let row = match &id {
         Some(name) => recordings::get(connection, &name.0.to_string())?,
         None => None,
     };
-    let running = [State::Starting as i32, State::Recording as i32, State::Interrupted as i32];
     let epoch = i64::try_from(entry.epoch).unwrap_or(i64::MAX);
-    let verdict = match &row {
-        Some(row) if row.epoch > epoch => Verdict::ShipAsOrphan,
-        Some(row) if row.node == node && running.contains(&row.state) => Verdict::Resume,
-        _ => Verdict::Finalize,
-    };
-    let deadline = match (&row, verdict) {
-        (Some(row), Verdict::Resume) => Some(row.recording()?.resume_deadline.unwrap_or_else(|| time::timestamp(now))),
-        _ => None,
+    let (verdict, deadline) = match &row {
+        Some(row) if row.epoch > epoch || (row.epoch == epoch && row.node != node) => (Verdict::ShipAsOrphan, None),
+        Some(row) if resume::RUNNING.contains(&row.state) => waits(connection, row, seen)?,
+        _ => (Verdict::Finalize, None),
     };
     Ok(SpoolVerdict {
         recording: entry.recording.clone(),
         verdict: verdict as i32,
         epoch: entry.epoch,
-        resume_deadline: deadline,
+        resume_deadline: deadline.map(time::timestamp),
     })
+}
+
+/// How the process was known before it registered now.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// It never went away; only its connection did.
+    same_boot: bool,
+    /// The end of the lease that it held before, or now without one.
+    alive_until: DateTime<Utc>,
+    now: DateTime<Utc>,
+}
+
+/// Whether a running recording of this node still waits for its publisher.
+fn waits(
+    connection: &mut AnyConnection,
+    row: &recordings::Row,
+    seen: Seen,
+) -> Result<(Verdict, Option<DateTime<Utc>>)> {
+    let body = row.recording()?;
+    let told = body.resume_deadline.as_ref().and_then(time::datetime);
+    let deadline = match told {
+        Some(told) => told,
+        // The publisher may never have noticed.
+        None if seen.same_boot => return Ok((Verdict::Resume, None)),
+        None => {
+            let window = chrono::TimeDelta::from_std(resume::window(connection, &body)?);
+            let since = seen.alive_until.min(seen.now);
+            since.checked_add_signed(window.unwrap_or(chrono::TimeDelta::MAX)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        }
+    };
+    Ok(if deadline > seen.now { (Verdict::Resume, Some(deadline)) } else { (Verdict::Finalize, None) })
 }
 
 /// The publishers of a process that is gone are gone too.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::drain::{self, Order};
 use super::{Link, ResponseStream, Result, keys, node};
 use crate::directives::changelog::{self, Effect};
 use crate::directives::session::{Answer, Session, fenced};
@@ -50,6 +51,8 @@ struct Conversation<'a> {
     session: Session,
     /// When each unanswered message was sent, by nonce.
     asked: BTreeMap<String, Duration>,
+    /// The drain, or its end, that the node was told of on this stream.
+    ordered: Order,
     outbound: &'a mpsc::Sender<Result<StreamDirectivesResponse, Status>>,
     last_sent: Instant,
 }
@@ -87,6 +90,7 @@ async fn run(
         epoch: hello.node_epoch,
         session: Session::new(hello.applied_version),
         asked: BTreeMap::new(),
+        ordered: Order::None,
         outbound,
         last_sent: Instant::now(),
         link,
@@ -137,16 +141,19 @@ impl Conversation<'_> {
         while self.session.is_open() {
             let (node, epoch, sent) = (self.node.clone(), self.epoch, self.session.sent());
             let next = self.link.db.read(move |db| next(db, &node, epoch, sent)).await;
-            let effects = match self.or_fenced(next).await? {
-                None => return Ok(Flow::Over),
-                Some(Next::Snapshot(effect)) => {
+            let Some((next, order)) = self.or_fenced(next).await? else { return Ok(Flow::Over) };
+            if self.order(order).await == Flow::Over {
+                return Ok(Flow::Over);
+            }
+            let effects = match next {
+                Next::Snapshot(effect) => {
                     if self.tell_everything(effect).await? == Flow::Over {
                         return Ok(Flow::Over);
                     }
                     continue;
                 }
-                Some(Next::Deltas(effects)) if effects.is_empty() => return Ok(Flow::On),
-                Some(Next::Deltas(effects)) => effects,
+                Next::Deltas(effects) if effects.is_empty() => return Ok(Flow::On),
+                Next::Deltas(effects) => effects,
             };
             for effect in effects {
                 let effect = keys::opened(&self.link.sealer, effect);
@@ -158,6 +165,18 @@ impl Conversation<'_> {
             }
         }
         Ok(Flow::On)
+    }
+
+    /// Tells the node to drain, or that it need not any more; once per stream.
+    async fn order(&mut self, order: Order) -> Flow {
+        if order == self.ordered {
+            return Flow::On;
+        }
+        self.ordered = order;
+        match order.message(self.link.clock.now()) {
+            Some(message) => self.send(message).await,
+            None => Flow::On,
+        }
     }
 
     async fn tell_everything(&mut self, effect: Effect) -> Result<Flow, Status> {
@@ -260,14 +279,14 @@ fn begin(db: &mut AnyConnection, node: &str, epoch: u64, applied: u64, now: Date
     Ok(Next::Snapshot(only_for(db, node, everything)?))
 }
 
-fn next(db: &mut AnyConnection, node: &str, epoch: u64, sent: u64) -> Result<Next> {
-    node::current(db, node, epoch)?;
+fn next(db: &mut AnyConnection, node: &str, epoch: u64, sent: u64) -> Result<(Next, Order)> {
+    let order = Order::of(&node::current(db, node, epoch)?);
     let Some(effects) = changelog::since(db, sent)? else {
         let everything = changelog::snapshot(db)?;
-        return Ok(Next::Snapshot(only_for(db, node, everything)?));
+        return Ok((Next::Snapshot(only_for(db, node, everything)?), order));
     };
     let effects = effects.into_iter().take(BATCH).map(|effect| only_for(db, node, effect));
-    Ok(Next::Deltas(effects.collect::<recorder_db::Result<_>>()?))
+    Ok((Next::Deltas(effects.collect::<recorder_db::Result<_>>()?), order))
 }
 
 /// Leaves out commands to recordings of other nodes.
@@ -297,7 +316,7 @@ fn note(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut row = node::current(db, node, epoch)?;
-    node::apply(db, &mut row, &Fact::Heard { lease_until }, now)?;
+    node::heard(db, &mut row, lease_until, now)?;
     let version = i64::try_from(answer.version).unwrap_or(i64::MAX);
     row.applied_version = version;
     nodes::update(db, &row)?;
@@ -324,7 +343,7 @@ fn beat(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut row = node::current(db, node, epoch)?;
-    node::apply(db, &mut row, &Fact::Heard { lease_until }, now)?;
+    node::heard(db, &mut row, lease_until, now)?;
     let mut body = row.node()?;
     body.streams = heartbeat.streams;
     body.recordings = heartbeat.recordings;
@@ -333,5 +352,9 @@ fn beat(
     body.spool_bytes = heartbeat.spool_bytes;
     body.upload_lag = heartbeat.upload_lag;
     row.body = body.encode_to_vec();
+    if Order::of(&row).is_in_force() && drain::is_empty(db, node, heartbeat)? {
+        node::apply(db, &mut row, &Fact::Emptied, now)?;
+        row.lease_until = time::micros(lease_until);
+    }
     Ok(nodes::update(db, &row)?)
 }

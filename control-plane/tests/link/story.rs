@@ -16,7 +16,7 @@ use recorder_proto::time;
 use super::control::START;
 
 /// One recording of one stream, with the sequence of its node.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Story {
     pub recording: RecordingId,
     pub session: SessionId,
@@ -24,6 +24,8 @@ pub struct Story {
     pub epoch: u64,
     pub sequence: u64,
     pub storage: &'static str,
+    /// Of the template.
+    pub revision: u32,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -40,6 +42,7 @@ impl Story {
             epoch: 1,
             sequence: 0,
             storage: "storages/library",
+            revision: 1,
             labels: BTreeMap::new(),
         }
     }
@@ -57,6 +60,18 @@ impl Story {
         Self { sequence: self.sequence, ..Self::new(self.stream.domain(), stream) }
     }
 
+    /// The same stream as it comes back to another node, which knows nothing of the recording.
+    pub fn on_another_node(&self) -> Self {
+        let new = Self::new(self.stream.domain(), self.stream.stream());
+        Self { storage: self.storage, revision: self.revision, ..new }
+    }
+
+    /// Goes on under what was granted.
+    pub fn take_over(&mut self, granted: &node::ClaimRecordingResponse) {
+        self.recording = granted.recording.parse::<recorder_proto::names::RecordingName>().unwrap().0;
+        self.epoch = granted.epoch;
+    }
+
     pub fn claim(&self, node_epoch: u64) -> ClaimRecordingRequest {
         ClaimRecordingRequest {
             node_epoch,
@@ -68,7 +83,7 @@ impl Story {
             may_resume: false,
             proposed_recording: self.name(),
             template: "templates/default".into(),
-            template_revision: 1,
+            template_revision: self.revision,
             storage: self.storage.into(),
             protocol: v1::protocol::Kind::Rtmp as i32,
             labels: self.labels.clone(),
@@ -128,7 +143,7 @@ impl Story {
             origin: self.binding(),
             also: Vec::new(),
             template: "templates/default".parse().unwrap(),
-            template_revision: 1,
+            template_revision: self.revision,
             storage: self.storage.parse().unwrap(),
             labels: self.labels.clone(),
             formats: vec![Format::Mp4],
@@ -139,7 +154,51 @@ impl Story {
     }
 
     pub fn key(&self, index: u32) -> String {
-        format!("origin/{}/{}-{index}.mp4", self.stream, self.recording)
+        let epoch = if self.epoch > 1 { format!("-e{}", self.epoch) } else { String::new() };
+        format!("origin/{}/{}-{index}{epoch}.mp4", self.stream, self.recording)
+    }
+
+    pub fn playlist_key(&self) -> String {
+        self.key(0).replace(".mp4", "/index.m3u8")
+    }
+
+    pub fn playlist_opened(&mut self) -> node::Fact {
+        let key = self.playlist_key();
+        let opened = FileOpened {
+            format: Format::Hls,
+            index: FileIndex(0),
+            storage: self.storage.parse().unwrap(),
+            uri: format!("library:///{key}"),
+            object_key: key,
+            content_type: "application/vnd.apple.mpegurl".into(),
+            start_time: at(1),
+            video: None,
+            audio: None,
+        };
+        self.fact(2, opened)
+    }
+
+    pub fn playlist_available(&mut self) -> node::Fact {
+        let key = self.playlist_key();
+        let available = FileAvailable {
+            format: Format::Hls,
+            index: FileIndex(0),
+            storage: self.storage.parse().unwrap(),
+            uri: format!("library:///{key}"),
+            object_key: key,
+            content_type: "application/vnd.apple.mpegurl".into(),
+            size_bytes: 5_000,
+            objects: 3,
+            crc32c: String::new(),
+            object_etag: String::new(),
+            start_time: at(1),
+            end_time: at(30),
+            duration_micros: 29_000_000,
+            video: None,
+            audio: None,
+            available_time: at(44),
+        };
+        self.fact(44, available)
     }
 
     pub fn opened(&mut self, index: u32) -> node::Fact {
@@ -195,15 +254,13 @@ impl Story {
         self.ended_with(files, Vec::new())
     }
 
+    pub fn totals(&self, files: u32, bytes_recorded: u64) -> OutputTotals {
+        let format = Format::Mp4;
+        OutputTotals { format, files, bytes_recorded, bytes_uploaded: 0, upload_lag_micros: 0, error: None }
+    }
+
     pub fn ended_with(&mut self, files: u32, gaps: Vec<GapSpan>) -> node::Fact {
-        let totals = OutputTotals {
-            format: Format::Mp4,
-            files,
-            bytes_recorded: 1_000 * u64::from(files),
-            bytes_uploaded: 0,
-            upload_lag_micros: 0,
-            error: None,
-        };
+        let totals = self.totals(files, 1_000 * u64::from(files));
         let ended = RecordingEnded {
             end_reason: v1::recording::EndReason::PublisherEnded,
             start_time: at(1),

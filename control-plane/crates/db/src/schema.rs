@@ -125,6 +125,7 @@ diesel::table! {
         start_time -> BigInt,
         update_time -> BigInt,
         body -> Binary,
+        inherited -> Nullable<Binary>,
     }
 }
 
@@ -135,6 +136,7 @@ diesel::table! {
         epoch -> BigInt,
         node -> Text,
         create_time -> BigInt,
+        reply -> Nullable<Binary>,
     }
 }
 
@@ -150,6 +152,7 @@ diesel::table! {
         rev -> BigInt,
         update_time -> BigInt,
         body -> Binary,
+        epoch_index -> Nullable<BigInt>,
     }
 }
 
@@ -179,6 +182,7 @@ diesel::table! {
         body -> Binary,
         create_time -> BigInt,
         update_time -> BigInt,
+        drain -> Nullable<Binary>,
     }
 }
 

@@ -258,6 +258,7 @@ fn progress_counts_nodes_with_a_lease() {
             body: vec![],
             create_time: 1,
             update_time: 1,
+            drain: None,
         }
     }
     fn setup(connection: &mut AnyConnection) -> Result<(), Error> {
@@ -306,7 +307,7 @@ fn an_embedded_database_in_memory_is_one_database() {
 
 #[test]
 fn a_database_that_is_not_there_is_unavailable_and_a_wrong_url_is_not() {
-    let options = Options { connections: 1, acquire_timeout: Duration::from_millis(500) };
+    let options = Options { connections: 1, acquire_timeout: Duration::from_millis(500), ..Options::default() };
     let away = Db::open_with("postgres://nobody@127.0.0.1:9/none", &options).unwrap_err();
     assert!(away.is_transient(), "{away:?}");
     let missing = Db::open_with("sqlite:///nonexistent/folder/control.db", &options).unwrap_err();
@@ -321,7 +322,7 @@ fn a_database_that_is_not_there_is_unavailable_and_a_wrong_url_is_not() {
 #[test]
 fn callers_beyond_the_pool_are_told_to_come_back() {
     let scratch = Scratch::new(Kind::Sqlite).unwrap();
-    let options = Options { connections: 1, acquire_timeout: Duration::from_millis(50) };
+    let options = Options { connections: 1, acquire_timeout: Duration::from_millis(50), ..Options::default() };
     let db = Db::open_with(&scratch.url, &options).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -6,7 +6,7 @@ use crate::{AnyConnection, Result};
 
 /// An answered claim.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
-#[diesel(table_name = claims)]
+#[diesel(table_name = claims, treat_none_as_default_value = false)]
 #[allow(missing_docs)]
 pub struct Row {
     pub claim_key: String,
@@ -14,6 +14,8 @@ pub struct Row {
     pub epoch: i64,
     pub node: String,
     pub create_time: i64,
+    /// The answer, word for word; None in rows of older releases.
+    pub reply: Option<Vec<u8>>,
 }
 
 /// The answer given to a key.

@@ -3,7 +3,7 @@ use diesel::prelude::*;
 use recorder_proto::pb::v1;
 
 use super::changed;
-use crate::schema::files;
+use crate::schema::{claims, files, recordings};
 use crate::{AnyConnection, Result};
 
 /// A file. `body` is a [`v1::File`].
@@ -25,6 +25,8 @@ pub struct Row {
     pub rev: i64,
     pub update_time: i64,
     pub body: Vec<u8>,
+    /// The index that the node of `epoch` calls it by; None is `file_index`.
+    pub epoch_index: Option<i64>,
 }
 
 /// Position in the order of a recording's files.
@@ -45,6 +47,30 @@ impl Row {
 /// One file by its key.
 pub fn get(connection: &mut AnyConnection, recording: &str, at: Position) -> Result<Option<Row>> {
     Ok(files::table.find((recording, at.format, at.file_index)).first(connection).optional()?)
+}
+
+/// One file by the index that the node of an epoch calls it by.
+pub fn of_epoch(connection: &mut AnyConnection, recording: &str, at: Position, epoch: i64) -> Result<Option<Row>> {
+    let named = files::epoch_index.eq(at.file_index);
+    let unnamed = files::epoch_index.is_null().and(files::file_index.eq(at.file_index));
+    Ok(files::table
+        .filter(files::recording.eq(recording.to_owned()))
+        .filter(files::format.eq(at.format))
+        .filter(files::epoch.eq(epoch))
+        .filter(named.or(unnamed))
+        .first(connection)
+        .optional()?)
+}
+
+/// The highest index of a format; None when it has no file.
+pub fn last_index(connection: &mut AnyConnection, recording: &str, format: i32) -> Result<Option<i64>> {
+    Ok(files::table
+        .filter(files::recording.eq(recording))
+        .filter(files::format.eq(format))
+        .select(files::file_index)
+        .order(files::file_index.desc())
+        .first(connection)
+        .optional()?)
 }
 
 /// The file that holds an object key.
@@ -77,6 +103,29 @@ pub fn page(
         query = query.filter(files::format.gt(after.format).or(later));
     }
     Ok(query.order((files::format.asc(), files::file_index.asc())).limit(limit).load(connection)?)
+}
+
+/// Files in one of these states ([`v1::file::State`]) of the epochs that a node wrote or writes, by name.
+pub fn held_by(connection: &mut AnyConnection, node: &str, states: &[i32]) -> Result<Vec<Row>> {
+    let taken_over = recordings::table.filter(recordings::node.ne(node)).select(recordings::id);
+    let claimed: Vec<Row> = files::table
+        .inner_join(claims::table.on(claims::recording.eq(files::recording).and(claims::epoch.eq(files::epoch))))
+        .filter(claims::node.eq(node))
+        .filter(files::recording.eq_any(taken_over))
+        .filter(files::state.eq_any(states.to_vec()))
+        .select(files::all_columns)
+        .distinct()
+        .load(connection)?;
+    let own: Vec<Row> = files::table
+        .inner_join(recordings::table.on(recordings::id.eq(files::recording)))
+        .filter(recordings::node.eq(node))
+        .filter(recordings::epoch.eq(files::epoch))
+        .filter(files::state.eq_any(states.to_vec()))
+        .select(files::all_columns)
+        .load(connection)?;
+    let mut held: Vec<Row> = claimed.into_iter().chain(own).collect();
+    held.sort_by(|a, b| (&a.recording, a.format, a.file_index).cmp(&(&b.recording, b.format, b.file_index)));
+    Ok(held)
 }
 
 /// Recordings that still have files in one of these states ([`v1::file::State`]) to be put into a storage.

@@ -8,7 +8,7 @@ use crate::{AnyConnection, Result};
 
 /// A media node. `body` is a [`v1::Node`].
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = nodes)]
+#[diesel(table_name = nodes, treat_none_as_default_value = false)]
 #[allow(missing_docs)]
 pub struct Row {
     pub id: String,
@@ -23,6 +23,8 @@ pub struct Row {
     pub body: Vec<u8>,
     pub create_time: i64,
     pub update_time: i64,
+    /// What an operator asked for and has not called off; the link's business.
+    pub drain: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -74,6 +76,7 @@ pub fn update(connection: &mut AnyConnection, row: &Row) -> Result<()> {
             nodes::state.eq(row.state),
             nodes::body.eq(&row.body),
             nodes::update_time.eq(row.update_time),
+            nodes::drain.eq(row.drain.as_deref()),
         ))
         .execute(connection)?;
     changed(rows)

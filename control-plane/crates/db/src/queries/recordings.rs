@@ -33,6 +33,8 @@ pub struct Row {
     pub start_time: i64,
     pub update_time: i64,
     pub body: Vec<u8>,
+    /// A [`v1::Recording`]: as it was when the current epoch took over; None in the first.
+    pub inherited: Option<Vec<u8>>,
 }
 
 /// What a list shows; None or empty is no condition.
@@ -59,6 +61,13 @@ impl Row {
     /// The body, decoded.
     pub fn recording(&self) -> Result<v1::Recording> {
         crate::error::decode("recordings", &self.body)
+    }
+
+    /// What the current epoch took over, decoded; empty in the first.
+    pub fn inherited(&self) -> Result<v1::Recording> {
+        self.inherited
+            .as_deref()
+            .map_or_else(|| Ok(v1::Recording::default()), |body| crate::error::decode("recordings", body))
     }
 }
 
@@ -128,6 +137,7 @@ pub fn update(connection: &mut AnyConnection, row: &Row) -> Result<()> {
             recordings::start_time.eq(row.start_time),
             recordings::update_time.eq(row.update_time),
             recordings::body.eq(&row.body),
+            recordings::inherited.eq(row.inherited.as_deref()),
         ))
         .execute(connection)?;
     changed(rows)

@@ -1,0 +1,94 @@
+//! What is written down without having been told: the end of recordings that nobody reports on any more, and files whose
+//! node was given up. Whatever their node tells later outweighs it.
+use chrono::{DateTime, Utc};
+use prost::Message;
+use recorder_db::recordings::Row;
+use recorder_db::{AnyConnection, claims, files};
+use recorder_proto::facts::event_type as kind;
+use recorder_proto::pb::v1::file::State;
+use recorder_proto::pb::v1::recording;
+use recorder_proto::{Problem, time};
+use tonic::Code;
+
+use super::held::Held;
+use super::{Entry, Scribe, Trouble, file, settle};
+use crate::domain::cause;
+use crate::domain::recording::{End, Fact};
+use crate::feed;
+
+impl From<Trouble> for Problem {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(problem) => *problem,
+            Trouble::Database(error) => error.into(),
+        }
+    }
+}
+
+/// Ends a recording that nobody reports on any more. Its files stay as they are: their node may still have them.
+///
+/// # Errors
+/// When the database fails, or the recording is over.
+pub(crate) fn presume_ended(
+    db: &mut AnyConnection,
+    row: Row,
+    at: DateTime<Utc>,
+    why: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Problem> {
+    let body = row.recording()?;
+    let mut scribe = Scribe { db, now, at: now, id: None };
+    let mut held = Held { row, body };
+    settle::advance(&mut scribe, &mut held, &Fact::Ended(End::presumed(at, why)))?;
+    Ok(settle::settle(&mut scribe, &mut held)?)
+}
+
+/// The node that held a file is given up, and the file with it.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn lose_file(
+    db: &mut AnyConnection,
+    recording: Row,
+    mut row: files::Row,
+    node: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Problem> {
+    let mut held = Held { body: recording.recording()?, row: recording };
+    let mut scribe = Scribe { db, now, at: now, id: None };
+    let mut lost = row.file()?;
+    lost.set_state(State::Lost);
+    let why = format!("nodes/{node} was forgotten before the file was in its storage");
+    lost.error = Some((&cause(Code::DataLoss, "NODE_FORGOTTEN", &why)).into());
+    row.state = lost.state;
+    row.update_time = time::micros(now);
+    row.body = lost.encode_to_vec();
+    files::update(scribe.db, &row)?;
+    let stamp = scribe.stamp();
+    feed::file(scribe.db, stamp, kind::FILE_LOST, &held.body, &lost)?;
+    Ok(settle::settle(&mut scribe, &mut held)?)
+}
+
+/// A session whose claim was granted a takeover records under another id: the answer was lost on its way. What was
+/// granted has nobody to go on with it, and ends as it stood before.
+pub(super) fn decline(entry: &mut Entry<'_>, claim_key: &str, recording: &str) -> Result<(), Trouble> {
+    let Some(claim) = claims::get(entry.scribe.db, claim_key)? else { return Ok(()) };
+    if claim.recording == recording || claim.node != entry.node.id() {
+        return Ok(());
+    }
+    let Some(row) = recorder_db::recordings::get(entry.scribe.db, &claim.recording)? else { return Ok(()) };
+    let running = row.state == recording::State::Recording as i32;
+    if row.epoch != claim.epoch || row.node != claim.node || !running || row.inherited.is_none() {
+        return Ok(());
+    }
+    let before = row.inherited()?;
+    let since = before.end_time.as_ref().and_then(time::datetime);
+    let end = match since.filter(|_| before.state() == recording::State::Interrupted) {
+        Some(at) => End { reason: recording::EndReason::ResumeTimeout, at, cause: None },
+        None => End::presumed(time::from_micros(row.update_time), "its publisher came back to another recording"),
+    };
+    let mut held = Held { body: row.recording()?, row };
+    settle::advance(&mut entry.scribe, &mut held, &Fact::Ended(end))?;
+    file::close_all(&mut entry.scribe, &held)?;
+    settle::settle(&mut entry.scribe, &mut held)
+}

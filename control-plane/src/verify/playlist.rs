@@ -1,0 +1,69 @@
+//! What a playlist names, as keys of its bucket.
+
+/// Why a text is no playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no playlist: it does not begin with #EXTM3U")]
+pub(super) struct NoPlaylist;
+
+/// The keys of every segment and initialisation section, once each, in order; URLs that leave the bucket are left out.
+pub(super) fn entries(key: &str, text: &str) -> Result<Vec<String>, NoPlaylist> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.starts_with("#EXTM3U") {
+        return Err(NoPlaylist);
+    }
+    let mut keys: Vec<String> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        let uri = match line.strip_prefix("#EXT-X-MAP:") {
+            Some(attributes) => attribute(attributes, "URI"),
+            None => Some(line).filter(|line| !line.is_empty() && !line.starts_with('#')),
+        };
+        if let Some(named) = uri.and_then(|uri| resolve(key, uri))
+            && keys.last() != Some(&named)
+        {
+            keys.push(named);
+        }
+    }
+    Ok(keys)
+}
+
+/// The value of a quoted attribute.
+fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = attributes.split_once(&format!("{name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value)
+}
+
+/// A relative reference against the playlist's own key.
+fn resolve(playlist: &str, uri: &str) -> Option<String> {
+    if uri.contains("://") || uri.starts_with('/') {
+        return None;
+    }
+    let folder = playlist.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in uri.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => drop(path.pop()?),
+            name => path.push(name),
+        }
+    }
+    Some(path.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_keys_beside_the_playlist() {
+        let text = "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\",BYTERANGE=\"1@0\"\n#EXTINF:2,\n0.m4s\n#EXT-X-DISCONTINUITY\n\
+                    #EXTINF:2,\n../other/7.m4s\n#EXTINF:2,\nhttps://elsewhere/8.m4s\n#EXT-X-ENDLIST\n";
+        assert_eq!(entries("a/b/index.m3u8", text).unwrap(), ["a/b/init.mp4", "a/b/0.m4s", "a/other/7.m4s"]);
+        assert_eq!(entries("index.m3u8", "#EXTM3U\r\n0.ts\r\n").unwrap(), ["0.ts"]);
+        assert_eq!(entries("a/x.m3u8", "<html>"), Err(NoPlaylist));
+        assert_eq!(
+            entries("x.m3u8", "#EXTM3U\n../../etc\n").unwrap(),
+            Vec::<String>::new(),
+            "nothing above the bucket"
+        );
+    }
+}
