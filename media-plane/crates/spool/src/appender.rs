@@ -12,8 +12,9 @@ use mux::{Mark, ObjectId, ObjectPart, ObjectSpec, Summary};
 use crate::disk::Disk;
 use crate::inbox::{Ack, Batch, Op};
 use crate::journal::{self, Entry, Extent, Marked, Step};
+use crate::object::Point;
 use crate::output::{data_path, head_path, journal_path};
-use crate::state::{Point, State};
+use crate::state::State;
 use crate::{Error, object_name};
 
 /// What happens once a sync job is durable.
@@ -73,6 +74,9 @@ impl Appender {
     /// For an output that does not exist yet.
     pub fn create(key: String, meta: serde_json::Value) -> Self {
         let mut appender = Self { buffer: journal::MAGIC.to_vec(), ..Self::default() };
+        journal::encode(&Entry::Flush, &mut appender.buffer);
+        // Twice, because nothing else says what the bytes are.
+        appender.note(Step::Create { key: key.clone(), meta: meta.clone() });
         appender.note(Step::Create { key, meta });
         appender
     }
@@ -168,6 +172,10 @@ impl Appender {
             Op::Release(object, ack) => {
                 self.note(Step::Released { object });
                 self.playlists.remove(&object);
+                self.job.effects.push(Effect::Ack(ack));
+            }
+            Op::Shorten(object, mark, ack) => {
+                self.note(Step::Shortened { object, mark, damaged: "its bytes do not match their checksum".into() });
                 self.job.effects.push(Effect::Ack(ack));
             }
             Op::Barrier(ack) => self.job.effects.push(Effect::Ack(ack)),
@@ -378,13 +386,6 @@ impl SyncJob {
                 let _ = ack.send(Err(error.clone()));
             }
         }
-    }
-}
-
-impl Point {
-    fn add(&mut self, bytes: &[u8]) {
-        self.len += bytes.len() as u64;
-        self.crc = crc32c::crc32c_append(self.crc, bytes);
     }
 }
 

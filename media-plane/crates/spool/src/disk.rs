@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -132,6 +133,22 @@ impl Disk {
         let before = file.metadata()?.len();
         file.set_len(len)?;
         self.tell(|faults| faults.cut(path, before, len));
+        Ok(())
+    }
+
+    /// Writes bytes of a file again, so that the kernel takes them for not synced whatever it was told before.
+    pub fn rewrite(&self, path: &Path, file: &File, from: u64, to: u64) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        let mut buffer = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).min(1 << 20)];
+        let mut at = from;
+        while at < to {
+            let want = usize::try_from(to - at).unwrap_or(usize::MAX).min(buffer.len());
+            let piece = buffer.get_mut(..want).unwrap_or_default();
+            file.read_exact_at(piece, at)?;
+            file.write_all_at(piece, at)?;
+            at += want as u64;
+        }
+        self.tell(|faults| faults.rewritten(path));
         Ok(())
     }
 

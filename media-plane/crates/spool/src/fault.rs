@@ -296,6 +296,13 @@ impl FaultyDisk {
         }
     }
 
+    /// Bytes a sync had failed for were written again.
+    pub(crate) fn rewritten(&self, path: &Path) {
+        if let Some(file) = self.model().files.get_mut(path) {
+            file.doomed = false;
+        }
+    }
+
     pub(crate) fn removed(&self, path: &Path, bytes: u64) {
         self.cut(path, bytes, 0);
         self.model().files.remove(path);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mux::{Mark, ObjectId, ObjectSpec, Output, Summary};
 use tokio::sync::oneshot;
 
+use crate::journal::Marked;
 use crate::{Error, Record};
 
 /// Payloads below this are copied together, larger ones only referenced: a copy this short costs less than the
@@ -33,6 +34,8 @@ pub(crate) enum Op {
     Abandon,
     Record(Box<Record>, Option<Ack>),
     Release(ObjectId, Ack),
+    /// Ends a damaged object at a mark.
+    Shorten(ObjectId, Option<Marked>, Ack),
     Barrier(Ack),
     /// Already taken.
     #[default]
@@ -110,7 +113,7 @@ impl Batch {
     /// Answers everybody who waits for something in this batch.
     pub fn refuse(&mut self, error: &Error) {
         for op in self.ops.drain(..) {
-            if let Op::Record(_, Some(ack)) | Op::Release(_, ack) | Op::Barrier(ack) = op {
+            if let Op::Record(_, Some(ack)) | Op::Release(_, ack) | Op::Shorten(_, _, ack) | Op::Barrier(ack) = op {
                 let _ = ack.send(Err(error.clone()));
             }
         }

@@ -15,17 +15,17 @@ use crate::key::object_serde;
 /// First bytes of every new journal; the digit is the format's version.
 pub(crate) const MAGIC: &[u8; 8] = b"RECSPL2\n";
 /// The version before, which is continued as it is: records say by their kind how they are to be read.
-const MAGIC_1: &[u8; 8] = b"RECSPL1\n";
+pub(crate) const MAGIC_1: &[u8; 8] = b"RECSPL1\n";
 /// Longest body: larger lengths are damage, not records.
-const MAX_BODY: usize = 16 << 20;
-const HEADER: usize = 8;
+pub(crate) const MAX_BODY: usize = 16 << 20;
+pub(crate) const HEADER: usize = 8;
 
-const JSON: u8 = b'J';
-const FLUSH: u8 = b'F';
-const EXTENT_1: u8 = b'E';
-const EXTENT: u8 = b'X';
-const PLAYLIST_1: u8 = b'P';
-const PLAYLIST: u8 = b'Q';
+pub(crate) const JSON: u8 = b'J';
+pub(crate) const FLUSH: u8 = b'F';
+pub(crate) const EXTENT_1: u8 = b'E';
+pub(crate) const EXTENT: u8 = b'X';
+pub(crate) const PLAYLIST_1: u8 = b'P';
+pub(crate) const PLAYLIST: u8 = b'Q';
 
 /// One step of an output's history.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +129,16 @@ pub(crate) enum Step {
         #[serde(with = "object_serde")]
         object: ObjectId,
         mark: Option<Marked>,
+        /// Why, when bytes were damaged that had been durable.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        damaged: Option<String>,
+    },
+    /// A closed object has damaged bytes: it ends at its last good mark.
+    Shortened {
+        #[serde(with = "object_serde")]
+        object: ObjectId,
+        mark: Option<Marked>,
+        damaged: String,
     },
     Finished,
 }
@@ -216,106 +226,4 @@ fn put_object(object: ObjectId, out: &mut Vec<u8>) {
     out.extend_from_slice(&object.file.to_le_bytes());
     out.push(tag);
     out.extend_from_slice(&number.to_le_bytes());
-}
-
-/// Reads records from the start of a journal until its end or the first damage.
-pub(crate) fn decode(journal: &[u8]) -> (Vec<Entry>, usize) {
-    let prefix = [MAGIC, MAGIC_1].into_iter().find_map(|magic| journal.strip_prefix(magic.as_slice()));
-    let Some(mut rest) = prefix else { return (Vec::new(), 0) };
-    let mut entries = Vec::new();
-    while let Some((entry, after)) = decode_one(rest) {
-        entries.push(entry);
-        rest = after;
-    }
-    (entries, journal.len() - rest.len())
-}
-
-fn decode_one(bytes: &[u8]) -> Option<(Entry, &[u8])> {
-    let mut input = Input(bytes);
-    let len = usize::try_from(input.u32()?).ok().filter(|len| *len <= MAX_BODY)?;
-    let crc = input.u32()?;
-    let body = input.take(len)?;
-    if crc32c::crc32c(body) != crc {
-        return None;
-    }
-    Some((decode_body(body)?, input.0))
-}
-
-fn decode_body(body: &[u8]) -> Option<Entry> {
-    let (kind, payload) = body.split_first()?;
-    let mut input = Input(payload);
-    match *kind {
-        JSON => Some(Entry::Json(serde_json::from_slice(payload).ok()?)),
-        FLUSH if payload.is_empty() => Some(Entry::Flush),
-        EXTENT => Some(Entry::Extent(Extent {
-            object: input.object()?,
-            offset: input.u64()?,
-            len: input.u64()?,
-            crc: input.u32()?,
-            noted: input.u64()?,
-            mark: if input.take(1)? == [1] { Some(input.mark()?) } else { None },
-            notes: Bytes::copy_from_slice(input.0),
-        })),
-        EXTENT_1 => Some(Entry::Extent(Extent {
-            object: input.object()?,
-            offset: input.u64()?,
-            len: input.u64()?,
-            crc: input.u32()?,
-            noted: 0,
-            mark: if input.0.is_empty() { None } else { Some(input.mark_1()?) },
-            notes: Bytes::new(),
-        })),
-        PLAYLIST | PLAYLIST_1 => Some(Entry::Playlist {
-            object: input.object()?,
-            keep: input.u32()?,
-            last: input.take(1)? == [1],
-            crc: if *kind == PLAYLIST { Some(input.u32()?) } else { None },
-            tail: Bytes::copy_from_slice(input.0),
-        }),
-        _ => None,
-    }
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    fn object(&mut self) -> Option<ObjectId> {
-        let file = self.u32()?;
-        let tag = *self.take(1)?.first()?;
-        let number = self.u32()?;
-        let part = match tag {
-            0 => ObjectPart::Whole,
-            1 => ObjectPart::Segment(number),
-            2 => ObjectPart::Init(number),
-            3 => ObjectPart::Playlist,
-            _ => return None,
-        };
-        Some(ObjectId { file, part })
-    }
-
-    fn mark_1(&mut self) -> Option<Marked> {
-        let (len, crc) = (self.u64()?, self.u32()?);
-        let ends_at = MediaTime(self.u64()?.cast_signed());
-        Some(Marked { len, crc, ends_at, video_frames: 0, audio_frames: 0, notes: 0 })
-    }
-
-    fn mark(&mut self) -> Option<Marked> {
-        let mark = self.mark_1()?;
-        let (video_frames, audio_frames, notes) = (self.u64()?, self.u64()?, self.u64()?);
-        Some(Marked { video_frames, audio_frames, notes, ..mark })
-    }
 }

@@ -8,7 +8,9 @@
 //! On disk: `<path>/<recording>-e<epoch>/<format>/journal` and beside it `<file>-<part>.data` and `.head` per object.
 
 mod appender;
+mod checks;
 mod config;
+mod decode;
 mod disk;
 mod error;
 mod event;
@@ -16,7 +18,10 @@ mod fault;
 mod inbox;
 mod journal;
 mod key;
+mod mend;
+mod object;
 mod output;
+mod reading;
 mod recover;
 mod spool;
 mod state;

@@ -1,15 +1,17 @@
-//! What a start finds: journals are replayed, torn tails cut off, open objects cut back to their last durable mark.
+//! What a start finds: journals are replayed, torn ends cut off, open objects cut back to their last durable mark.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::decode::{Decoded, decode};
 use crate::disk::Disk;
-use crate::journal::{self, Step};
+use crate::journal::{self, Entry};
+use crate::mend;
+use crate::object::Object;
 use crate::output::{data_path, head_path, journal_path, output_dir};
-use crate::state::{Object, State};
+use crate::state::State;
 use crate::{Error, OutputKey};
 
 /// An output found on disk.
@@ -20,6 +22,9 @@ pub(crate) struct Found {
     /// Bytes of all its files.
     pub bytes: u64,
 }
+
+/// A journal that does not say what it is about is the torn beginning of an output, unless it is longer than that.
+const LONGEST_BEGINNING: usize = 64 << 10;
 
 /// Every output under a spool directory, oldest recording first (their ids sort by time).
 pub(crate) fn scan(root: &Path, disk: &Disk) -> Result<Vec<Found>, Error> {
@@ -55,82 +60,85 @@ fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Er
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Error::io(path, error)),
     };
-    let (entries, valid) = journal::decode(&bytes);
-    let mut state = State::remembering();
-    for entry in &entries {
-        state.apply(entry).map_err(|problem| Error::Corrupt { path: path.clone(), problem: problem.into() })?;
+    let mut decoded = decode(&bytes);
+    let mut state = fold(&dir, &mut decoded);
+    if state.meta.is_none() && bytes.len() > LONGEST_BEGINNING {
+        return Err(Error::Corrupt { path, problem: "its beginning cannot be read".into() });
     }
     if state.meta.is_none() || state.drained() {
         // Nothing of it was ever durable, or all of it was released.
         disk.remove_tree(&dir).map_err(|error| Error::io(&dir, error))?;
         return Ok(None);
     }
-    let mut journal_len = valid as u64;
     let failed = |error| Error::io(&path, error);
-    let file = File::options().read(true).append(true).open(&path).map_err(failed)?;
-    if valid < bytes.len() {
-        tracing::warn!(output = %key, lost = bytes.len() - valid, "torn tail of a journal cut off");
-        disk.cut(&path, &file, journal_len).map_err(failed)?;
-        disk.sync(&path, &file).map_err(failed)?;
+    let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
+    if decoded.end < bytes.len() {
+        tracing::warn!(output = %key, lost = bytes.len() - decoded.end, "torn end of a journal cut off");
+        disk.cut(&path, &file, decoded.end as u64).map_err(failed)?;
     }
-    let cuts = cut_back(&dir, &mut state, disk)?;
-    if !cuts.is_empty() {
-        disk.write(&path, &file, &mut [IoSlice::new(&cuts)]).map_err(failed)?;
-        disk.sync(&path, &file).map_err(failed)?;
-        journal_len += cuts.len() as u64;
+    let rewritten = decoded.last_flush.map_or(0, |flush| flush.at.min(decoded.end));
+    disk.rewrite(&path, &file, rewritten as u64, decoded.end as u64).map_err(failed)?;
+    let mended = mend::mend(&dir, &mut state, &decoded.entries, disk)?;
+    let records = encode(mended);
+    if !records.is_empty() {
+        let file = disk.continue_at_end(&path).map_err(failed)?;
+        disk.write(&path, &file, &mut [IoSlice::new(&records)]).map_err(failed)?;
     }
-    remove_strangers(&dir, &state)?;
+    settle(root, &path, &file, disk)?;
+    if decoded.holes == 0 {
+        remove_strangers(&dir, &state, disk)?;
+    } else {
+        tracing::error!(output = %key, holes = decoded.holes, "journal is damaged");
+    }
+    let journal_len = (decoded.end + records.len()) as u64;
     let bytes = journal_len + state.objects.values().map(Object::size).sum::<u64>();
     Ok(Some(Found { key, state, journal_len, bytes }))
 }
 
-/// Cuts open objects back to their last durable mark; returns the journal records that say so.
-fn cut_back(dir: &Path, state: &mut State, disk: &Disk) -> Result<Vec<u8>, Error> {
-    let mut records = Vec::new();
-    let open: Vec<_> = state.objects.iter().filter(|(_, object)| object.closed.is_none()).map(|(id, _)| *id).collect();
-    for id in open {
-        let Some(object) = state.objects.get(&id) else { continue };
-        let path = data_path(dir, id);
-        let failed = |error| Error::io(&path, error);
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        // Every extent but the newest was synced before the next was written, so only that one can be torn.
-        let mark = if matches(&file, object).map_err(failed)? { object.mark } else { object.before.1 };
-        let len = mark.map_or(0, |mark| mark.len);
-        if file.metadata().map_err(failed)?.len() < len {
-            return Err(Error::Corrupt { path, problem: "shorter than its durable part".into() });
-        }
-        disk.cut(&path, &file, len).map_err(failed)?;
-        disk.sync(&path, &file).map_err(failed)?;
-        if object.data.len != len || object.mark != mark || object.head.len > 0 {
-            let entry = Step::Truncated { object: id, mark }.into();
-            journal::encode(&entry, &mut records);
-            state.apply(&entry).map_err(|problem| Error::Corrupt { path, problem: problem.into() })?;
-        }
+/// Replays a journal, without its newest flush when that was torn.
+fn fold(dir: &Path, decoded: &mut Decoded) -> State {
+    let mut state = replay(decoded);
+    if let Some(flush) = decoded.last_flush
+        && mend::is_torn(dir, &state)
+    {
+        decoded.end = flush.at;
+        decoded.holes = flush.holes;
+        decoded.entries.truncate(flush.entries);
+        state = replay(decoded);
     }
-    Ok(records)
+    state
 }
 
-/// Whether the newest extent is on disk as the journal says.
-fn matches(file: &File, object: &Object) -> io::Result<bool> {
-    let (start, end) = (object.before.0, object.data);
-    let mut at = start.len;
-    let mut crc = start.crc;
-    let mut buffer = vec![0; 1 << 20];
-    while at < end.len {
-        let want = usize::try_from(end.len - at).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(piece) = buffer.get_mut(..want) else { return Ok(false) };
-        match file.read_exact_at(piece, at) {
-            Ok(()) => crc = crc32c::crc32c_append(crc, piece),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        at += want as u64;
+fn replay(decoded: &Decoded) -> State {
+    let mut state = State::remembering();
+    decoded.entries.iter().for_each(|entry| state.replay(entry));
+    state.replayed();
+    if decoded.holes > 0 {
+        state.damaged.get_or_insert_with(|| "its journal has unreadable records".to_owned());
     }
-    Ok(crc == end.crc)
+    state
+}
+
+fn encode(entries: Vec<Entry>) -> Vec<u8> {
+    let mut records = Vec::new();
+    if !entries.is_empty() {
+        journal::encode(&Entry::Flush, &mut records);
+    }
+    entries.iter().for_each(|entry| journal::encode(entry, &mut records));
+    records
+}
+
+/// What a dead process wrote may be in the page cache only: from now on it is told as durable.
+fn settle(root: &Path, journal: &Path, file: &File, disk: &Disk) -> Result<(), Error> {
+    disk.sync(journal, file).map_err(|error| Error::io(journal, error))?;
+    for dir in journal.ancestors().skip(1).take_while(|dir| dir.starts_with(root)) {
+        disk.sync_dir(dir).map_err(|error| Error::io(dir, error))?;
+    }
+    Ok(())
 }
 
 /// Removes files the journal does not know: of objects whose opening was not durable, or whose release was.
-fn remove_strangers(dir: &Path, state: &State) -> Result<(), Error> {
+fn remove_strangers(dir: &Path, state: &State, disk: &Disk) -> Result<(), Error> {
     let mut known: BTreeSet<_> = [journal_path(dir)].into();
     for (id, object) in &state.objects {
         known.insert(data_path(dir, *id));
@@ -138,11 +146,9 @@ fn remove_strangers(dir: &Path, state: &State) -> Result<(), Error> {
             known.insert(head_path(dir, *id));
         }
     }
-    for name in names(dir)? {
-        let path = dir.join(name);
-        if !known.contains(&path) {
-            fs::remove_file(&path).map_err(|error| Error::io(&path, error))?;
-        }
+    let strangers: Vec<PathBuf> = names(dir)?.into_iter().map(|name| dir.join(name)).collect();
+    for path in strangers.into_iter().filter(|path| !known.contains(path)) {
+        disk.remove(&path).map_err(|error| Error::io(path, error))?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,11 +15,12 @@ use crate::appender::Appender;
 use crate::disk::Disk;
 use crate::event::Outlet;
 use crate::inbox::Op;
-use crate::output::{data_path, head_path};
+use crate::reading::Range;
 use crate::state::State;
 use crate::volume::{Volume, WRITERS, lock};
 use crate::{
-    Config, Error, Events, OutputKey, Record, StoredOutput, Usage, Writer, object_name, recover, step, threads,
+    Config, Error, Events, OutputKey, Record, StoredObject, StoredOutput, Usage, Writer, mend, object_name, recover,
+    step, threads,
 };
 #[cfg(any(test, feature = "sim"))]
 use crate::{fault::FaultyDisk, step::Stepper};
@@ -187,28 +187,47 @@ impl Spool {
     }
 
     /// Up to `len` bytes of an object: head and data of a closed one; of an open one the data up to its durable mark.
-    /// Fewer bytes than asked for mean its end.
+    /// Fewer bytes than asked for mean its end. What is not as it was written is [`Error::Corrupt`], never returned.
     pub async fn read(&self, key: &OutputKey, object: ObjectId, offset: u64, len: usize) -> Result<Bytes, Error> {
         let output = self.handle.volume.output(key)?;
         let unknown = || Error::Unknown(format!("{key}/{}", object_name(object)));
-        let (head, data) = {
+        let range = {
             let state = output.state();
             if object.part == ObjectPart::Playlist {
                 let body = &state.playlists.get(&object).ok_or_else(unknown)?.body;
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
                 return Ok(body.slice(start..start.saturating_add(len).min(body.len())));
             }
-            state.objects.get(&object).ok_or_else(unknown)?.readable()
+            Range::of(state.objects.get(&object).ok_or_else(unknown)?, offset, len)
         };
-        if offset > head + data {
-            return Err(Error::Range { object: object_name(object), available: head + data });
+        let range = range.map_err(|available| Error::Range { object: object_name(object), available })?;
+        let dir = output.dir.clone();
+        self.blocking(move || range.read(&dir, object)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.handle.volume.stepped {
+            return work();
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+    }
+
+    /// Ends a closed object whose bytes cannot be read back ([`Error::Corrupt`] of [`Self::read`]) at the last mark
+    /// before the damage. Returns it as it is from then on, with [`StoredObject::damaged`] set, once that is durable.
+    pub async fn end_at_damage(&self, key: &OutputKey, object: ObjectId) -> Result<StoredObject, Error> {
+        let output = self.handle.volume.output(key)?;
+        let unknown = || Error::Unknown(format!("{key}/{}", object_name(object)));
+        if output.state().objects.get(&object).ok_or_else(unknown)?.closed.is_none() {
+            return Err(Error::Sequence { object: object_name(object), problem: "is not closed" });
         }
         let dir = output.dir.clone();
-        let read = move || read_object(&dir, object, (head, data), offset, len);
-        if self.handle.volume.stepped {
-            return read();
-        }
-        tokio::task::spawn_blocking(read).await.map_err(|_| Error::Closed)?
+        let mark = self.blocking(move || mend::last_mark(&dir, object)).await?;
+        self.urgent(&output, |ack| Op::Shorten(object, mark, ack)).await?;
+        let state = output.state();
+        Ok(state.objects.get(&object).ok_or_else(unknown)?.stored())
     }
 
     /// Bytes of an object that stand in front of everything appended to it; none while there are none.
@@ -315,26 +334,4 @@ fn lock_directory(path: &Path) -> Result<File, Error> {
         Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(path.to_path_buf())),
         Err(fs::TryLockError::Error(error)) => Err(Error::io(&file, error)),
     }
-}
-
-fn read_object(
-    dir: &Path,
-    object: ObjectId,
-    (head, data): (u64, u64),
-    offset: u64,
-    len: usize,
-) -> Result<Bytes, Error> {
-    let end = offset.saturating_add(len as u64).min(head + data);
-    let mut bytes = vec![0; usize::try_from(end - offset).unwrap_or(0)];
-    let in_head = usize::try_from(head.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
-    let (front, back) = bytes.split_at_mut(in_head);
-    for (path, piece, at) in
-        [(head_path(dir, object), front, offset), (data_path(dir, object), back, offset.saturating_sub(head))]
-    {
-        if !piece.is_empty() {
-            let file = File::open(&path).map_err(|error| Error::io(&path, error))?;
-            file.read_exact_at(piece, at).map_err(|error| Error::io(&path, error))?;
-        }
-    }
-    Ok(bytes.into())
 }

@@ -6,38 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use mux::{ObjectId, ObjectSpec, Summary};
 
-use crate::journal::{Entry, Extent, Marked, Step};
+use crate::journal::{Entry, Extent, Step};
+use crate::object::{Object, Point};
 use crate::stored::{
-    Committed, ObjectState, Part, Record, ReleasedFile, ReleasedObject, StoredFile, StoredObject, StoredOutput,
-    StoredPlaylist, Upload,
+    Committed, Part, Record, ReleasedFile, ReleasedObject, StoredFile, StoredOutput, StoredPlaylist, Upload,
 };
 use crate::{Event, OutputKey};
-
-/// A position in a data file and the checksum up to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Point {
-    pub len: u64,
-    pub crc: u32,
-}
-
-/// Head bytes and data bytes of an object.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Object {
-    pub spec: ObjectSpec,
-    pub head: Point,
-    pub data: Point,
-    pub mark: Option<Marked>,
-    /// Bytes noted about it.
-    pub noted: u64,
-    /// The notes themselves, while [`State::remembers`].
-    notes: BytesMut,
-    /// Position and mark before the newest extent: what recovery falls back to when that one was torn.
-    pub before: (Point, Option<Marked>),
-    pub closed: Option<(Summary, Point)>,
-    upload: Option<Upload>,
-    pub committed: Option<Committed>,
-    pub reported: Option<u64>,
-}
 
 /// A playlist's newest text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,6 +29,11 @@ pub(crate) struct State {
     pub objects: BTreeMap<ObjectId, Object>,
     pub playlists: BTreeMap<ObjectId, Playlist>,
     files: BTreeMap<u32, Summary>,
+    /// Playlists whose newest text is lost.
+    stale: BTreeSet<ObjectId>,
+    /// Flushes so far.
+    pub flush: u32,
+    pub damaged: Option<String>,
     released: BTreeMap<u32, ReleasedFile>,
     notes: Vec<serde_json::Value>,
     /// Keeps notes and what was released: a start needs them once, and afterwards they would only grow.
@@ -79,10 +58,47 @@ impl State {
         self.objects.values_mut().for_each(|object| object.notes = BytesMut::new());
     }
 
+    /// Applies an entry of a journal that may be damaged: what does not fit ends the story of its object only.
+    pub fn replay(&mut self, entry: &Entry) {
+        let Err(problem) = self.apply(entry) else { return };
+        let object = match entry {
+            Entry::Extent(extent) => Some(extent.object),
+            Entry::Playlist { object, .. } => {
+                self.stale.insert(*object);
+                None
+            }
+            Entry::Json(step) => match step.as_ref() {
+                Step::Head { object, .. } | Step::Closed { object, .. } => Some(*object),
+                // The provider knows better what it has.
+                Step::Shipping(_) => return,
+                _ => None,
+            },
+            Entry::Flush => None,
+        };
+        match object.and_then(|object| self.objects.get_mut(&object)) {
+            Some(object) => {
+                object.adrift = true;
+                object.damaged.get_or_insert_with(|| problem.to_owned());
+            }
+            None => drop(self.damaged.get_or_insert_with(|| problem.to_owned())),
+        }
+    }
+
+    /// After the last entry. A file whose newest playlist is lost has to be finished again.
+    pub fn replayed(&mut self) {
+        for playlist in std::mem::take(&mut self.stale) {
+            self.files.remove(&playlist.file);
+            self.finished = false;
+        }
+    }
+
     /// Applies one entry.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
         match entry {
-            Entry::Flush => Ok(()),
+            Entry::Flush => {
+                self.flush += 1;
+                Ok(())
+            }
             Entry::Extent(extent) => self.extend(extent),
             Entry::Playlist { object, keep, tail, last, crc } => {
                 let playlist = self.playlists.entry(*object).or_default();
@@ -93,6 +109,7 @@ impl State {
                 if crc.is_some_and(|crc| crc != crc32c::crc32c(&body)) {
                     return Err("a playlist that does not match its checksum");
                 }
+                self.stale.remove(object);
                 *playlist = Playlist { body: body.freeze(), last: *last, committed: None, reported: None };
                 Ok(())
             }
@@ -101,23 +118,17 @@ impl State {
     }
 
     fn extend(&mut self, extent: &Extent) -> Result<(), Illegal> {
+        let (flush, remembers) = (self.flush, self.remembers);
         let object = self.objects.get_mut(&extent.object).ok_or("an extent of an unknown object")?;
-        if object.data.len != extent.offset || object.noted != extent.noted || object.closed.is_some() {
-            return Err("an extent out of place");
-        }
-        object.before = (object.data, object.mark);
-        object.data = Point { len: extent.offset + extent.len, crc: extent.crc };
-        object.mark = extent.mark;
-        object.noted += extent.notes.len() as u64;
-        if self.remembers {
-            object.notes.extend_from_slice(&extent.notes);
-        }
-        Ok(())
+        object.extend(extent, flush, remembers)
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Illegal> {
         match step {
-            Step::Create { meta, .. } if self.meta.is_none() => self.meta = Some(meta.clone()),
+            // Written twice, because nothing else says what the bytes are.
+            Step::Create { meta, .. } if self.meta.as_ref().is_none_or(|known| known == meta) => {
+                self.meta = Some(meta.clone());
+            }
             Step::Create { .. } => return Err("created twice"),
             Step::Open { object, extension, content_type } => {
                 let spec = ObjectSpec {
@@ -125,13 +136,21 @@ impl State {
                     extension: interned(extension),
                     content_type: interned(content_type),
                 };
-                if self.objects.insert(*object, Object::new(spec)).is_some() {
+                if self.objects.insert(*object, Object::new(spec, self.flush)).is_some() {
                     return Err("opened twice");
                 }
             }
-            Step::Head { object, len, crc } => self.object(*object)?.head = Point { len: *len, crc: *crc },
+            Step::Head { object, len, crc } => {
+                let flush = self.flush;
+                let object = self.object(*object)?;
+                object.head = Point { len: *len, crc: *crc };
+                object.touched = flush;
+            }
             Step::Closed { object, summary, size, crc } => {
-                self.object(*object)?.closed = Some((summary.clone(), Point { len: *size, crc: *crc }));
+                let flush = self.flush;
+                let object = self.object(*object)?;
+                object.touched = flush;
+                object.close(summary, Point { len: *size, crc: *crc })?;
             }
             Step::FileDone { file, summary } => {
                 self.files.insert(*file, summary.clone());
@@ -140,14 +159,25 @@ impl State {
             }
             Step::Shipping(record) => return self.ship(record),
             Step::Released { object } => self.release(*object),
-            Step::Truncated { object, mark } => {
-                let object = self.object(*object)?;
+            Step::Truncated { object: id, mark, damaged } => {
+                let flush = self.flush;
+                let object = self.object(*id)?;
                 object.head = Point::default();
-                object.data = mark.map(|mark| Point { len: mark.len, crc: mark.crc }).unwrap_or_default();
-                object.mark = *mark;
+                object.cut(*mark);
+                object.adrift = false;
+                object.touched = flush;
+                object.damaged = damaged.clone().or(object.damaged.take());
                 object.noted = mark.map_or(0, |mark| mark.notes);
                 object.notes.truncate(usize::try_from(object.noted).unwrap_or(usize::MAX));
-                object.before = (object.data, object.mark);
+                if object.closed.take().is_some() {
+                    self.files.remove(&id.file);
+                    self.finished = false;
+                }
+            }
+            Step::Shortened { object, mark, damaged } => {
+                let object = self.object(*object)?;
+                object.damaged = Some(damaged.clone());
+                object.shorten(*mark);
             }
             Step::Finished => self.finished = true,
         }
@@ -220,7 +250,7 @@ impl State {
     /// The bytes may go: closed, committed and reported. None for an object that is gone already.
     pub fn releasable(&self, object: ObjectId) -> Option<bool> {
         if let Some(object) = self.objects.get(&object) {
-            return Some(object.closed.is_some() && object.committed.is_some() && object.reported.is_some());
+            return Some(object.is_releasable());
         }
         let playlist = self.playlists.get(&object)?;
         Some(playlist.last && playlist.committed.is_some() && playlist.reported.is_some())
@@ -268,6 +298,7 @@ impl State {
             key: key.clone(),
             meta: self.meta.clone().unwrap_or_default(),
             objects: self.objects.values().map(Object::stored).collect(),
+            damaged: self.damaged.clone(),
             playlists: self
                 .playlists
                 .iter()
@@ -288,65 +319,6 @@ impl State {
             notes: self.notes.clone(),
             finished: self.finished,
         }
-    }
-}
-
-impl Object {
-    fn new(spec: ObjectSpec) -> Self {
-        Self {
-            spec,
-            head: Point::default(),
-            data: Point::default(),
-            mark: None,
-            noted: 0,
-            notes: BytesMut::new(),
-            before: (Point::default(), None),
-            closed: None,
-            upload: None,
-            committed: None,
-            reported: None,
-        }
-    }
-
-    /// Bytes on disk, head included.
-    pub fn size(&self) -> u64 {
-        self.head.len + self.data.len
-    }
-
-    /// Head and data lengths that may be read.
-    pub fn readable(&self) -> (u64, u64) {
-        match (&self.closed, self.mark) {
-            (Some(_), _) => (self.head.len, self.data.len),
-            (None, Some(mark)) => (0, mark.len),
-            (None, None) => (0, 0),
-        }
-    }
-
-    fn stored(&self) -> StoredObject {
-        let state = match &self.closed {
-            Some((summary, whole)) => {
-                ObjectState::Closed { summary: summary.clone(), size: whole.len, crc32c: whole.crc }
-            }
-            None => ObjectState::Open {
-                bytes: self.mark.map_or(0, |mark| mark.len),
-                mark: self.mark.map(|mark| mark.mark()),
-            },
-        };
-        StoredObject {
-            spec: self.spec,
-            state,
-            upload: self.upload.clone(),
-            committed: self.committed.clone(),
-            reported: self.reported,
-            notes: self.notes_of_prefix(),
-        }
-    }
-
-    /// What was noted up to its end or mark.
-    fn notes_of_prefix(&self) -> Bytes {
-        let mark = self.mark.map_or(0, |mark| usize::try_from(mark.notes).unwrap_or(usize::MAX));
-        let end = if self.closed.is_some() { self.notes.len() } else { mark.min(self.notes.len()) };
-        Bytes::copy_from_slice(self.notes.get(..end).unwrap_or_default())
     }
 }
 

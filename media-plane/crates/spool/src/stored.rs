@@ -138,6 +138,8 @@ pub struct StoredObject {
     pub reported: Option<u64>,
     /// What the muxer noted about it up to its end or mark, in one piece. Forgotten once its file is done.
     pub notes: Bytes,
+    /// Bytes of it that had been durable were damaged, by a disk or a hand: it ends at the last good mark before them.
+    pub damaged: Option<String>,
 }
 
 /// The newest text of a playlist.
@@ -210,6 +212,8 @@ pub struct StoredOutput {
     pub released: Vec<ReleasedFile>,
     /// [`Record::Note`]s, in order.
     pub notes: Vec<serde_json::Value>,
+    /// Its journal was damaged: what is here is right, but it may not be all there was.
+    pub damaged: Option<String>,
     /// The writer had finished. Otherwise [`crate::Spool::reopen`] goes on with it.
     pub finished: bool,
 }

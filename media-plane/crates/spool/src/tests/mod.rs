@@ -1,8 +1,11 @@
 //! Tests of the whole spool on a real disk.
 
 mod content;
+mod crash;
 mod durable;
 mod fault;
+mod flip;
+mod life;
 mod limits;
 mod notes;
 mod replay;

@@ -8,8 +8,9 @@ use mux::Output;
 use proptest::prelude::*;
 
 use super::{Bench, PLAYLIST, apply, key, mark, object, pattern, segment, spec, summary};
+use crate::decode::decode;
 use crate::disk::Disk;
-use crate::journal::{Entry, Extent, MAGIC, Marked, Step, decode, encode};
+use crate::journal::{Entry, Extent, MAGIC, Marked, Step, encode};
 use crate::{ObjectState, Record, recover};
 
 /// A spool directory with two closed segments, a playlist, shipping records and an open segment.
@@ -35,7 +36,7 @@ async fn eventful() -> (tempfile::TempDir, Vec<u8>) {
     (bench.dir, journal)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -46,14 +47,15 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_torn_journal_is_a_prefix_of_history_at_every_byte() {
     let (dir, journal) = eventful().await;
-    let (all, valid) = decode(&journal);
-    assert_eq!(valid, journal.len());
+    let whole = decode(&journal);
+    assert_eq!((whole.end, whole.holes), (journal.len(), 0));
     let source = crate::output::output_dir(dir.path(), &key("hls"));
     let mut closed_before = 0;
     let mut open_before = 0;
     for cut in 0..=journal.len() {
-        let (entries, valid) = decode(&journal[..cut]);
-        assert!(valid <= cut && all.starts_with(&entries), "cut at {cut}");
+        let torn = decode(&journal[..cut]);
+        let valid = torn.end;
+        assert!(valid <= cut && torn.holes == 0 && whole.entries.starts_with(&torn.entries), "cut at {cut}");
         // Between two record ends recovery sees the same entries: once inside and once at the end will do.
         if cut != valid && cut != valid + 1 {
             continue;
@@ -79,25 +81,29 @@ async fn a_torn_journal_is_a_prefix_of_history_at_every_byte() {
         }
         // What recovery wrote is itself a whole journal.
         let repaired = fs::read(target.join("journal")).unwrap();
-        assert_eq!(decode(&repaired).1, repaired.len());
+        assert_eq!(decode(&repaired).end, repaired.len());
     }
     assert_eq!((closed_before, open_before), (2, 1_500));
 }
 
 #[tokio::test]
-async fn a_flipped_bit_never_invents_history() {
+async fn a_flipped_bit_costs_one_record_and_is_seen() {
     let (_dir, journal) = eventful().await;
-    let (all, _) = decode(&journal);
+    let whole = decode(&journal);
     for at in 0..journal.len() {
         let mut damaged = journal.clone();
         damaged[at] ^= 1 << (at % 8);
-        let (entries, _) = decode(&damaged);
-        assert!(all.starts_with(&entries) && entries.len() < all.len(), "flip at {at}");
+        let found = decode(&damaged);
+        assert_eq!((found.holes, found.end), (1, journal.len()), "flip at {at}");
+        let mut all = whole.entries.iter();
+        assert!(found.entries.iter().all(|entry| all.any(|known| known == entry)), "flip at {at}: invented");
+        let lost = usize::from(at >= MAGIC.len());
+        assert_eq!(found.entries.len() + lost, whole.entries.len(), "flip at {at}");
     }
 }
 
 #[tokio::test]
-async fn a_torn_extent_falls_back_to_the_mark_before() {
+async fn a_damaged_newest_extent_falls_back_to_the_mark_before_and_is_told() {
     let (dir, _) = eventful().await;
     let data = crate::output::output_dir(dir.path(), &key("hls")).join("0-s2.data");
     let mut bytes = fs::read(&data).unwrap();
@@ -106,7 +112,9 @@ async fn a_torn_extent_falls_back_to_the_mark_before() {
     bytes[last] ^= 1;
     fs::write(&data, &bytes).unwrap();
     let found = recover::scan(dir.path(), &Disk::default()).unwrap();
-    assert_eq!(found[0].state.objects[&segment(2)].readable(), (0, 1_500));
+    let object = &found[0].state.objects[&segment(2)];
+    assert_eq!(object.readable(), (0, 1_500));
+    assert!(object.damaged.is_some());
     assert_eq!(fs::read(&data).unwrap(), bytes[..1_500]);
 }
 
@@ -146,14 +154,15 @@ proptest! {
         for entry in &entries {
             encode(entry, &mut bytes);
         }
-        prop_assert_eq!(decode(&bytes), (entries, bytes.len()));
+        let decoded = decode(&bytes);
+        prop_assert_eq!((decoded.end, decoded.holes), (if entries.is_empty() { 0 } else { bytes.len() }, 0));
+        prop_assert_eq!(decoded.entries, entries);
     }
 
     #[test]
     fn any_bytes_decode_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut journal = MAGIC.to_vec();
         journal.extend_from_slice(&bytes);
-        let (_, valid) = decode(&journal);
-        prop_assert!(valid <= journal.len());
+        prop_assert!(decode(&journal).end <= journal.len());
     }
 }
