@@ -3,7 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use bytes::Bytes;
+use media::{AacConfig, AvcConfig, CodecConfig, Frame, MediaTime, TrackKind};
+use mux::{Format, Layout, Mark, Options, Output};
 use rtmp::amf0::{Value, Writer};
 use rtmp::client::{Client, Hello, Shape, payload};
 use rtmp::kind;
@@ -14,7 +18,47 @@ fn main() -> io::Result<()> {
     flv_tag()?;
     session()?;
     records()?;
+    mux_notes()?;
     key_template()
+}
+
+/// The notes of three seconds in every format, as a crash finds them.
+fn mux_notes() -> io::Result<()> {
+    let (avc, aac) = (payload::AVC_RECORD_640, &[0x12, 0x10]);
+    let kinds = [(Format::Hls, 0), (Format::Flv, 1), (Format::Aac, 2), (Format::Mp4, 3), (Format::Mp4, 4)];
+    for (format, choice) in kinds {
+        let layout = if choice == 3 { Layout::Fragmented } else { Layout::FastStart };
+        let options = Options { layout, segment_duration: Duration::from_secs(60), ..Options::default() };
+        let mut muxer = mux::open(format, &options).map_err(io::Error::other)?;
+        let avc = AvcConfig::parse(Bytes::from_static(avc)).map_err(io::Error::other)?;
+        let aac = AacConfig::parse(Bytes::from_static(aac)).map_err(io::Error::other)?;
+        muxer.config(TrackKind::Video, &CodecConfig::Avc(avc.into()));
+        muxer.config(TrackKind::Audio, &CodecConfig::Aac(aac.into()));
+        let (mut notes, mut len, mut mark) = (Vec::new(), 0u32, Mark::default());
+        for n in 0..90i64 {
+            let (dts, keyframe) = (MediaTime::from_millis(n * 1_000 / 30), n % 30 == 0);
+            let pts = dts + MediaTime::from_millis(n % 3 * 33);
+            let data = Bytes::from_static(&[0, 0, 0, 2, 0x41, 0x9a]);
+            let _ = muxer.push(&Frame { track: TrackKind::Video, dts, pts, keyframe, data });
+            let data = Bytes::from_static(&[0x21, 0x10]);
+            let _ = muxer.push(&Frame { track: TrackKind::Audio, dts, pts: dts, keyframe: true, data });
+            while let Some(output) = muxer.poll() {
+                match output {
+                    Output::Append(_, bytes) => len += bytes.len() as u32,
+                    Output::Note(_, bytes) => notes.extend_from_slice(&bytes),
+                    Output::Commit(_, newest) => mark = newest,
+                    _ => {}
+                }
+            }
+        }
+        let counts = [mark.video_frames as u8, mark.audio_frames as u8];
+        let head = [&len.to_le_bytes()[..], &mark.media_time.0.to_le_bytes(), &counts].concat();
+        for (name, flags) in [("ends", 0), ("comes-back", 16)] {
+            let seed = [&[choice | flags], &head[..], &notes].concat();
+            write("mux_notes", &format!("{choice}-{name}"), &seed)?;
+        }
+    }
+    Ok(())
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
