@@ -235,7 +235,7 @@ async fn open(address: &str, domain: &str, stream: &str) -> Result<TcpStream, St
         let start = [client.handshake(), connect, client.create_stream(stream), client.publish(stream)].concat();
         socket.write_all(&start).await.map_err(|error| error.to_string())?;
         let mut heard = Vec::new();
-        while !heard.windows(23).any(|window| window == b"NetStream.Publish.Start") {
+        while !is_granted(&heard) {
             let mut bytes = [0; 4096];
             let read = socket.read(&mut bytes).await.map_err(|error| error.to_string())?;
             if read == 0 {
@@ -248,6 +248,12 @@ async fn open(address: &str, domain: &str, stream: &str) -> Result<TcpStream, St
         Ok(socket)
     };
     timeout(ANSWER, attempt).await.unwrap_or_else(|_| Err("no answer".to_owned()))
+}
+
+/// Whether `publish` was answered with yes. The answer to `FCPublish` uses the same words, but decides nothing.
+fn is_granted(heard: &[u8]) -> bool {
+    let after = |heard: &[u8], word: &[u8]| heard.windows(word.len()).position(|window| window == word);
+    after(heard, b"onStatus").is_some_and(|at| after(&heard[at..], b"NetStream.Publish.Start").is_some())
 }
 
 struct Work {
