@@ -176,7 +176,11 @@ impl Objects {
         condition: Option<i64>,
     ) -> Result<(), Refusal> {
         if sources.is_empty() || sources.len() > MAX_SOURCES {
-            return Err(Refusal::new(400, "invalid", "The number of source components provided must be within 1 and 32."));
+            return Err(Refusal::new(
+                400,
+                "invalid",
+                "The number of source components provided must be within 1 and 32.",
+            ));
         }
         let mut body = BytesMut::new();
         for source in sources {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::stream;
 
 /// A body whose length is not known beforehand; an error ends the upload without a visible object.
@@ -41,6 +41,13 @@ pub trait Bucket: fmt::Debug + Send + Sync {
     /// Makes the object of these parts visible. May be repeated after a lost reply: when the upload is gone and the
     /// object under `key` is the one these parts make, that is a success.
     async fn complete(&self, key: &str, upload: &UploadId, parts: &[Part], condition: If) -> Result<Stored, Error>;
+
+    /// Joins objects of the same bucket, in this order, to the object `key`, without moving their bytes through here.
+    /// The sources stay. [`crate::Kind::Unsupported`] where [`Capabilities::composes`] is false.
+    async fn compose(&self, key: &str, sources: &[String], meta: &ObjectMeta) -> Result<Stored, Error> {
+        let _ = (sources, meta);
+        Err(Error::new("compose", key, Kind::Unsupported, "Unsupported", "this store cannot join objects"))
+    }
 
     /// Gives an upload up and frees its parts. An upload that does not exist (any more) is a success.
     async fn abort(&self, key: &str, upload: &UploadId) -> Result<(), Error>;
@@ -203,6 +210,8 @@ pub struct Capabilities {
     pub lists_uploads: bool,
     /// [`Bucket::presign`] works.
     pub presigns: bool,
+    /// [`Bucket::compose`] works.
+    pub composes: bool,
     /// Smallest part but the last, in bytes.
     pub min_part: u64,
     /// Largest part, in bytes.
@@ -219,6 +228,7 @@ impl Capabilities {
         parts_in_any_order: true,
         lists_uploads: true,
         presigns: true,
+        composes: false,
         min_part: 5 << 20,
         max_part: 5 << 30,
         max_parts: 10_000,

@@ -12,10 +12,15 @@ use crate::checksum::{completed_before, crc32c_base64};
 use crate::error::{Error, Kind};
 use crate::key;
 
+/// Bytes of the parts as which [`Memory::in_order`] lists what it holds.
+const PIECE: usize = 8 << 20;
+
 /// A bucket in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
     state: Mutex<State>,
+    /// Like Google with a service account.
+    in_order: bool,
 }
 
 #[derive(Default)]
@@ -41,6 +46,17 @@ impl Memory {
     /// An empty bucket.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty bucket that takes the parts of an upload in their order, knows how many bytes it holds but not in which
+    /// parts they came, lists no uploads and joins objects.
+    pub fn in_order() -> Self {
+        Self { in_order: true, ..Self::default() }
+    }
+
+    /// Open uploads, listed or not.
+    pub fn open_uploads(&self) -> usize {
+        self.lock().uploads.len()
     }
 
     /// What was said about an object when it was written.
@@ -93,11 +109,14 @@ impl State {
                 return Err(invalid("InvalidPartOrder", format!("part {} after part {before}", part.number)));
             }
             before = part.number;
-            let bytes = held.get(&part.number).filter(|bytes| tag(bytes) == part.etag);
+            // What was listed without a tag is named by its size.
+            let is_listed = |bytes: &Bytes| part.etag.is_empty() && bytes.len() as u64 == part.size;
+            let bytes = held.get(&part.number).filter(|bytes| tag(bytes) == part.etag || is_listed(bytes));
             let Some(bytes) = bytes else {
                 return Err(invalid("InvalidPart", format!("part {} is not the one stored", part.number)));
             };
-            if index + 1 < parts.len() && (bytes.len() as u64) < Capabilities::S3.min_part {
+            let is_short = !part.etag.is_empty() && (bytes.len() as u64) < Capabilities::S3.min_part;
+            if index + 1 < parts.len() && is_short {
                 return Err(invalid("EntityTooSmall", format!("part {} has {} bytes", part.number, bytes.len())));
             }
             body.extend_from_slice(bytes);
@@ -140,13 +159,26 @@ impl Bucket for Memory {
 
     async fn put_part(&self, key: &str, upload: &UploadId, number: u32, body: Bytes) -> Result<Part, Error> {
         let part = part(number, &body);
-        self.lock().upload("put_part", key, upload)?.parts.insert(number, body);
+        let mut state = self.lock();
+        let parts = &mut state.upload("put_part", key, upload)?.parts;
+        let last = parts.last_key_value().map(|(last, _)| *last).filter(|last| self.in_order && number <= *last);
+        if let Some(last) = last {
+            let message = format!("part {number} comes after part {last}");
+            return Err(Error::new("put_part", key, Kind::Invalid, "InvalidPartOrder", message));
+        }
+        parts.insert(number, body);
         Ok(part)
     }
 
     async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<Part>, Error> {
         let mut state = self.lock();
         let open = state.upload("list_parts", key, upload)?;
+        if self.in_order {
+            let whole: Vec<u8> = std::mem::take(&mut open.parts).into_values().flatten().collect();
+            open.parts = (1..).zip(whole.chunks(PIECE).map(Bytes::copy_from_slice)).collect();
+            let listed = open.parts.iter().map(|(number, body)| (*number, body.len() as u64));
+            return Ok(listed.map(|(number, size)| Part { number, size, etag: String::new(), crc32c: None }).collect());
+        }
         Ok(open.parts.iter().map(|(number, body)| part(*number, body)).collect())
     }
 
@@ -165,6 +197,20 @@ impl Bucket for Memory {
         Ok(stored)
     }
 
+    async fn compose(&self, key: &str, sources: &[String], meta: &ObjectMeta) -> Result<Stored, Error> {
+        const OPERATION: &str = "compose";
+        if !self.in_order {
+            return Err(Error::new(OPERATION, key, Kind::Unsupported, "Unsupported", "objects are not joined here"));
+        }
+        let mut state = self.lock();
+        let mut body = BytesMut::new();
+        for source in sources {
+            let missing = || Error::new(OPERATION, source, Kind::NotFound, "NoSuchKey", "there is no such object");
+            body.extend_from_slice(&state.objects.get(source).ok_or_else(missing)?.0);
+        }
+        state.write(OPERATION, key, body.freeze(), meta.clone(), If::Any)
+    }
+
     async fn abort(&self, key: &str, upload: &UploadId) -> Result<(), Error> {
         let mut state = self.lock();
         if state.upload("abort", key, upload).is_ok() {
@@ -175,7 +221,7 @@ impl Bucket for Memory {
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>, Error> {
         let state = self.lock();
-        let found = state.uploads.iter().filter(|(_, open)| open.key.starts_with(prefix));
+        let found = state.uploads.iter().filter(|_| !self.in_order).filter(|(_, open)| open.key.starts_with(prefix));
         Ok(found.map(|(id, open)| Upload { key: open.key.clone(), id: id.clone() }).collect())
     }
 
@@ -215,7 +261,11 @@ impl Bucket for Memory {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { presigns: false, ..Capabilities::S3 }
+        let own = Capabilities { presigns: false, ..Capabilities::S3 };
+        if self.in_order {
+            return Capabilities { parts_in_any_order: false, lists_uploads: false, composes: true, ..own };
+        }
+        own
     }
 }
 
@@ -230,4 +280,22 @@ mod tests {
     }
 
     crate::bucket_contract!(contract, open_memory);
+
+    #[tokio::test]
+    async fn in_order_knows_bytes_and_joins_objects() {
+        let bucket: Arc<dyn Bucket> = Arc::new(Memory::in_order());
+        crate::contract::part_one_last(Arc::clone(&bucket)).await;
+        crate::contract::objects_are_joined(Arc::new(Memory::in_order())).await;
+        let body = crate::contract::noise(9 << 20, 1);
+        let upload = bucket.create_upload("again", &ObjectMeta::default()).await.unwrap();
+        bucket.put_part("again", &upload, 1, body.slice(..5 << 20)).await.unwrap();
+        bucket.put_part("again", &upload, 2, body.slice(5 << 20..)).await.unwrap();
+        let mut parts = bucket.list_parts("again", &upload).await.unwrap();
+        let sizes: Vec<_> = parts.iter().map(|part| part.size).collect();
+        assert_eq!(sizes, [8 << 20, 1 << 20], "cut anew");
+        parts.push(bucket.put_part("again", &upload, 3, body.slice(..100)).await.unwrap());
+        bucket.complete("again", &upload, &parts, If::Any).await.unwrap();
+        let whole = [body.clone(), body.slice(..100)].concat();
+        crate::contract::assert_same(&crate::contract::read(&*bucket, "again").await, &whole);
+    }
 }

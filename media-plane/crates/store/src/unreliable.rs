@@ -56,10 +56,14 @@ struct State {
     random: StdRng,
     attempts: BTreeMap<(&'static str, String, u32), u32>,
     calls: BTreeMap<&'static str, u64>,
+    /// Number of the call that never ends, and whether it is carried out before.
+    death: Option<(u64, bool)>,
+    refuse_next: Option<(&'static str, Kind)>,
 }
 
 enum Fate {
     Pass,
+    Die { applied: bool },
     Refuse(Kind),
     LoseReply,
 }
@@ -68,7 +72,7 @@ impl Unreliable {
     /// Around a working bucket.
     pub fn new(inner: Arc<dyn Bucket>, faults: Faults) -> Self {
         let random = StdRng::seed_from_u64(faults.seed);
-        let state = State { faults, random, attempts: BTreeMap::new(), calls: BTreeMap::new() };
+        let state = State { faults, random, attempts: BTreeMap::new(), calls: BTreeMap::new(), death: None, refuse_next: None };
         Self { inner, state: Mutex::new(state) }
     }
 
@@ -90,9 +94,33 @@ impl Unreliable {
         self.calls().get(operation).copied().unwrap_or_default()
     }
 
+    /// The next call of this operation is refused so.
+    pub fn refuse_next(&self, operation: &'static str, refusal: Kind) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).refuse_next = Some((operation, refusal));
+    }
+
+    /// The caller dies at this call, counted from 0: it never ends, nor does any after it. `applied`: after the store
+    /// has carried it out, otherwise before.
+    pub fn die_at(&self, call: u64, applied: bool) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).death = Some((call, applied));
+    }
+
+    /// Whether that call has come.
+    pub fn is_dead(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.death.is_some_and(|(at, _)| state.calls.values().sum::<u64>() > at)
+    }
+
     fn fate(&self, operation: &'static str, key: &str, number: u32) -> Fate {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = state.calls.values().sum::<u64>();
         *state.calls.entry(operation).or_default() += 1;
+        if let Some((at, applied)) = state.death.filter(|(at, _)| call >= *at) {
+            return Fate::Die { applied: applied && call == at };
+        }
+        if let Some((_, refusal)) = state.refuse_next.take_if(|(named, _)| *named == operation) {
+            return Fate::Refuse(refusal);
+        }
         let faults = state.faults;
         let attempt = {
             let attempt = state.attempts.entry((operation, key.to_owned(), number)).or_default();
@@ -121,6 +149,13 @@ impl Unreliable {
     {
         match self.fate(operation, key, number) {
             Fate::Pass => call.await,
+            Fate::Die { applied } => {
+                if applied {
+                    // What came of it, nobody will know.
+                    let _ = call.await;
+                }
+                std::future::pending().await
+            }
             Fate::Refuse(kind) => Err(Error::new(operation, key, kind, "Injected", "refused on purpose")),
             Fate::LoseReply => {
                 call.await?;
@@ -150,6 +185,10 @@ impl Bucket for Unreliable {
 
     async fn complete(&self, key: &str, upload: &UploadId, parts: &[Part], condition: If) -> Result<Stored, Error> {
         self.through("complete", key, 0, self.inner.complete(key, upload, parts, condition)).await
+    }
+
+    async fn compose(&self, key: &str, sources: &[String], meta: &ObjectMeta) -> Result<Stored, Error> {
+        self.through("compose", key, 0, self.inner.compose(key, sources, meta)).await
     }
 
     async fn abort(&self, key: &str, upload: &UploadId) -> Result<(), Error> {

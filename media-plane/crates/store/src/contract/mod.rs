@@ -28,7 +28,7 @@ macro_rules! bucket_contract {
             delete_twice uris_name_the_object probe_passes_every_step
             t1_multipart_of_more_than_20_mib part_one_last parts_are_replaced one_small_part
             nothing_is_visible_before_complete if_absent_on_complete parts_are_listed uploads_are_listed
-            abort_frees_the_upload complete_again_is_a_success foreign_parts_are_refused
+            abort_frees_the_upload complete_again_is_a_success foreign_parts_are_refused objects_are_joined
             short_stream_is_one_object long_stream_is_one_object failed_stream_leaves_nothing
             lost_replies_and_retries_make_one_object);
     };

@@ -171,3 +171,27 @@ pub async fn foreign_parts_are_refused(bucket: Arc<dyn Bucket>) {
     assert_eq!(bucket.head("odd.mp4").await.unwrap(), None);
     bucket.complete("odd.mp4", &upload, &parts, If::Any).await.unwrap();
 }
+
+pub async fn objects_are_joined(bucket: Arc<dyn Bucket>) {
+    let (head, tail) = (noise(1000, 1), noise(3 * MIB, 2));
+    for (key, body) in [("joined.mp4.head", &head), ("joined.mp4.media", &tail)] {
+        bucket.put(key, body.clone(), &meta(), If::Any).await.unwrap();
+    }
+    let sources = ["joined.mp4.head".to_owned(), "joined.mp4.media".to_owned()];
+    let joined = bucket.compose("joined.mp4", &sources, &meta()).await;
+    if !bucket.capabilities().composes {
+        assert_eq!(joined.unwrap_err().kind, Kind::Unsupported);
+        assert_eq!(bucket.head("joined.mp4").await.unwrap(), None);
+        return;
+    }
+    let whole = [head, tail].concat();
+    let (joined, found) = (joined.unwrap(), bucket.head("joined.mp4").await.unwrap().unwrap());
+    assert_eq!((joined.size, joined.crc32c), (whole.len() as u64, Some(crc32c::crc32c(&whole))));
+    assert_eq!((found.size, &found.etag), (joined.size, &joined.etag));
+    assert_same(&read(&*bucket, "joined.mp4").await, &whole);
+    assert_eq!(bucket.list("").await.unwrap().len(), 3, "the sources stay");
+    let missing = ["joined.mp4.head".to_owned(), "nothing".to_owned()];
+    let error = bucket.compose("never.mp4", &missing, &meta()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+    assert_eq!(bucket.head("never.mp4").await.unwrap(), None);
+}

@@ -198,6 +198,27 @@ impl Json {
         Ok(Progress::Done(stored(operation, key, &object)?))
     }
 
+    /// Joins objects to one.
+    pub(super) async fn compose(
+        &self,
+        operation: &'static str,
+        key: &str,
+        sources: &[String],
+        meta: &ObjectMeta,
+        storage_class: &str,
+        kms_key: &str,
+    ) -> Result<Stored, Error> {
+        let url = format!("{}/compose", self.object_url(key));
+        let mut request = self.request(operation, key, Method::POST, &url).await?;
+        if !kms_key.is_empty() {
+            request = request.query(&[("kmsKeyName", kms_key)]);
+        }
+        let sources: Vec<Value> = sources.iter().map(|name| json!({ "name": name })).collect();
+        let body = json!({ "sourceObjects": sources, "destination": resource(key, meta, storage_class) });
+        let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        stored(operation, key, &document(operation, key, send(operation, key, request).await?).await?)
+    }
+
     pub(super) async fn close_session(
         &self,
         operation: &'static str,

@@ -240,6 +240,13 @@ impl Bucket for Gcs {
         }
     }
 
+    async fn compose(&self, key: &str, sources: &[String], meta: &ObjectMeta) -> Result<Stored, Error> {
+        const OPERATION: &str = "compose";
+        key::check(OPERATION, key)?;
+        let joined = self.json.compose(OPERATION, key, sources, meta, &self.storage_class, &self.kms_key);
+        self.attempt(OPERATION, key, 0, joined).await
+    }
+
     async fn abort(&self, key: &str, upload: &UploadId) -> Result<(), Error> {
         self.attempt("abort", key, 0, self.json.close_session("abort", key, upload)).await?;
         self.forget(upload);
@@ -310,6 +317,7 @@ impl Bucket for Gcs {
             conditional_commit: false,
             parts_in_any_order: false,
             lists_uploads: false,
+            composes: true,
             min_part: session::QUANTUM,
             max_parts: u32::MAX,
             ..Capabilities::S3
