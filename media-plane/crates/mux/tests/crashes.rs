@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::crash::{played, script};
 use common::{Step, Store, options, record, stream, variants};
-use mux::{Format, Layout, Options, Summary};
+use mux::{Format, Layout, Options, Output, Summary};
 
 /// The shortest beginning of the steps with this many frames taken.
 fn beginning<'a>(format: Format, steps: &'a [Step], all: &Store, frames: usize) -> &'a [Step] {
@@ -67,12 +67,16 @@ fn extinf(line: &str) -> Option<f64> {
 
 #[test]
 fn a_crash_anywhere_leaves_what_an_end_there_would_have_left() {
-    let steps = stream(6, 50);
+    let steps = stream(5, 50);
     for (name, format, options) in variants(&limited()) {
         let all = record(format, &options, &steps);
         let script = script(format, &options, &steps);
         let mut lost = 0;
-        for at in 0..script.len() {
+        // Bytes and notes behind the last mark are not durable: only what follows marks and the like differs.
+        let is_durable = |at: &usize| {
+            at.checked_sub(1).is_none_or(|last| !matches!(script[last].1, Output::Append(..) | Output::Note(..)))
+        };
+        for at in (0..script.len()).filter(is_durable) {
             let crashed = played(&script[..at], &all.taken).restart(format, &options, &[]);
             crashed.assert_one_for_one(name, format);
             let told = script[at].0;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::arbitrary::arbitrary_steps;
-use common::crash::{played, script};
+use common::crash::{played, script, script_of};
 use common::{Step, Store, avc, go_on, later, options, other_avc, record, stream, variants};
 use media::{Gap, GapReason, MediaTime, TrackKind};
 use mux::{Format, Mark, ObjectId, ObjectPart, ObjectSpec, Options, Restored, RestoredFile, RestoredObject, Summary};
@@ -157,6 +157,36 @@ fn a_suspended_output_is_complete_and_a_closed_file_is_followed_by_the_next() {
         if format == Format::Hls {
             assert!(store.playlists.values().all(|texts| texts.last().unwrap().1));
             assert!(!store.playlists[&1].last().unwrap().0.contains("DISCONTINUITY"));
+        }
+    }
+}
+
+#[test]
+fn a_second_crash_is_survived_like_the_first() {
+    let first = stream(3, 25);
+    for (name, format, options) in variants(&options()) {
+        let outputs = script(format, &options, &first);
+        let all = record(format, &options, &first);
+        let crash = || played(&outputs[..outputs.len() / 2], &all.taken).crash();
+        let (whole, state) = crash();
+        let came_back = script_of(mux::restore(format, &options, state).unwrap(), &comeback());
+        let after = record(format, &options, &comeback()).taken;
+        for at in (0..came_back.len()).step_by(7) {
+            let (mut store, _) = crash();
+            store.taken.extend_from_slice(&after);
+            came_back[..at].iter().for_each(|(_, output)| store.obey(output.clone()));
+            let store = store.restart(format, &options, &[]);
+            store.assert_one_for_one(name, format);
+            assert!(store.taken.len() >= whole.taken.len() && store.done.len() == 1, "{name}");
+            if name != "mp4" || store.taken.len() == whole.taken.len() {
+                continue;
+            }
+            // As if there had been no crash, but a hole.
+            let before = whole.taken.iter().cloned().map(Step::Frame);
+            let behind = store.taken[whole.taken.len()..].iter().cloned().map(Step::Frame);
+            let steps: Vec<Step> = first[..2].iter().cloned().chain(before).chain([gap()]).chain(behind).collect();
+            let uncrashed = record(format, &options, &steps);
+            assert!(uncrashed.file_bytes(0) == store.file_bytes(0), "{name}, crash at {at}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Crashes: what a spool keeps of a store when the process dies, and what a restart makes of it.
 
 use bytes::Bytes;
-use mux::{Format, Mark, ObjectPart, Options, Output, Restored, RestoredFile, RestoredObject};
+use mux::{Format, Muxer, ObjectPart, Options, Output, Restored, RestoredFile, RestoredObject};
 
 use super::{Step, Store, go_on, tell};
 
@@ -64,7 +64,11 @@ fn is_known(restored: &Restored, id: mux::ObjectId) -> bool {
 
 /// All that a muxer says, in order, with the number of the step that made it say so (`steps.len()` for the end).
 pub fn script(format: Format, options: &Options, steps: &[Step]) -> Vec<(usize, Output)> {
-    let mut muxer = mux::open(format, options).unwrap();
+    script_of(mux::open(format, options).unwrap(), steps)
+}
+
+/// The same of any muxer.
+pub fn script_of(mut muxer: Box<dyn Muxer>, steps: &[Step]) -> Vec<(usize, Output)> {
     let (mut store, mut all) = (Store::default(), Vec::new());
     for (number, step) in steps.iter().enumerate() {
         tell(&mut muxer, &mut store, step);
@@ -79,9 +83,4 @@ pub fn played(script: &[(usize, Output)], taken: &[media::Frame]) -> Store {
     let mut store = Store { taken: taken.to_vec(), ..Store::default() };
     script.iter().for_each(|(_, output)| store.obey(output.clone()));
     store
-}
-
-/// Frames before a mark.
-pub fn frames(mark: &Mark) -> u64 {
-    mark.video_frames + mark.audio_frames
 }

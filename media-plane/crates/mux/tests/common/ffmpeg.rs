@@ -90,7 +90,9 @@ pub fn decode(path: &Path) -> (Vec<String>, usize) {
 pub fn decode_all(paths: &[PathBuf]) -> Vec<(usize, usize)> {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error"]);
-    paths.iter().for_each(|path| drop(command.arg("-i").arg(path)));
+    for path in paths {
+        command.arg("-i").arg(path);
+    }
     for number in 0..paths.len() {
         command.args(["-map", &format!("{number}:v?"), "-map", &format!("{number}:a?")]);
     }
