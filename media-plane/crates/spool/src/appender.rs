@@ -22,6 +22,8 @@ use crate::{Error, object_name};
 pub(crate) enum Effect {
     Apply(Entry),
     Ack(Ack),
+    /// Who waits for everything before, and would rather hear of a full disk.
+    Barrier(Ack),
     /// Listeners hear that nothing will follow; the journal does not, so that the next start finds it unfinished.
     Abandoned,
 }
@@ -68,6 +70,10 @@ pub(crate) struct Appender {
     pub syncing: bool,
     /// Flush again as soon as it is done.
     pub again: bool,
+    /// What found no room; it comes before anything newer.
+    pub backlog: Option<Box<Batch>>,
+    /// Something waits for room.
+    pub stalled: bool,
 }
 
 impl Appender {
@@ -109,37 +115,43 @@ impl Appender {
         self.growing.keys().copied().collect()
     }
 
-    /// Writes a batch; returns the bytes that went to disk.
-    pub fn process(&mut self, dir: &Path, batch: &mut Batch, disk: &Disk) -> Result<u64, Error> {
-        let mut written = self.ensure_created(dir, disk)?;
-        let mut small = 0;
-        let mut at = 0;
-        while at < batch.ops.len() {
-            let run = batch.ops.get(at..).map_or(0, run_length);
-            if run > 0 {
-                let ops = batch.ops.get(at..at + run).unwrap_or_default();
-                written += self.write_run(dir, ops, &batch.small, &mut small, disk)?;
-                at += run;
+    /// Writes a batch from where it is; `written` grows by the bytes that went to disk. When there is no room it stays
+    /// where it was, as if what did not fit had not been tried.
+    pub fn process(&mut self, dir: &Path, batch: &mut Batch, disk: &Disk, written: &mut u64) -> Result<(), Error> {
+        self.ensure_created(dir, disk)?;
+        while let Some(op) = batch.ops.get_mut(batch.done.0) {
+            let bytes = if appended(op).is_some() {
+                let (at, small) = batch.done;
+                let ops = batch.ops.get(at..).unwrap_or_default();
+                let ops = ops.get(..run_length(ops)).unwrap_or_default();
+                let (bytes, small) = self.write_run(dir, ops, &batch.small, small, disk)?;
+                batch.done = (at + ops.len(), small);
+                bytes
             } else {
-                let op = batch.ops.get_mut(at).map(std::mem::take).unwrap_or_default();
-                written += self.control(dir, op, disk)?;
-                at += 1;
-            }
+                let bytes = match op {
+                    Op::Open(spec) => self.open(dir, *spec, disk)?,
+                    Op::Head(object, bytes) => self.write_head(dir, *object, bytes, disk)?,
+                    op => self.control(dir, std::mem::take(op))?,
+                };
+                batch.done.0 += 1;
+                bytes
+            };
+            self.unsynced += usize::try_from(bytes).unwrap_or(usize::MAX);
+            *written += bytes;
         }
-        self.unsynced += usize::try_from(written).unwrap_or(usize::MAX);
-        Ok(written)
+        Ok(())
     }
 
-    fn ensure_created(&mut self, dir: &Path, disk: &Disk) -> Result<u64, Error> {
+    fn ensure_created(&mut self, dir: &Path, disk: &Disk) -> Result<(), Error> {
         if self.created {
-            return Ok(0);
+            return Ok(());
         }
         disk.create_dirs(dir).map_err(|error| Error::io(dir, error))?;
         let path = journal_path(dir);
         self.journal = Some(Arc::new(disk.create(&path).map_err(|error| Error::io(&path, error))?));
         self.job.dirs.extend(dir.ancestors().take(3).map(Path::to_path_buf));
         self.created = true;
-        Ok(0)
+        Ok(())
     }
 
     fn note(&mut self, entry: impl Into<Entry>) {
@@ -156,10 +168,19 @@ impl Appender {
         }
     }
 
-    fn control(&mut self, dir: &Path, op: Op, disk: &Disk) -> Result<u64, Error> {
+    /// Notes what shipping waits for although media wait for room: only releases make room.
+    pub fn ship_first(&mut self, dir: &Path, batch: &mut Batch) -> Result<(), Error> {
+        if let Some(mut backlog) = self.backlog.take() {
+            let ops = backlog.take_shipping();
+            self.backlog = Some(backlog);
+            ops.into_iter().try_for_each(|op| self.control(dir, op).map(drop))?;
+        }
+        batch.take_shipping().into_iter().try_for_each(|op| self.control(dir, op).map(drop))
+    }
+
+    /// What needs no room but in the journal.
+    fn control(&mut self, dir: &Path, op: Op) -> Result<u64, Error> {
         match op {
-            Op::Open(spec) => self.open(dir, spec, disk)?,
-            Op::Head(object, bytes) => return self.write_head(dir, object, &bytes, disk),
             Op::Close(object, summary) => self.close(dir, object, *summary)?,
             Op::Playlist(object, body, last) => self.playlist(object, body, last),
             Op::FileDone(file, summary) => self.note(Step::FileDone { file, summary: *summary }),
@@ -178,16 +199,16 @@ impl Appender {
                 self.note(Step::Shortened { object, mark, damaged: "its bytes do not match their checksum".into() });
                 self.job.effects.push(Effect::Ack(ack));
             }
-            Op::Barrier(ack) => self.job.effects.push(Effect::Ack(ack)),
-            Op::Small(..) | Op::Large(..) | Op::Mark(..) | Op::Note(..) | Op::Done => {}
+            Op::Barrier(ack) => self.job.effects.push(Effect::Barrier(ack)),
+            Op::Open(..) | Op::Head(..) | Op::Small(..) | Op::Large(..) | Op::Mark(..) | Op::Note(..) | Op::Done => {}
         }
         Ok(0)
     }
 
-    fn open(&mut self, dir: &Path, spec: ObjectSpec, disk: &Disk) -> Result<(), Error> {
+    fn open(&mut self, dir: &Path, spec: ObjectSpec, disk: &Disk) -> Result<u64, Error> {
         // A playlist has no data file: its text is in the journal.
         if spec.object.part == ObjectPart::Playlist {
-            return Ok(());
+            return Ok(0);
         }
         let path = data_path(dir, spec.object);
         let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
@@ -207,7 +228,7 @@ impl Appender {
             extension: spec.extension.to_owned(),
             content_type: spec.content_type.to_owned(),
         });
-        Ok(())
+        Ok(0)
     }
 
     fn add_dir(&mut self, dir: &Path) {
@@ -222,21 +243,20 @@ impl Appender {
             .ok_or_else(|| Error::Sequence { object: object_name(object), problem: "is not open" })
     }
 
-    /// Appends and marks of one object, in one write.
+    /// Appends and marks of one object, in one write; returns the bytes written and where the small ones end.
     fn write_run(
         &mut self,
         dir: &Path,
         ops: &[Op],
         bytes: &[u8],
-        small: &mut usize,
+        small: usize,
         disk: &Disk,
-    ) -> Result<u64, Error> {
-        let Some(object) = ops.first().and_then(appended) else { return Ok(0) };
-        let path = data_path(dir, object);
+    ) -> Result<(u64, usize), Error> {
+        let Some(object) = ops.first().and_then(appended) else { return Ok((0, small)) };
         let growing = self.grow(object)?;
-        let start = growing.data.len;
+        let before = growing.position();
         let mut slices = Vec::with_capacity(ops.len());
-        let mut gathered = *small..*small;
+        let mut gathered = small..small;
         for op in ops {
             match op {
                 Op::Small(_, len) => {
@@ -255,28 +275,37 @@ impl Appender {
                 _ => {}
             }
         }
-        *small = gathered.end;
+        let end = gathered.end;
         slices.push(IoSlice::new(bytes.get(gathered).unwrap_or_default()));
-        let written = growing.data.len - start;
+        let written = growing.data.len - before.data.len;
         if written > 0 {
+            let path = data_path(dir, object);
             let failed = |error| Error::io(&path, error);
             let file = match &growing.file {
                 Some(file) => file.clone(),
                 None => Arc::new(disk.continue_at_end(&path).map_err(failed)?),
             };
-            disk.write(&path, &file, &mut slices).map_err(failed)?;
+            if let Err(error) = disk.write(&path, &file, &mut slices) {
+                // What was written of it frees room for journals, and is written again with the rest.
+                disk.cut(&path, &file, before.data.len).map_err(failed)?;
+                growing.back_to(before);
+                return Err(failed(error));
+            }
             growing.file = Some(file);
         }
-        Ok(written)
+        Ok((written, end))
     }
 
     fn write_head(&mut self, dir: &Path, object: ObjectId, bytes: &[u8], disk: &Disk) -> Result<u64, Error> {
         let path = head_path(dir, object);
         let growing = self.grow(object)?;
-        growing.head = Point { len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
-        let head = growing.head;
+        let head = Point { len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
         let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
-        disk.write(&path, &file, &mut [IoSlice::new(bytes)]).map_err(|error| Error::io(&path, error))?;
+        if let Err(error) = disk.write(&path, &file, &mut [IoSlice::new(bytes)]) {
+            let _ = disk.remove(&path);
+            return Err(Error::io(&path, error));
+        }
+        growing.head = head;
         self.add_dir(dir);
         self.job.files.push((path, Arc::new(file)));
         self.note(Step::Head { object, len: head.len, crc: head.crc });
@@ -334,13 +363,17 @@ impl Appender {
         }
         self.unsynced = 0;
         if !self.buffer.is_empty() {
+            self.ensure_created(dir, disk)?;
             let path = journal_path(dir);
             let failed = |error| Error::io(&path, error);
             let journal = match self.journal.take() {
                 Some(journal) => journal,
                 None => Arc::new(disk.continue_at_end(&path).map_err(failed)?),
             };
-            disk.write(&path, &journal, &mut [IoSlice::new(&self.buffer)]).map_err(failed)?;
+            if let Err(error) = disk.write(&path, &journal, &mut [IoSlice::new(&self.buffer)]) {
+                disk.cut(&path, &journal, self.journal_len).map_err(failed)?;
+                return Err(failed(error));
+            }
             self.journal_len += self.buffer.len() as u64;
             self.buffer.clear();
             self.buffer.shrink_to(KEEP_BUFFER);
@@ -358,7 +391,17 @@ impl Appender {
 
     /// Everything it was given went into a job.
     pub fn is_idle(&self) -> bool {
-        self.unsynced == 0 && self.buffer.is_empty() && self.job.effects.is_empty()
+        self.unsynced == 0 && self.buffer.is_empty() && self.job.effects.is_empty() && self.backlog.is_none()
+    }
+
+    /// Answers who waits for everything before to be durable: it will not be, for a while.
+    pub fn answer_barriers(&mut self, error: &Error) {
+        for effect in std::mem::take(&mut self.job.effects) {
+            match effect {
+                Effect::Barrier(ack) => drop(ack.send(Err(error.clone()))),
+                effect => self.job.effects.push(effect),
+            }
+        }
     }
 
     /// Gives the journal's descriptor back: nobody writes regularly any more.
@@ -369,6 +412,9 @@ impl Appender {
     /// Drops files and everything not durable; answers who waits.
     pub fn abandon(&mut self, error: &Error) {
         std::mem::take(&mut self.job).refuse(error);
+        if let Some(mut batch) = self.backlog.take() {
+            batch.refuse(error);
+        }
         self.growing.clear();
         self.journal = None;
         self.buffer = Vec::new();
@@ -382,14 +428,31 @@ impl SyncJob {
     /// Answers who waits for it.
     pub fn refuse(self, error: &Error) {
         for effect in self.effects {
-            if let Effect::Ack(ack) = effect {
+            if let Effect::Ack(ack) | Effect::Barrier(ack) = effect {
                 let _ = ack.send(Err(error.clone()));
             }
         }
     }
 }
 
+/// Where an object was before a write.
+struct Position {
+    data: Point,
+    mark: Option<Marked>,
+    noted: u64,
+}
+
 impl Growing {
+    fn position(&self) -> Position {
+        Position { data: self.data, mark: self.mark, noted: self.noted }
+    }
+
+    fn back_to(&mut self, before: Position) {
+        let added = usize::try_from(self.noted - before.noted).unwrap_or(usize::MAX);
+        self.notes.truncate(self.notes.len().saturating_sub(added));
+        (self.data, self.mark, self.noted) = (before.data, before.mark, before.noted);
+    }
+
     fn mark_here(&mut self, mark: Mark) {
         self.mark = Some(Marked {
             len: self.data.len,

@@ -1,6 +1,6 @@
 //! What an operator sets and sees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How a spool is laid out and bounded.
@@ -8,7 +8,9 @@ use std::time::Duration;
 pub struct Config {
     /// The directory; created when missing. One process at a time.
     pub path: PathBuf,
-    /// Most bytes on disk. At the limit [`crate::Spool::writable`] waits and no output can be created.
+    /// Directories on other disks: new outputs go there when the disk before has failed or is full.
+    pub spares: Vec<PathBuf>,
+    /// Most bytes on disk, all directories together. At the limit [`crate::Spool::writable`] waits and no output can be created.
     pub limit: u64,
     /// Share of `limit` (0 to 1) from which [`Usage::accepting`] is false, so that running recordings keep the rest.
     pub high_water: f64,
@@ -25,12 +27,18 @@ impl Config {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            spares: Vec::new(),
             limit: 200 << 30,
             high_water: 0.8,
             flush_interval: Duration::from_millis(500),
             flush_bytes: 4 << 20,
             max_queued: 64 << 20,
         }
+    }
+
+    /// Every directory, in the order of preference.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.path).chain(&self.spares).map(PathBuf::as_path)
     }
 }
 
@@ -43,6 +51,6 @@ pub struct Usage {
     pub limit: u64,
     /// Bytes still in memory.
     pub queued: usize,
-    /// New recordings may start: below the high-water mark and no disk error seen.
+    /// New recordings may start: below the high-water mark, and a disk neither failed nor full.
     pub accepting: bool,
 }

@@ -206,6 +206,32 @@ impl Disk {
         Ok(())
     }
 
+    /// Takes room on the disk.
+    pub fn make_ballast(&self, path: &Path, len: u64) -> io::Result<()> {
+        if let Some(faults) = &self.faults {
+            return faults.take_space(len);
+        }
+        let made = File::create(path).and_then(|file| {
+            let zeros = vec![0; usize::try_from(len).unwrap_or(0)];
+            write_all(&file, &mut [IoSlice::new(&zeros)])
+        });
+        if made.is_err() {
+            let _ = fs::remove_file(path);
+        }
+        made
+    }
+
+    /// Gives it back.
+    pub fn drop_ballast(&self, path: &Path, len: u64) -> io::Result<()> {
+        match &self.faults {
+            Some(faults) => {
+                faults.give_space(len);
+                Ok(())
+            }
+            None => fs::remove_file(path),
+        }
+    }
+
     /// Removes a directory and what is in it.
     pub fn remove_tree(&self, dir: &Path) -> io::Result<()> {
         self.fault(FaultyDisk::changing)?;

@@ -77,7 +77,17 @@ pub enum Error {
     Closed,
 }
 
+/// There is no room for media, though for journals.
+pub(crate) fn no_room(path: &std::path::Path) -> Error {
+    Error::io(path, io::ErrorKind::StorageFull.into())
+}
+
 impl Error {
+    /// The disk is full, or a quota is used up: later there may be room.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::disk::is_full(source))
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { path: path.into(), source: Arc::new(source) }
     }

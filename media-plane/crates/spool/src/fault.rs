@@ -286,6 +286,22 @@ impl FaultyDisk {
         model.dirs.iter_mut().filter(|(path, _)| is_inside(path)).for_each(|(_, named)| *named = true);
     }
 
+    pub(crate) fn take_space(&self, bytes: u64) -> io::Result<()> {
+        let mut model = self.model();
+        match model.space.map(|space| space.checked_sub(bytes)) {
+            Some(None) => Err(error(ENOSPC)),
+            left => {
+                model.space = left.flatten();
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn give_space(&self, bytes: u64) {
+        let mut model = self.model();
+        model.space = model.space.map(|space| space + bytes);
+    }
+
     /// A file was cut and synced, or is gone.
     pub(crate) fn cut(&self, path: &Path, before: u64, after: u64) {
         let mut model = self.model();

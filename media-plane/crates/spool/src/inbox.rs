@@ -50,6 +50,8 @@ pub(crate) struct Batch {
     pub small: Vec<u8>,
     /// Payload bytes held.
     pub bytes: usize,
+    /// Operations done, and bytes of `small` they took.
+    pub done: (usize, usize),
 }
 
 /// A burst must not keep its memory in the circulation of batches for ever.
@@ -63,6 +65,7 @@ impl Batch {
         self.small.clear();
         self.small.shrink_to(KEEP_SMALL);
         self.bytes = 0;
+        self.done = (0, 0);
     }
 
     /// Adds what a muxer said; returns the payload bytes taken.
@@ -107,6 +110,31 @@ impl Batch {
         match self.ops.last_mut() {
             Some(Op::Mark(last, at)) if *last == object => *at = mark,
             _ => self.ops.push(Op::Mark(object, mark)),
+        }
+    }
+
+    /// Whether it holds anything that must not be written while journals need the last room.
+    pub fn has_media(&self) -> bool {
+        let ops = self.ops.get(self.done.0..).unwrap_or_default();
+        ops.iter().any(|op| matches!(op, Op::Open(..) | Op::Small(..) | Op::Large(..) | Op::Head(..)))
+    }
+
+    /// Takes out what shipping waits for: it is about objects that are closed, and may come before media that wait.
+    pub fn take_shipping(&mut self) -> Vec<Op> {
+        let is_shipping = |op: &Op| match op {
+            Op::Record(record, Some(_)) => record.object().is_some(),
+            Op::Release(..) | Op::Shorten(..) => true,
+            _ => false,
+        };
+        self.ops.iter_mut().filter(|op| is_shipping(op)).map(std::mem::take).collect()
+    }
+
+    /// Answers who waits for everything before to be durable: it will not be, for a while.
+    pub fn answer_barriers(&mut self, error: &Error) {
+        for op in self.ops.iter_mut().filter(|op| matches!(op, Op::Barrier(_))) {
+            if let Op::Barrier(ack) = std::mem::take(op) {
+                let _ = ack.send(Err(error.clone()));
+            }
         }
     }
 

@@ -5,6 +5,9 @@
 //! both every [`Config::flush_interval`]: that interval is what a crash may cost. Shipping hears through [`Events`] what
 //! is on disk, reads it back, notes its own progress in the same journal ([`Record`]) and releases the bytes at the end.
 //!
+//! A disk that is full makes outputs wait, in memory and then by [`Spool::writable`]; one that fails ends what is open on
+//! it, and new outputs go to [`Config::spares`]. Bytes are freed object by object ([`Spool::release`]), never in part.
+//!
 //! On disk: `<path>/<recording>-e<epoch>/<format>/journal` and beside it `<file>-<part>.data` and `.head` per object.
 
 mod appender;
@@ -23,6 +26,7 @@ mod object;
 mod output;
 mod reading;
 mod recover;
+mod roots;
 mod spool;
 mod state;
 mod step;

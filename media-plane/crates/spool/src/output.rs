@@ -15,6 +15,8 @@ use crate::{OutputKey, object_name};
 pub(crate) struct Output {
     pub key: OutputKey,
     pub dir: PathBuf,
+    /// Which directory of the spool it is in.
+    pub root: usize,
     /// Which I/O thread writes it.
     pub shard: usize,
     inbox: Mutex<Inbox>,
@@ -27,9 +29,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Output {
-    pub fn new(root: &Path, key: OutputKey, shard: usize, appender: Appender, state: State) -> Self {
-        let dir = output_dir(root, &key);
-        Self { key, dir, shard, inbox: Mutex::default(), appender: Mutex::new(appender), state: Mutex::new(state) }
+    /// In the directory `path`, which is the `root`th.
+    pub fn new((root, path): (usize, &Path), key: OutputKey, shard: usize, appender: Appender, state: State) -> Self {
+        let dir = output_dir(path, &key);
+        Self {
+            key,
+            dir,
+            root,
+            shard,
+            inbox: Mutex::default(),
+            appender: Mutex::new(appender),
+            state: Mutex::new(state),
+        }
     }
 
     pub fn inbox(&self) -> MutexGuard<'_, Inbox> {

@@ -1,8 +1,7 @@
 //! The spool as publications and shipping see it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,7 +14,9 @@ use crate::appender::Appender;
 use crate::disk::Disk;
 use crate::event::Outlet;
 use crate::inbox::Op;
+use crate::output::Output;
 use crate::reading::Range;
+use crate::roots::Root;
 use crate::state::State;
 use crate::volume::{Volume, WRITERS, lock};
 use crate::{
@@ -90,18 +91,22 @@ impl Spool {
     }
 
     fn load(config: Config, disk: Disk, stepped: bool) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
-        fs::create_dir_all(&config.path).map_err(|error| Error::io(&config.path, error))?;
-        let guard = lock_directory(&config.path)?;
-        let mut found = recover::scan(&config.path, &disk)?;
-        let stored = found.iter().map(|found| found.state.stored(&found.key)).collect();
-        found.iter_mut().for_each(|found| found.state.forget());
-        let bytes = found.iter().map(|found| found.bytes).sum();
+        let roots = Root::open_all(&config, &disk)?;
+        let mut stored = Vec::new();
+        let mut bytes = 0;
         let mut outputs = BTreeMap::new();
-        for (number, found) in found.into_iter().enumerate() {
-            let appender = Appender::resume(&found.state, found.journal_len);
-            let output = crate::output::Output::new(&config.path, found.key.clone(), number, appender, found.state);
-            outputs.insert(found.key, Arc::new(output));
+        for (number, root) in roots.iter().enumerate().filter(|(_, root)| root.is_alive()) {
+            for mut found in recover::scan(&root.path, &disk)? {
+                stored.push(found.state.stored(&found.key));
+                found.state.forget();
+                bytes += found.bytes;
+                let appender = Appender::resume(&found.state, found.journal_len);
+                let (key, shard) = (found.key.clone(), outputs.len());
+                let output = Output::new((number, &root.path), key, shard, appender, found.state);
+                outputs.insert(found.key, Arc::new(output));
+            }
         }
+        stored.sort_by(|a: &StoredOutput, b| a.key.cmp(&b.key));
         let outlet = Outlet::default();
         let events = outlet.events();
         let volume = Arc::new(Volume {
@@ -115,17 +120,17 @@ impl Spool {
             created: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             stored: AtomicU64::new(bytes),
-            broken: AtomicBool::new(false),
-            full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             room: Notify::new(),
-            lock: guard,
+            roots,
         });
         let handle = Handle { volume, threads: Mutex::default() };
         Ok((Self { handle: Arc::new(handle) }, stored, events))
     }
 
-    /// Starts an output. `meta` is opaque here: what shipping needs to know after a restart.
+    /// Starts an output, in the first directory whose disk has neither failed nor filled up. `meta` is opaque here: what
+    /// shipping needs to know after a restart. An output that failed with its disk ([`crate::Event::Failed`]) keeps its
+    /// key until a restart: what goes on elsewhere needs a key of its own.
     pub fn create(&self, key: OutputKey, meta: &serde_json::Value) -> Result<Writer, Error> {
         key.check()?;
         let volume = &self.handle.volume;
@@ -138,8 +143,10 @@ impl Spool {
         }
         let appender = Appender::create(key.to_string(), meta.clone());
         let shard = volume.created.fetch_add(1, Ordering::Relaxed) % WRITERS;
-        let output =
-            Arc::new(crate::output::Output::new(&volume.config.path, key.clone(), shard, appender, State::default()));
+        let (number, root) =
+            volume.healthy_root().ok_or_else(|| Error::Failed("every spool volume has failed".into()))?;
+        let output = Output::new((number, &root.path), key.clone(), shard, appender, State::default());
+        let output = Arc::new(output);
         let mut outputs = lock(&volume.outputs);
         if outputs.contains_key(&key) {
             return Err(Error::Key { key: key.to_string(), problem: "exists already" });
@@ -248,7 +255,13 @@ impl Spool {
         self.urgent(&output, |ack| Op::Record(Box::new(record), Some(ack))).await
     }
 
-    /// Lets the bytes of an object go, which must be committed and reported. The directory of an output disappears when
+    /// The directory in which [`Self::create`] would start an output now; none when every disk has failed.
+    pub fn healthy_path(&self) -> Option<PathBuf> {
+        self.handle.volume.healthy_root().map(|(_, root)| root.path.clone())
+    }
+
+    /// Lets the bytes of an object go, which must be committed and reported: they are freed before this returns. Parts
+    /// of an object that are already in a bucket are not: its bytes stay until the whole of it is there. The directory of an output disappears when
     /// it is finished and everything in it was released.
     pub async fn release(&self, key: &OutputKey, object: ObjectId) -> Result<(), Error> {
         let output = self.handle.volume.output(key)?;
@@ -262,7 +275,7 @@ impl Spool {
 
     async fn urgent(
         &self,
-        output: &Arc<crate::output::Output>,
+        output: &Arc<Output>,
         op: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Op,
     ) -> Result<(), Error> {
         let volume = &self.handle.volume;
@@ -284,7 +297,7 @@ impl Spool {
         self.handle.volume.usage()
     }
 
-    /// Waits until everything applied so far is durable (or failed).
+    /// Waits until everything applied so far is durable, or failed, or waits for room on a full disk.
     pub async fn flush(&self) {
         if self.handle.volume.stepped {
             return step::flush(&self.handle.volume);
@@ -321,17 +334,6 @@ impl Spool {
             inbox.batch.refuse(&Error::Closed);
             output.appender().abandon(&Error::Closed);
         }
-        let _ = self.handle.volume.lock.unlock();
-    }
-}
-
-/// One process at a time: two would take each other's live outputs for left ones.
-fn lock_directory(path: &Path) -> Result<File, Error> {
-    let file = path.join("lock");
-    let guard = File::options().create(true).append(true).open(&file).map_err(|error| Error::io(&file, error))?;
-    match guard.try_lock() {
-        Ok(()) => Ok(guard),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(path.to_path_buf())),
-        Err(fs::TryLockError::Error(error)) => Err(Error::io(&file, error)),
+        self.handle.volume.roots.iter().for_each(Root::unlock);
     }
 }

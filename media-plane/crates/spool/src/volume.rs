@@ -1,7 +1,6 @@
 //! What every handle and thread of a spool shares: the outputs, the counters and the queues of the threads.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -13,6 +12,7 @@ use crate::disk::{self, Disk};
 use crate::event::Outlet;
 use crate::inbox::{Inbox, Op};
 use crate::output::Output;
+use crate::roots::Root;
 use crate::{Config, Error, Event, OutputKey, Usage};
 
 /// Unwritten payload after which an output is handed to its I/O thread: large enough that a system call per batch is
@@ -68,15 +68,10 @@ pub(crate) struct Volume {
     pub queued: AtomicUsize,
     /// Bytes on disk.
     pub stored: AtomicU64,
-    /// A write or sync failed: no new recordings until an operator has looked, or, when the disk was full, until
-    /// something was released.
-    pub broken: AtomicBool,
-    pub full: AtomicBool,
     pub closed: AtomicBool,
     /// Memory or disk became free.
     pub room: Notify,
-    /// Locked while the spool is open.
-    pub lock: File,
+    pub roots: Vec<Root>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,6 +143,16 @@ impl Volume {
         }
     }
 
+    /// Has an output looked at when the interval is over, and not before.
+    pub fn list(&self, output: &Arc<Output>, inbox: &mut Inbox) {
+        if std::mem::replace(&mut inbox.listed, true) {
+            return;
+        }
+        let mut queue = lock(&self.shard(output).queue);
+        queue.since.get_or_insert_with(Instant::now);
+        queue.dirty.push(output.clone());
+    }
+
     /// Memory of a batch is free again.
     pub fn dequeued(&self, bytes: usize) {
         let before = self.queued.fetch_sub(bytes, Ordering::Relaxed);
@@ -159,10 +164,30 @@ impl Volume {
     /// Disk space is free again.
     pub fn freed(&self, bytes: u64) {
         let before = self.stored.fetch_sub(bytes, Ordering::Relaxed);
-        self.full.store(false, Ordering::Relaxed);
         if before >= self.config.limit {
             self.room.notify_waiters();
         }
+    }
+
+    /// The disk of an output has no room.
+    pub fn fill(&self, output: &Output) {
+        self.roots.get(output.root).map(|root| root.fill(&self.disk));
+    }
+
+    /// Media may be written for an output.
+    pub fn admits(&self, output: &Output) -> bool {
+        self.roots.get(output.root).is_some_and(|root| root.admits(&self.disk))
+    }
+
+    /// What had been refused for want of room went through.
+    pub fn has_room_again(&self, output: &Output) {
+        self.roots.get(output.root).map(Root::has_room);
+    }
+
+    /// Where a new output goes: the first directory that has not failed, and is not full if there is another.
+    pub fn healthy_root(&self) -> Option<(usize, &Root)> {
+        let alive = || self.roots.iter().enumerate().filter(|(_, root)| root.is_alive());
+        alive().find(|(_, root)| !root.is_full()).or_else(|| alive().next())
     }
 
     pub fn has_room(&self) -> bool {
@@ -175,8 +200,8 @@ impl Volume {
         let bytes = self.stored.load(Ordering::Relaxed);
         let limit = self.config.limit;
         let high_water = limit as f64 * self.config.high_water;
-        let healthy = ![&self.broken, &self.full, &self.closed].iter().any(|flag| flag.load(Ordering::Relaxed));
-        let accepting = healthy && (bytes as f64) < high_water;
+        let healthy = self.roots.iter().any(|root| root.is_alive() && !root.is_full());
+        let accepting = healthy && !self.closed.load(Ordering::Relaxed) && (bytes as f64) < high_water;
         Usage { bytes, limit, queued: self.queued.load(Ordering::Relaxed), accepting }
     }
 
@@ -189,10 +214,9 @@ impl Volume {
             tracing::error!(output = %output.key, %error, "spooled output failed");
             return self.fail_output(output, error, true);
         }
-        tracing::error!(%error, "spool volume failed");
-        let full = matches!(error, Error::Io { source, .. } if disk::is_full(source));
-        if full { &self.full } else { &self.broken }.store(true, Ordering::Relaxed);
-        let outputs: Vec<_> = lock(&self.outputs).values().cloned().collect();
+        tracing::error!(%error, "spool volume failed: nothing new is begun on it");
+        self.roots.get(output.root).map(Root::die);
+        let outputs: Vec<_> = lock(&self.outputs).values().filter(|other| other.root == output.root).cloned().collect();
         self.fail_output(output, error, true);
         for output in outputs {
             self.fail_output(&output, error, false);
@@ -210,7 +234,7 @@ impl Volume {
         // Told before anybody who waits is answered.
         self.outlet.send([Event::Failed { key: output.key.clone(), error: error.clone() }]);
         inbox.failed = Some(error.to_string().into());
-        self.dequeued(inbox.batch.bytes);
+        self.dequeued(inbox.batch.bytes + appender.backlog.as_ref().map_or(0, |batch| batch.bytes));
         inbox.batch.refuse(error);
         appender.abandon(error);
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::appender::{Effect, SyncJob};
+use crate::error::no_room;
 use crate::inbox::Batch;
 use crate::journal::{Entry, Step};
 use crate::output::{Output, data_path, head_path, journal_path};
@@ -42,10 +43,11 @@ impl Round {
 /// Writes and flushes what a round names. `spare` is a batch to swap with.
 pub(crate) fn write_round(volume: &Volume, round: &Round, spare: &mut Batch) {
     for output in &round.write {
-        write(volume, output, spare);
+        write(volume, output, spare, false);
     }
     for output in &round.flush {
-        write_and_flush(volume, output, spare);
+        write(volume, output, spare, false);
+        flush(volume, output);
     }
     for output in &round.due {
         output.inbox().listed = false;
@@ -55,33 +57,53 @@ pub(crate) fn write_round(volume: &Volume, round: &Round, spare: &mut Batch) {
 
 /// Writes and flushes one output now.
 pub(crate) fn write_and_flush(volume: &Volume, output: &Arc<Output>, spare: &mut Batch) {
-    write(volume, output, spare);
+    write(volume, output, spare, true);
     flush(volume, output);
 }
 
-/// Moves an output's batch to the page cache.
-fn write(volume: &Volume, output: &Arc<Output>, spare: &mut Batch) {
+/// Moves what waits for an output to the page cache: first what found no room before, when that may be tried again.
+fn write(volume: &Volume, output: &Arc<Output>, spare: &mut Batch, again: bool) {
+    while write_batch(volume, output, spare, again) {}
+}
+
+/// Writes one batch. Says whether there may be more.
+fn write_batch(volume: &Volume, output: &Arc<Output>, spare: &mut Batch, again: bool) -> bool {
     let mut inbox = output.inbox();
     inbox.ready = false;
-    if inbox.batch.ops.is_empty() {
-        return;
-    }
-    std::mem::swap(&mut inbox.batch, spare);
-    let failed = inbox.failed.clone();
     let mut appender = output.appender();
+    if appender.stalled && !again {
+        let shipped = appender.ship_first(&output.dir, &mut inbox.batch);
+        drop((inbox, appender));
+        shipped.unwrap_or_else(|error| volume.fail(output, &error));
+        return false;
+    }
+    let backlog = appender.backlog.take();
+    let was_stalled = backlog.is_some();
+    match backlog {
+        Some(batch) => *spare = *batch,
+        None if inbox.batch.ops.is_empty() => return false,
+        None => std::mem::swap(&mut inbox.batch, spare),
+    }
+    let failed = inbox.failed.clone();
     drop(inbox);
     let bytes = spare.bytes;
+    let mut written = 0;
     let result = match failed {
         Some(why) => Err(Error::Failed(why)),
-        None => appender.process(&output.dir, spare, &volume.disk),
+        None if spare.has_media() && !volume.admits(output) => Err(no_room(&output.dir)),
+        None => appender.process(&output.dir, spare, &volume.disk, &mut written),
     };
     let enough = appender.unsynced >= volume.config.flush_bytes;
     drop(appender);
-    volume.dequeued(bytes);
+    volume.stored.fetch_add(written, Ordering::Relaxed);
+    if !matches!(&result, Err(error) if error.is_want_of_room()) {
+        volume.dequeued(bytes);
+    }
     match result {
-        Ok(written) => {
-            volume.stored.fetch_add(written, Ordering::Relaxed);
-            spare.clear();
+        Ok(()) => spare.clear(),
+        Err(error) if error.is_want_of_room() => {
+            stall(volume, output, Some(std::mem::take(spare)), &error);
+            return false;
         }
         Err(error) => {
             if !matches!(error, Error::Failed(_)) {
@@ -93,6 +115,27 @@ fn write(volume: &Volume, output: &Arc<Output>, spare: &mut Batch) {
     if enough {
         flush(volume, output);
     }
+    was_stalled
+}
+
+/// Something found no room: it is tried again with the next interval. Nothing is lost while memory lasts, and that is
+/// bounded by [`crate::Spool::writable`].
+fn stall(volume: &Volume, output: &Arc<Output>, batch: Option<Batch>, error: &Error) {
+    volume.fill(output);
+    let mut inbox = output.inbox();
+    let mut appender = output.appender();
+    inbox.batch.answer_barriers(error);
+    appender.answer_barriers(error);
+    appender.stalled = true;
+    if let Some(mut batch) = batch {
+        batch.answer_barriers(error);
+        appender.backlog = Some(Box::new(batch));
+    }
+    let shipped = appender.ship_first(&output.dir, &mut inbox.batch);
+    drop(appender);
+    volume.list(output, &mut inbox);
+    drop(inbox);
+    shipped.unwrap_or_else(|error| volume.fail(output, &error));
 }
 
 /// Hands what was written to the sync threads; later, when a sync is under way.
@@ -108,13 +151,19 @@ fn flush(volume: &Volume, output: &Arc<Output>) {
     if let Ok(Some(_)) = &job {
         appender.syncing = true;
     }
+    let recovers = appender.stalled && job.is_ok() && appender.backlog.is_none();
+    appender.stalled &= !recovers;
     drop(appender);
+    if recovers {
+        volume.has_room_again(output);
+    }
     match job {
         Ok(Some(job)) => {
             lock(&volume.syncs.jobs).0.push_back((output.clone(), job));
             volume.syncs.wake.notify_one();
         }
         Ok(None) => {}
+        Err(error) if error.is_want_of_room() => stall(volume, output, None, &error),
         Err(error) => volume.fail(output, &error),
     }
 }
@@ -158,7 +207,7 @@ fn settle(volume: &Volume, output: &Arc<Output>, job: SyncJob) {
     let mut state = output.state();
     for effect in effects {
         match effect {
-            Effect::Ack(ack) => acks.push(ack),
+            Effect::Ack(ack) | Effect::Barrier(ack) => acks.push(ack),
             Effect::Abandoned => {
                 tracing::error!(output = %output.key, "writer dropped before it had finished");
                 events.push(Event::Failed { key: output.key.clone(), error: Error::Abandoned });
@@ -249,6 +298,6 @@ fn remove_dir(volume: &Volume, output: &Output) {
         // Fails when another format is still there, which is as it should be.
         let _ = std::fs::remove_dir(parent);
         // Without patience: callers wait for the inbox meanwhile, and a directory that comes back is empty.
-        let _ = volume.disk.sync_dir_at_once(&volume.config.path);
+        let _ = parent.parent().map(|root| volume.disk.sync_dir_at_once(root));
     }
 }

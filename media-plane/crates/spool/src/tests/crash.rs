@@ -56,7 +56,7 @@ async fn power_loss_sim() {
     }
 }
 
-const FORMATS: [&str; 2] = ["hls", "mp4"];
+pub const FORMATS: [&str; 2] = ["hls", "mp4"];
 
 fn script(format: &str) -> Vec<(ObjectId, u64)> {
     if format == "hls" { vec![(segment(0), 900), (segment(1), 500)] } else { vec![(WHOLE, 1_500)] }
@@ -68,7 +68,7 @@ fn playlist(last: bool) -> Output {
 }
 
 /// Writes what is missing of an output: what a muxer would say that goes on where an earlier process was.
-fn go_on(spool: &Spool, format: &'static str, found: Option<&StoredOutput>) {
+pub fn go_on(spool: &Spool, format: &'static str, found: Option<&StoredOutput>) {
     if found.is_some_and(|found| found.finished) {
         return;
     }
@@ -104,7 +104,7 @@ fn go_on(spool: &Spool, format: &'static str, found: Option<&StoredOutput>) {
 }
 
 /// What is on disk at the end, as a bucket would get it.
-async fn finals(path: &std::path::Path) -> Vec<(String, ObjectId, Bytes)> {
+pub async fn finals(path: &std::path::Path) -> Vec<(String, ObjectId, Bytes)> {
     let (spool, stored, _events, _stepper) = Spool::open_stepped(Config::new(path), FaultyDisk::new()).unwrap();
     let mut found = Vec::new();
     for output in &stored {
@@ -137,7 +137,7 @@ async fn killed_after(bytes: u64, expected: &[(String, ObjectId, Bytes)]) -> boo
     halted
 }
 
-async fn reference() -> (tempfile::TempDir, Vec<(String, ObjectId, Bytes)>) {
+pub async fn reference() -> (tempfile::TempDir, Vec<(String, ObjectId, Bytes)>) {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _, _events, _stepper) = Spool::open_stepped(Config::new(dir.path()), FaultyDisk::new()).unwrap();
     FORMATS.iter().for_each(|format| go_on(&spool, format, None));
@@ -177,7 +177,7 @@ async fn kill9_during_finalize() {
 }
 
 /// A process that finishes whatever an earlier one left.
-async fn resume(path: &std::path::Path, disk: FaultyDisk) {
+pub async fn resume(path: &std::path::Path, disk: FaultyDisk) {
     let (spool, stored, _events, _stepper) = Spool::open_stepped(Config::new(path), disk).unwrap();
     for format in FORMATS {
         go_on(&spool, format, stored.iter().find(|found| found.key.format == format));

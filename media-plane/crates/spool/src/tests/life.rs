@@ -89,7 +89,10 @@ pub struct Life {
 
 impl Life {
     pub fn start(path: &Path, disk: FaultyDisk) -> Self {
-        let config = Config { flush_interval: Duration::from_millis(200), ..Config::new(path) };
+        Self::with(Config { flush_interval: Duration::from_millis(200), ..Config::new(path) }, disk)
+    }
+
+    pub fn with(config: Config, disk: FaultyDisk) -> Self {
         let (spool, _, events, stepper) = Spool::open_stepped(config, disk).unwrap();
         let writers =
             ["flv", "hls", "mp4"].map(|format| (format, spool.create(key(format), &json!({"f": format})).unwrap()));

@@ -9,7 +9,9 @@ mod life;
 mod limits;
 mod notes;
 mod replay;
+mod room;
 mod stepped;
+mod volumes;
 
 use std::time::Duration;
 
