@@ -97,6 +97,11 @@ impl Process {
         self.child.try_wait().expect("child status").is_none()
     }
 
+    /// Its exit code, once it has ended by itself; `None` while it runs, and after a signal.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().expect("child status").and_then(|status| status.code())
+    }
+
     /// SIGKILL, as a crash would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
