@@ -64,7 +64,7 @@ fn cases(directory: &Path) -> Vec<Case> {
     let long = generate(directory, &["-t", "26", "-c:v", "libx264", "-g", "30", "-tune", "zerolatency", "-c:a", "aac"]);
     let endless = generate(
         directory,
-        &["-t", "62", "-c:v", "libx264", "-x264-params", "keyint=infinite:scenecut=0", "-c:a", "aac"],
+        &["-t", "62", "-r", "10", "-c:v", "libx264", "-x264-params", "keyint=infinite:scenecut=0", "-c:a", "aac"],
     );
     let hevc = Step::Config(Video, CodecConfig::Unsupported(Codec::H265));
     let late_sound =

@@ -50,10 +50,14 @@ fn under(clock: Clock, source: &[Step]) -> Vec<Step> {
             }
             _ => {}
         }
-        timed.drain(..).for_each(|item| drop(lineup.push(item, arrival, &mut out)));
+        for item in timed.drain(..) {
+            lineup.push(item, arrival, &mut out);
+        }
     }
     timeline.flush(&mut timed);
-    timed.drain(..).for_each(|item| drop(lineup.push(item, Duration::ZERO, &mut out)));
+    for item in timed.drain(..) {
+        lineup.push(item, Duration::ZERO, &mut out);
+    }
     lineup.flush(&mut out);
     let step = |item| match item {
         Timed::Config(track, config) => Step::Config(track, config),
