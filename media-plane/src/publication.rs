@@ -1,20 +1,20 @@
-//! One publisher's stream, from ingest events to its recordings. Survives a change of publisher.
+//! One publisher's stream, from ingest events to its recordings. Survives a change of publisher, and its absence.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use media::ingest::{EndCause, Event, Metadata};
-use media::{CodecConfig, GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind, Tracks};
+use media::{CodecConfig, GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind};
 use recorder_proto::facts::FactKind;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::{protocol, recording::EndReason};
-use recorder_runtime::drain::Stage;
 
 use crate::node::Node;
-use crate::recording::Recording;
+use crate::recording::{Absence, Recording, Revived, Waiting};
 use crate::shipping::Wall;
+use crate::starting::Starting;
 use crate::{plans, stream_facts};
 
 /// Who publishes.
@@ -60,21 +60,27 @@ pub struct Known {
     pub metadata: Metadata,
 }
 
-/// A live stream and the recordings made of it.
+/// A stream, live or waiting for its publisher, and the recordings made of it.
 pub struct Publication {
     node: Arc<Node>,
     publisher: Publisher,
     timeline: Timeline,
+    /// Each publisher passes a gate of its own.
     lineup: Lineup,
     known: Known,
-    /// Wall clock at media time zero, known with the first frame.
+    /// Wall clock at this publisher's first frame.
     wall: Option<Wall>,
     recordings: Vec<Recording>,
+    /// Recordings about to begin, with the frames they have missed so far.
+    starting: Option<Starting>,
     timed: Vec<Timed>,
     ready: Vec<Timed>,
     /// When the start gate has to be looked at although nothing arrives.
-    next_tick: Option<Duration>,
-    last_dts: MediaTime,
+    gate_due: Option<Duration>,
+    /// When a recording whose publisher is away has waited long enough for something.
+    wait_due: Option<Duration>,
+    /// When the newest frame arrived, on the monotonic clock.
+    last_arrival: Duration,
 }
 
 impl std::fmt::Debug for Publication {
@@ -87,35 +93,135 @@ impl Publication {
     /// A new publication of an admitted publisher.
     pub fn start(node: Arc<Node>, publisher: Publisher) -> Self {
         node.facts.emit(node.clock.now(), None, stream_facts::started(&publisher));
+        Self::over(node, publisher, Timeline::new(), Vec::new())
+    }
+
+    fn over(node: Arc<Node>, publisher: Publisher, timeline: Timeline, recordings: Vec<Recording>) -> Self {
         Self {
+            last_arrival: node.clock.monotonic(),
             node,
             publisher,
-            timeline: Timeline::new(),
+            timeline,
             lineup: Lineup::new(),
             known: Known::default(),
             wall: None,
-            recordings: Vec::new(),
+            recordings,
+            starting: None,
             timed: Vec::new(),
             ready: Vec::new(),
-            next_tick: None,
-            last_dts: MediaTime::ZERO,
+            gate_due: None,
+            wait_due: None,
         }
     }
 
-    /// The publisher went away, but another takes over at once.
+    /// The recordings of one stream that an earlier process left, without publisher. Those that need not wait are
+    /// finished. `None` when none is left.
+    pub fn revive(node: &Arc<Node>, left: Vec<Revived>) -> Option<Box<Self>> {
+        let now = node.clock.monotonic();
+        let mut newest: Option<(MediaTime, Wall)> = None;
+        let mut recordings = Vec::new();
+        for Revived { mut recording, since, reason, told, ending } in left {
+            let gone = ago(node, since);
+            let absence = Absence::new(gone, now, reason);
+            let end = if ending || recording.window().is_zero() {
+                Some(EndReason::NodeLost)
+            } else {
+                let waiting =
+                    if told { recording.still_lost(absence, now) } else { recording.publisher_lost(absence, now) };
+                over(waiting)
+            };
+            if let Some(reason) = end {
+                recording.finish(reason);
+                continue;
+            }
+            if newest.is_none_or(|(last, _)| recording.last() > last) {
+                newest = Some((recording.last(), recording.wall()));
+            }
+            recordings.push(recording);
+        }
+        let (last, wall) = newest?;
+        let started = recordings.first()?.meta().started.clone();
+        let publisher = Publisher {
+            session: started.session,
+            stream: started.stream,
+            protocol: started.protocol,
+            remote: String::new(),
+            encoder: String::new(),
+            since: started.start_time,
+        };
+        // The monotonic clock did not survive: the wall clock says how far the stream is by now.
+        let mut timeline = Timeline::new();
+        timeline.go_on(last, ago(node, wall.at(last)), now, GapReason::NodeCrashed);
+        Some(Box::new(Self::over(Arc::clone(node), publisher, timeline, recordings)))
+    }
+
+    /// What is published.
+    pub fn stream(&self) -> &StreamKey {
+        &self.publisher.stream
+    }
+
+    /// The session of the newest publisher.
+    pub fn session(&self) -> SessionId {
+        self.publisher.session
+    }
+
+    /// The publisher went away: everything it sent reaches the recordings, and what follows comes after a hole.
     pub fn interrupt(&mut self, cause: &EndCause) {
-        let mut timed = std::mem::take(&mut self.timed);
-        self.timeline.interrupt(GapReason::PublisherLost, &mut timed);
-        self.pass(&mut timed, self.node.clock.monotonic());
-        self.timed = timed;
+        self.flush();
+        tracing::info!(session = %self.publisher.session, stream = %self.publisher.stream, ?cause, "stream ended");
         self.report_end(cause);
     }
 
-    /// The publisher that takes over.
+    /// After [`Self::interrupt`], when nobody takes over at once: what waits for another publisher stays; `None` when
+    /// nothing does. `drained` = this node sent the publisher away.
+    pub fn begin_waiting(mut self: Box<Self>, drained: bool) -> Option<Box<Self>> {
+        let now = self.node.clock.monotonic();
+        let absence = Absence::new(now.saturating_sub(self.last_arrival), now, GapReason::PublisherLost);
+        let without_window = if drained { EndReason::NodeDrained } else { EndReason::PublisherEnded };
+        self.retain(|recording| {
+            if recording.window().is_zero() {
+                return Some(without_window);
+            }
+            over(recording.publisher_lost(absence, now))
+        });
+        if self.node.leaving.moves() {
+            self.put_down();
+        }
+        self.wait(now).map(|_| self)
+    }
+
+    /// What is due of recordings whose publisher is away; gives when to look again, on the monotonic clock. `None` when
+    /// nothing waits any more.
+    pub fn wait(&mut self, now: Duration) -> Option<Duration> {
+        let mut due: Option<Duration> = None;
+        self.retain(|recording| {
+            if !recording.is_away() {
+                return None;
+            }
+            let waiting = recording.wait(now);
+            if let Waiting::Until(at) = waiting {
+                due = Some(due.map_or(at, |due| due.min(at)));
+            }
+            over(waiting)
+        });
+        self.wait_due = due;
+        due
+    }
+
+    /// Files of recordings that wait are closed, so that they ship and another node can go on behind them.
+    pub fn put_down(&mut self) {
+        self.recordings.iter_mut().for_each(Recording::put_down);
+    }
+
+    /// The publisher that takes over, or is back.
     pub fn resume(&mut self, publisher: Publisher) {
         self.publisher = publisher;
         // What is counted and claimed belongs to the session; the configurations stay until the new one sends its own.
         self.known = Known { video: self.known.video.take(), audio: self.known.audio.take(), ..Known::default() };
+        (self.lineup, self.wall, self.gate_due) = (Lineup::new(), None, None);
+        for recording in &mut self.recordings {
+            recording.publisher_returned(self.publisher.session);
+        }
         self.tell(stream_facts::started(&self.publisher));
         self.report_tracks();
     }
@@ -136,6 +242,7 @@ impl Publication {
                 let count = self.count(frame.track);
                 count.frames += 1;
                 count.bytes += frame.data.len() as u64;
+                self.last_arrival = arrival;
                 self.timeline.push(frame, arrival, &mut timed);
             }
             Event::Rejected(track, reason) => {
@@ -149,25 +256,47 @@ impl Publication {
 
     /// When [`Self::tick`] is due, on the monotonic clock.
     pub fn next_tick(&self) -> Option<Duration> {
-        self.next_tick
+        let starting = self.starting.as_ref().map(Starting::due);
+        [self.gate_due, starting, self.wait_due].into_iter().flatten().min()
     }
 
-    /// Opens the start gate when its wait is over although nothing arrives.
+    /// Does what is due although nothing arrives.
     pub fn tick(&mut self, now: Duration) {
-        if self.next_tick.is_some_and(|at| now >= at) {
-            self.next_tick = None;
+        if self.gate_due.is_some_and(|at| now >= at) {
+            self.gate_due = None;
             let mut ready = std::mem::take(&mut self.ready);
             let opened = self.lineup.tick(now, &mut ready);
-            self.deliver(opened, &mut ready);
+            self.deliver(opened.map(|tracks| self.begin(tracks, now)), &mut ready, now);
             self.ready = ready;
         }
+        if self.wait_due.is_some_and(|at| now >= at) {
+            self.wait(now);
+        }
+        self.settle(now, false);
+    }
+
+    /// So much waits for recordings that are about to begin that the publisher has to wait too.
+    pub fn is_full(&self) -> bool {
+        self.starting.as_ref().is_some_and(Starting::is_full)
     }
 
     /// Finishes one recording; the publisher stays.
     pub fn stop(&mut self, recording: &str) {
-        if let Some(index) = self.recordings.iter().position(|running| running.name() == recording) {
-            self.recordings.swap_remove(index).finish(EndReason::Stopped);
+        self.retain(|running| (running.name() == recording).then_some(EndReason::Stopped));
+    }
+
+    /// New files in every format of one recording at the next key frame.
+    pub fn split(&mut self, recording: &str) {
+        self.recordings.iter_mut().filter(|running| running.name() == recording).for_each(Recording::split);
+    }
+
+    /// Another node goes on with a recording. True when it was one of these: then its publisher belongs there too.
+    pub fn orphan(&mut self, recording: &str) -> bool {
+        let found = self.recordings.iter().position(|running| running.name() == recording);
+        if let Some(index) = found {
+            self.recordings.swap_remove(index).orphan();
         }
+        found.is_some()
     }
 
     /// The recordings being made.
@@ -175,23 +304,20 @@ impl Publication {
         self.recordings.iter().map(Recording::id).collect()
     }
 
-    /// The stream has ended.
-    pub fn end(mut self: Box<Self>, cause: EndCause) {
-        let mut timed = std::mem::take(&mut self.timed);
-        self.timeline.flush(&mut timed);
-        self.pass(&mut timed, self.node.clock.monotonic());
-        let mut ready = std::mem::take(&mut self.ready);
-        let opened = self.lineup.flush(&mut ready);
-        // Nothing but headers came: there is nothing to record.
-        let opened = opened.filter(|_| self.wall.is_some());
-        self.deliver(opened, &mut ready);
-        let accepting = self.node.drain.stage() == Stage::Accepting;
-        let reason = if accepting { EndReason::PublisherEnded } else { EndReason::NodeDrained };
-        for recording in self.recordings.drain(..) {
-            recording.finish(reason);
+    /// Ends everything for this reason.
+    pub fn end(mut self: Box<Self>, reason: EndReason) {
+        self.retain(|_| Some(reason));
+    }
+
+    /// Finishes the recordings for which there is a reason.
+    fn retain(&mut self, mut end: impl FnMut(&mut Recording) -> Option<EndReason>) {
+        let mut index = 0;
+        while let Some(recording) = self.recordings.get_mut(index) {
+            match end(recording) {
+                None => index += 1,
+                Some(reason) => self.recordings.swap_remove(index).finish(reason),
+            }
         }
-        tracing::info!(session = %self.publisher.session, stream = %self.publisher.stream, ?cause, "stream ended");
-        self.report_end(&cause);
     }
 
     fn count(&mut self, track: TrackKind) -> &mut TrackCount {
@@ -199,6 +325,22 @@ impl Publication {
             TrackKind::Video => &mut self.known.video_count,
             TrackKind::Audio => &mut self.known.audio_count,
         }
+    }
+
+    /// Everything the publisher sent reaches the recordings; what follows comes after a hole.
+    fn flush(&mut self) {
+        let now = self.node.clock.monotonic();
+        let mut timed = std::mem::take(&mut self.timed);
+        self.timeline.interrupt(GapReason::PublisherLost, &mut timed);
+        self.pass(&mut timed, now);
+        self.timed = timed;
+        let mut ready = std::mem::take(&mut self.ready);
+        // Nothing but headers came: there is nothing to record.
+        let opened = self.lineup.flush(&mut ready).filter(|_| self.wall.is_some());
+        self.deliver(opened.map(|tracks| self.begin(tracks, now)), &mut ready, now);
+        self.ready = ready;
+        self.settle(now, true);
+        self.gate_due = None;
     }
 
     /// From the timeline through the start gate to the recordings.
@@ -210,54 +352,63 @@ impl Publication {
                 Timed::Config(TrackKind::Video, config) => self.known.video = Some(config.clone()),
                 Timed::Config(TrackKind::Audio, config) => self.known.audio = Some(config.clone()),
                 Timed::Frame(frame) => self.first_frame(frame.dts, arrival),
+                // In front of this publisher's first frame: it is between the recordings there are and that frame, and
+                // no business of those that begin with it.
+                Timed::Gap(_) if self.lineup.is_fresh() => {
+                    self.record(&[item]);
+                    continue;
+                }
                 Timed::Gap(_) => {}
             }
             opened = opened.or(self.lineup.push(item, arrival, &mut ready));
         }
-        self.deliver(opened, &mut ready);
+        self.deliver(opened.map(|tracks| self.begin(tracks, arrival)), &mut ready, arrival);
         self.ready = ready;
     }
 
     fn first_frame(&mut self, dts: MediaTime, arrival: Duration) {
-        self.last_dts = dts;
         if self.wall.is_none() {
             self.wall = Some(Wall { at: self.node.clock.now(), media: dts });
-            self.next_tick = Some(arrival + LINEUP_WAIT);
+            self.gate_due = Some(arrival + LINEUP_WAIT);
         }
     }
 
-    fn deliver(&mut self, opened: Option<Tracks>, ready: &mut Vec<Timed>) {
-        if let Some(tracks) = opened {
-            self.next_tick = None;
-            self.start_recordings(tracks);
-            self.report_tracks();
+    /// The gate is open: every plan that matches now and is not being recorded gets a recording.
+    fn begin(&self, tracks: media::Tracks, now: Duration) -> Option<Starting> {
+        let wall = self.wall?;
+        let is_new = |chosen: &plans::Chosen| self.recordings.iter().all(|running| running.origin() != chosen.origin);
+        let chosen = plans::of_stream(self.node.link.directives(), &self.publisher.stream);
+        let chosen = chosen.into_iter().filter(is_new).collect();
+        Some(Starting::new(&self.node, &self.publisher, chosen, tracks, wall, now))
+    }
+
+    fn deliver(&mut self, begun: Option<Option<Starting>>, ready: &mut Vec<Timed>, now: Duration) {
+        if let Some(starting) = begun {
+            self.gate_due = None;
+            self.starting = starting;
         }
-        if ready.is_empty() {
+        if !ready.is_empty() {
+            self.record(ready);
+            if let Some(starting) = &mut self.starting {
+                starting.hold(ready);
+            }
+            ready.clear();
+        }
+        self.settle(now, false);
+    }
+
+    fn record(&mut self, items: &[Timed]) {
+        self.retain(|recording| recording.take(items));
+    }
+
+    /// Lets recordings begin once it is known which ones they are, or that this takes too long.
+    fn settle(&mut self, now: Duration, at_once: bool) {
+        if !self.starting.as_mut().is_some_and(|starting| at_once || starting.is_settled(now)) {
             return;
         }
-        let mut index = 0;
-        while let Some(recording) = self.recordings.get_mut(index) {
-            match recording.take(ready) {
-                None => index += 1,
-                Some(reason) => {
-                    let recording = self.recordings.swap_remove(index);
-                    recording.finish(reason);
-                }
-            }
-        }
-        ready.clear();
-    }
-
-    fn start_recordings(&mut self, tracks: Tracks) {
-        let Some(wall) = self.wall else { return };
-        for chosen in plans::of_stream(self.node.link.directives(), &self.publisher.stream) {
-            match Recording::start(&self.node, &self.publisher, chosen, tracks, wall) {
-                Ok(Some(recording)) => self.recordings.push(recording),
-                // The plan has no format for these tracks, for example AAC of a stream with picture.
-                Ok(None) => {}
-                Err(error) => tracing::error!(stream = %self.publisher.stream, %error, "recording cannot start"),
-            }
-        }
+        let Some(starting) = self.starting.take() else { return };
+        self.recordings.extend(starting.start(&self.node, &self.publisher));
+        self.report_tracks();
     }
 
     fn report_tracks(&self) {
@@ -275,6 +426,18 @@ impl Publication {
 
 /// Slightly above the gate's own wait, so that one look is enough.
 const LINEUP_WAIT: Duration = Duration::from_millis(2_010);
+
+fn over(waiting: Waiting) -> Option<EndReason> {
+    match waiting {
+        Waiting::Until(_) => None,
+        Waiting::Over(reason) => Some(reason),
+    }
+}
+
+/// How long ago something was, by the wall clock; never negative.
+fn ago(node: &Node, then: DateTime<Utc>) -> Duration {
+    (node.clock.now() - then).to_std().unwrap_or_default()
+}
 
 fn rejection(reason: media::ingest::Rejection) -> &'static str {
     match reason {

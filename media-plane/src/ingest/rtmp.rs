@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use ::rtmp::{Limits, PublishRequest, READ_BUFFER_BYTES, Refusal, Session, SessionEvent};
 use bytes::BytesMut;
+use media::TrackKind;
 use media::ingest::EndCause;
 use recorder_proto::ids::SessionId;
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::protocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 use super::auth::{self, Credentials};
+use crate::hold;
+use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::publication::{Publication, Publisher};
 use crate::registry::Command;
@@ -34,6 +36,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the publisher that is replaced may take to let go.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an encoder that was asked to connect anew may go on here meanwhile.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a key frame is waited for at which to close a publisher.
+const KEY_FRAME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Read buffer before `publish` was accepted, in bytes: enough for a handshake packet or a `connect`. Thousands of idle
 /// connections are cheap that way.
@@ -45,7 +51,7 @@ const MAX_PENDING: usize = 16 * 1024;
 struct Publishing {
     stream: StreamKey,
     session: SessionId,
-    commands: mpsc::Receiver<Command>,
+    mailbox: Mailbox,
     publication: Box<Publication>,
 }
 
@@ -65,11 +71,23 @@ struct Connection<S> {
     /// The peer no longer takes what is written, but what it sent may still wait to be read.
     deaf: bool,
     publishing: Option<Publishing>,
+    /// The publisher is to go elsewhere.
+    moving: Option<Moving>,
+}
+
+/// A publisher that is sent away.
+struct Moving {
+    /// What it is told.
+    reason: String,
+    /// From this moment on it is closed at the next key frame.
+    cut_from: Duration,
+    /// From this moment on it is closed.
+    close_at: Duration,
 }
 
 enum Wake {
     Read(std::io::Result<usize>),
-    Command(Option<Command>),
+    Command(Command),
     Deadline,
 }
 
@@ -89,6 +107,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(node: Arc<Node>, socket: S
         pending,
         deaf: false,
         publishing: None,
+        moving: None,
     };
     let cause = connection.run().await;
     connection.end(cause).await;
@@ -104,20 +123,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Read(Ok(0)) => return EndCause::ConnectionLost,
                 Wake::Read(Ok(_)) => {}
                 Wake::Read(Err(_)) => return EndCause::ConnectionLost,
-                Wake::Command(Some(Command::TakeOver(hand_over))) => {
-                    self.hand_over(hand_over);
-                    return EndCause::Replaced;
-                }
-                Wake::Command(Some(Command::Stop { recording })) => {
-                    if let Some(publishing) = &mut self.publishing {
-                        publishing.publication.stop(&recording);
+                Wake::Command(command) => {
+                    if let Some(cause) = self.obey(command) {
+                        return cause;
                     }
                 }
-                Wake::Command(Some(Command::Disconnect { reason })) => return EndCause::Disconnected(reason),
-                Wake::Command(None) => return EndCause::Disconnected("the node is stopping".into()),
                 Wake::Deadline => {
                     if let Some(publishing) = &mut self.publishing {
                         publishing.publication.tick(self.node.clock.monotonic());
+                    }
+                    let now = self.node.clock.monotonic();
+                    if let Some(moving) = self.moving.take_if(|moving| now >= moving.close_at) {
+                        return EndCause::Disconnected(moving.reason);
                     }
                     if let Err(error) = self.session.handle_timeout(self.session_now()) {
                         let publishing = self.publishing.is_some();
@@ -127,6 +144,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+    }
+
+    /// Does what others ask. `Some` = the connection is over.
+    fn obey(&mut self, command: Command) -> Option<EndCause> {
+        let publication = self.publishing.as_mut().map(|publishing| &mut publishing.publication);
+        match command {
+            Command::TakeOver(hand_over) => {
+                self.hand_over(hand_over);
+                return Some(EndCause::Replaced);
+            }
+            Command::Stop { recording } => publication?.stop(&recording),
+            Command::Split { recording } => publication?.split(&recording),
+            Command::Orphan { recording } => {
+                let reason = || EndCause::Disconnected("the stream goes on at another node".into());
+                return publication?.orphan(&recording).then(reason);
+            }
+            Command::Disconnect { reason } => return Some(EndCause::Disconnected(reason)),
+            Command::Move { reason } => self.send_away(reason),
+        }
+        None
+    }
+
+    /// Asks the encoder to connect anew. One that can, gets the time to do so; another one is closed at a key frame, so
+    /// that what it sends next elsewhere is the start of a group of pictures.
+    fn send_away(&mut self, reason: String) {
+        let now = self.node.clock.monotonic();
+        let patience = if self.session.request_reconnect(None, &reason) { RECONNECT_PATIENCE } else { Duration::ZERO };
+        self.calm_since = Some(Duration::ZERO);
+        let cut_from = now.saturating_add(patience);
+        self.moving = Some(Moving { reason, cut_from, close_at: cut_from.saturating_add(KEY_FRAME_PATIENCE) });
+    }
+
+    /// Whether a publisher that is sent away has come to where it is cut.
+    fn is_cut_before(&self, event: &media::ingest::Event, now: Duration) -> bool {
+        let is_key = |frame: &media::ingest::RawFrame| frame.track == TrackKind::Video && frame.keyframe;
+        self.moving.as_ref().is_some_and(|moving| now >= moving.cut_from)
+            && matches!(event, media::ingest::Event::Frame(frame) if is_key(frame))
     }
 
     /// Feeds buffered input and acts on every event until more input is needed. `Some` = the connection is over.
@@ -141,11 +195,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 match event {
                     SessionEvent::Publish(request) => self.publish(&request).await,
                     SessionEvent::Media(event) => {
+                        if self.is_cut_before(&event, now)
+                            && let Some(moving) = self.moving.take()
+                        {
+                            return Some(EndCause::Disconnected(moving.reason));
+                        }
                         if let Some(publishing) = &mut self.publishing {
                             publishing.publication.ingest(event, now);
                         }
                     }
-                    SessionEvent::Ended(cause) => self.unpublish(cause).await,
+                    SessionEvent::Ended(cause) => self.unpublish(&cause),
                 }
             }
             if !self.flush().await {
@@ -203,7 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let wake = tokio::select! {
             biased;
             () = self.node.spool.writable() => None,
-            command = publishing.commands.recv() => Some(Wake::Command(command)),
+            command = publishing.mailbox.recv() => Some(Wake::Command(command)),
         };
         self.held_back += self.node.clock.monotonic().saturating_sub(before);
         wake
@@ -218,10 +277,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let flush = self.flush_at().filter(|_| !self.pending.is_empty());
         let (media_flows, calm_since) = (self.publishing.is_some(), &mut self.calm_since);
         let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
-        let deadline = [session_deadline, tick, flush].into_iter().flatten().min();
+        let close = self.moving.as_ref().map(|moving| moving.close_at);
+        let is_full = self.publishing.as_ref().is_some_and(|publishing| publishing.publication.is_full());
+        let deadline = [session_deadline, tick, flush, close].into_iter().flatten().min();
         let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let (socket, input) = (&mut self.socket, &mut self.input);
         let read = async {
+            if is_full {
+                // What comes waits in the socket until its recordings have begun.
+                return std::future::pending().await;
+            }
             if media_flows && calm_since.is_some() {
                 tokio::time::sleep(READ_PACE).await;
             }
@@ -234,7 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let command = async {
             match &mut self.publishing {
-                Some(publishing) => publishing.commands.recv().await,
+                Some(publishing) => publishing.mailbox.recv().await,
                 None => std::future::pending().await,
             }
         };
@@ -264,7 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return self.refuse(Refusal::Failed, reason, "admission");
         }
         // One connection, one publication: a second publish on it ends the first.
-        self.unpublish(EndCause::Unpublished).await;
+        self.unpublish(&EndCause::Unpublished);
         let session = SessionId::new(now, rand::random());
         let admission = self.node.registry.admit(&stream, session);
         let publisher = Publisher {
@@ -299,7 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             None => Box::new(Publication::start(Arc::clone(&self.node), publisher)),
         };
         tracing::info!(%session, %stream, remote = %self.remote, "publishing");
-        self.publishing = Some(Publishing { stream, session, commands: admission.commands, publication });
+        self.publishing = Some(Publishing { stream, session, mailbox: admission.mailbox, publication });
         let now = self.session_now();
         self.session.accept(now);
         // The encoder sends nothing before it has heard of this.
@@ -313,47 +378,60 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn hand_over(&mut self, hand_over: tokio::sync::oneshot::Sender<Box<Publication>>) {
-        if let Some(mut publishing) = self.publishing.take() {
-            publishing.publication.interrupt(&EndCause::Replaced);
-            if let Err(publication) = hand_over.send(publishing.publication) {
-                // The newer publisher is gone already, so this stream has none.
-                publication.end(EndCause::Replaced);
-                self.node.registry.leave(&publishing.stream, publishing.session);
-            }
+        let Some(mut publishing) = self.publishing.take() else { return };
+        publishing.publication.interrupt(&EndCause::Replaced);
+        if let Err(publication) = hand_over.send(publishing.publication) {
+            hold::take_back(&self.node, publication);
         }
+        hold::forward(&self.node, &mut publishing.mailbox);
     }
 
-    async fn unpublish(&mut self, cause: EndCause) {
+    /// The publisher is gone: who asked for its publication meanwhile gets it, else its recordings wait or end.
+    fn unpublish(&mut self, cause: &EndCause) {
         let Some(mut publishing) = self.publishing.take() else { return };
-        // From here on nobody can ask for it; a request that came just before is still answered.
-        publishing.commands.close();
-        while let Some(command) = publishing.commands.recv().await {
-            if let Command::TakeOver(hand_over) = command {
-                publishing.publication.interrupt(&cause);
-                match hand_over.send(publishing.publication) {
-                    Ok(()) => return,
-                    Err(publication) => publishing.publication = publication,
+        let drained = self.moving.is_some() || (self.node.leaving.is_leaving() && is_ours(cause));
+        while let Some(command) = publishing.mailbox.try_recv() {
+            match command {
+                Command::TakeOver(hand_over) => {
+                    publishing.publication.interrupt(cause);
+                    if let Err(publication) = hand_over.send(publishing.publication) {
+                        hold::take_back(&self.node, publication);
+                    }
+                    return hold::forward(&self.node, &mut publishing.mailbox);
                 }
+                Command::Stop { recording } => publishing.publication.stop(&recording),
+                Command::Orphan { recording } => drop(publishing.publication.orphan(&recording)),
+                Command::Split { .. } | Command::Disconnect { .. } | Command::Move { .. } => {}
             }
         }
-        publishing.end(&self.node, cause);
+        publishing.lose(&self.node, cause, drained);
     }
 
     /// The publication first: a peer that does not read may hold up the goodbye, but not the recording.
     async fn end(&mut self, cause: EndCause) {
         self.session.finish(&cause);
-        self.unpublish(cause).await;
+        self.unpublish(&cause);
         self.flush().await;
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.socket.shutdown()).await;
     }
 }
 
 impl Publishing {
-    /// Ends the publication, then gives the place up, so that a node with a place taken is a node with work to do.
-    fn end(self, node: &Node, cause: EndCause) {
-        self.publication.end(cause);
-        node.registry.leave(&self.stream, self.session);
+    /// Ends the publisher. What waits for another one keeps the place; without that the place is given up last, so that a
+    /// node with a place taken is a node with work to do.
+    fn lose(self, node: &Arc<Node>, cause: &EndCause, drained: bool) {
+        let Self { stream, session, mailbox, mut publication } = self;
+        publication.interrupt(cause);
+        match publication.begin_waiting(drained) {
+            Some(publication) => hold::keep(node, publication, mailbox),
+            None => node.registry.leave(&stream, session),
+        }
     }
+}
+
+/// Whether this side ended the connection.
+fn is_ours(cause: &EndCause) -> bool {
+    matches!(cause, EndCause::Disconnected(_))
 }
 
 /// Whatever ends the task, a panic included, ends the publication.
@@ -364,7 +442,7 @@ impl<S> Drop for Connection<S> {
         tracing::error!(%stream, %session, "the connection's task ended early");
         let cause = EndCause::Disconnected("internal error".into());
         // A second panic while the first unwinds would end the process and every other recording with it.
-        if catch_unwind(AssertUnwindSafe(|| publishing.end(&node, cause))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| publishing.lose(&node, &cause, false))).is_err() {
             node.registry.leave(&stream, session);
         }
     }

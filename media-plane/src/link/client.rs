@@ -3,16 +3,20 @@
 //! Recording never waits for it. Every stream that breaks is opened again, and what was lost in between is asked or
 //! told anew.
 
+mod calls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use recorder_proto::pb::node::node_link_service_client::NodeLinkServiceClient;
+use recorder_proto::pb::node::register_response::spool_verdict::Verdict;
 use recorder_proto::pb::node::stream_directives_request::{Ack, Heartbeat, Hello, Message as Say, Nack};
-use recorder_proto::pb::node::stream_directives_response::Message as Heard;
+use recorder_proto::pb::node::stream_directives_response::{Drain as DrainOrder, Message as Heard};
 use recorder_proto::pb::node::{
-    ClaimRecordingRequest, FetchCredentialRequest, FetchCredentialResponse, RegisterRequest, ReportFactsRequest,
-    StreamDirectivesRequest, StreamDirectivesResponse, directive,
+    ClaimRecordingRequest, RegisterRequest, ReportFactsRequest, ReportFactsResponse, StreamDirectivesRequest,
+    StreamDirectivesResponse, directive,
 };
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
@@ -38,7 +42,14 @@ pub trait Report: Send + Sync {
     fn heartbeat(&self) -> Heartbeat;
     /// Who the node is and what its spool holds.
     fn registration(&self) -> RegisterRequest;
+    /// The control plane wants the node emptied, or no longer.
+    fn drain(&self, _order: &DrainOrder) {}
+    /// A later epoch of a recording was given to another node than the one that holds this epoch.
+    fn taken_over(&self, _recording: &str, _epoch: u64) {}
 }
+
+/// Opens a connection to the control plane; simulations have networks of their own.
+pub type Dial = Arc<dyn Fn(Endpoint) -> BoxFuture<'static, Result<Channel, tonic::transport::Error>> + Send + Sync>;
 
 /// The link as the rest of the node sees it. Clones share it.
 #[derive(Clone)]
@@ -47,6 +58,7 @@ pub struct Link {
 }
 
 struct Shared {
+    dial: Dial,
     endpoints: Vec<Endpoint>,
     directives: Directives,
     facts: FactLog,
@@ -68,8 +80,22 @@ impl Link {
         clock: Arc<dyn Clock>,
         controls: mpsc::Sender<directive::Control>,
     ) -> Result<Self, tonic::transport::Error> {
+        let dial: Dial = Arc::new(|endpoint| Box::pin(async move { endpoint.connect().await }));
+        Self::over(dial, control, directives, facts, clock, controls)
+    }
+
+    /// [`Link::new`] over another network.
+    pub fn over(
+        dial: Dial,
+        control: &[String],
+        directives: Directives,
+        facts: FactLog,
+        clock: Arc<dyn Clock>,
+        controls: mpsc::Sender<directive::Control>,
+    ) -> Result<Self, tonic::transport::Error> {
         let endpoints = control.iter().map(|url| endpoint(url)).collect::<Result<Vec<_>, _>>()?;
         let shared = Shared {
+            dial,
             endpoints,
             directives,
             facts,
@@ -106,29 +132,6 @@ impl Link {
             Ok(reason) => reason.clone().unwrap_or_default(),
             // The sender lives in `self.shared`.
             Err(_) => std::future::pending().await,
-        }
-    }
-
-    /// The credential of a storage; waits for the control plane as long as it takes, because uploads can wait.
-    pub async fn credential(&self, storage: &str, version: u64) -> Result<FetchCredentialResponse, Status> {
-        let mut clients = self.shared.client.subscribe();
-        loop {
-            let client = match clients.wait_for(Option::is_some).await {
-                Ok(client) => client.clone(),
-                Err(_) => return Err(Status::cancelled("the link is closed")),
-            };
-            let Some(mut client) = client else { continue };
-            let epoch = self.shared.node_epoch.load(Ordering::Relaxed);
-            let request =
-                FetchCredentialRequest { node_epoch: epoch, storage: storage.to_owned(), credential_version: version };
-            match self.shared.in_time("fetch_credential", client.fetch_credential(request)).await {
-                Ok(reply) => return Ok(reply.into_inner()),
-                Err(status) if is_transient(&status) => tokio::time::sleep(RETRY.1).await,
-                Err(status) => {
-                    self.shared.heed(&status, epoch);
-                    return Err(status);
-                }
-            }
         }
     }
 
@@ -209,7 +212,7 @@ impl Shared {
 
     /// One connection, from dial to its end; returns why it ended.
     async fn serve(&self, endpoint: &Endpoint, report: &dyn Report) -> Status {
-        let client = match endpoint.connect().await {
+        let client = match (self.dial)(endpoint.clone()).await {
             Ok(channel) => NodeLinkServiceClient::new(channel),
             Err(error) => return Status::unavailable(error.to_string()),
         };
@@ -223,6 +226,9 @@ impl Shared {
                 return status;
             }
         };
+        for entry in registered.spool.iter().filter(|entry| entry.verdict() == Verdict::ShipAsOrphan) {
+            report.taken_over(&entry.recording, entry.epoch);
+        }
         let epoch = registered.node_epoch;
         self.node_epoch.store(epoch, Ordering::Relaxed);
         self.connected.store(true, Ordering::Relaxed);
@@ -232,7 +238,7 @@ impl Shared {
             registered.lease.as_ref().and_then(recorder_proto::time::std_duration).unwrap_or(Duration::from_secs(15));
         let ended = tokio::select! {
             status = self.follow_directives(client.clone(), &registration.node, epoch, lease, report) => status,
-            status = self.deliver_facts(client, epoch) => status,
+            status = self.deliver_facts(client, epoch, report) => status,
         };
         self.heed(&ended, epoch);
         ended
@@ -255,14 +261,21 @@ impl Shared {
         };
         let mut beat = tokio::time::interval(lease / 3);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_beat = self.clock.monotonic();
         loop {
             let reply = tokio::select! {
                 heard = inbox.message() => match heard {
-                    Ok(Some(response)) => self.hear(response).await,
+                    Ok(Some(response)) => self.hear(response, report).await,
                     Ok(None) => return Status::unavailable("the control plane closed the directive stream"),
                     Err(status) => return status,
                 },
                 _ = beat.tick() => {
+                    let stood_still = self.clock.monotonic().saturating_sub(last_beat) > lease;
+                    last_beat = self.clock.monotonic();
+                    if stood_still {
+                        // Others may have taken over what this process still holds: registering again tells.
+                        return Status::unavailable("this process stood still for longer than its lease");
+                    }
                     let mut heartbeat = report.heartbeat();
                     heartbeat.node_time = Some(recorder_proto::time::timestamp(self.clock.now()));
                     Ok(Some(Say::Heartbeat(heartbeat)))
@@ -280,7 +293,7 @@ impl Shared {
         }
     }
 
-    async fn hear(&self, response: StreamDirectivesResponse) -> Result<Option<Say>, Status> {
+    async fn hear(&self, response: StreamDirectivesResponse, report: &dyn Report) -> Result<Option<Say>, Status> {
         let (version, nonce) = (response.version, response.nonce);
         let mut store = false;
         let applied = match response.message {
@@ -301,7 +314,11 @@ impl Shared {
                 self.fenced.send_replace(Some(reason.clone()));
                 return Err(Status::failed_precondition(reason));
             }
-            Some(Heard::Drain(_)) | None => Applied::default(),
+            Some(Heard::Drain(order)) => {
+                report.drain(&order);
+                Applied::default()
+            }
+            None => Applied::default(),
         };
         for control in applied.controls {
             // Bounded: a command waits for the registry, and with it the acknowledgement.
@@ -322,7 +339,12 @@ impl Shared {
     }
 
     /// Sends every fact in order, batch by batch; a recording that starts is claimed before its facts go.
-    async fn deliver_facts(&self, mut client: NodeLinkServiceClient<Channel>, epoch: u64) -> Status {
+    async fn deliver_facts(
+        &self,
+        mut client: NodeLinkServiceClient<Channel>,
+        epoch: u64,
+        report: &dyn Report,
+    ) -> Status {
         let (send, outbox) = mpsc::channel(1);
         let mut appended = self.facts.appended();
         let mut replies = match client.report_facts(ReceiverStream::new(outbox)).await {
@@ -344,6 +366,7 @@ impl Shared {
                     return status;
                 }
             }
+            let about: Vec<_> = batch.iter().map(|fact| (fact.sequence, fact.recording.clone(), fact.epoch)).collect();
             if send.send(ReportFactsRequest { node_epoch: epoch, facts: batch }).await.is_err() {
                 return Status::unavailable("the fact stream is gone");
             }
@@ -352,10 +375,7 @@ impl Shared {
                     Ok(Some(reply)) => reply,
                     other => return closed(other.map(drop)),
                 };
-                for refusal in &reply.refusals {
-                    let message = refusal.error.as_ref().map_or("", |error| error.message.as_str());
-                    tracing::warn!(sequence = refusal.sequence, message, "the control plane refused a fact");
-                }
+                heed_refusals(&reply, &about, report);
                 self.facts.acknowledge(reply.durable_sequence);
             }
         }
@@ -376,6 +396,19 @@ impl Shared {
                 tracing::warn!(%status, "a claim was refused");
                 Ok(())
             }
+        }
+    }
+}
+
+/// A fact refused because of its recording's epoch says that another node speaks for that recording now.
+fn heed_refusals(reply: &ReportFactsResponse, about: &[(u64, String, u64)], report: &dyn Report) {
+    for refusal in &reply.refusals {
+        let error = refusal.error.clone().unwrap_or_default();
+        tracing::warn!(sequence = refusal.sequence, message = error.message, "the control plane refused a fact");
+        let is_fenced = recorder_proto::Problem::from(&error).reason == "EPOCH_FENCED";
+        let fact = about.iter().find(|(sequence, ..)| *sequence == refusal.sequence).filter(|_| is_fenced);
+        if let Some((_, recording, epoch)) = fact {
+            report.taken_over(recording, *epoch);
         }
     }
 }

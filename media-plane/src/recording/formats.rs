@@ -55,6 +55,27 @@ pub fn is_made(format: Format, template: &Template, tracks: Tracks) -> bool {
     tracks.is_audio_only() || (always && tracks.audio == media::Presence::Present)
 }
 
+/// How long this format waits for a lost publisher; zero unless the template says so.
+pub fn resume_timeout(format: Format, template: &Template) -> Duration {
+    let set = match format {
+        Format::Hls => template.hls.as_ref().and_then(|hls| hls.resume_timeout.as_ref()),
+        Format::Flv => template.flv.as_ref().and_then(|flv| flv.resume_timeout.as_ref()),
+        Format::Mp4 => template.mp4.as_ref().and_then(|mp4| mp4.resume_timeout.as_ref()),
+        Format::Aac => template.aac.as_ref().and_then(|aac| aac.resume_timeout.as_ref()),
+    };
+    set.and_then(std_duration).unwrap_or_default()
+}
+
+/// Whether this format's files go to the storage while they grow; off unless the template says so.
+pub fn uploads_while_recording(format: Format, template: &Template) -> bool {
+    match format {
+        Format::Hls => false,
+        Format::Flv => template.flv.as_ref().is_some_and(|flv| flv.upload_while_recording),
+        Format::Mp4 => template.mp4.as_ref().is_some_and(|mp4| mp4.upload_while_recording),
+        Format::Aac => template.aac.as_ref().is_some_and(|aac| aac.upload_while_recording),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,183 +1,119 @@
 //! One recording of a publication: its outputs, its holes, its end. A panic in it ends this recording only.
 
+mod away;
 mod formats;
 mod output;
+mod report;
+mod restore;
+mod start;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use media::{Gap, GapReason, MediaTime, Timed, Tracks};
-use recorder_proto::facts::{FactKind, Failure, GapSpan, OutputTotals, RecordingEnded, RecordingStarted};
-use recorder_proto::format::Format;
-use recorder_proto::ids::{Epoch, RecordingId};
-use recorder_proto::names::RecordingName;
-use recorder_proto::pb::v1::{self, recording::EndReason};
-use recorder_proto::time::std_duration;
-use spool::OutputKey;
-use tonic::Code;
+use media::{CodecConfig, Gap, MediaTime, Timed, TrackKind};
+use recorder_proto::facts::{FactKind, GapSpan, OutputTotals, RecordingEnded, event_type};
+use recorder_proto::ids::{Epoch, RecordingId, SessionId};
+use recorder_proto::names::StreamKey;
+use recorder_proto::pb::v1::recording::EndReason;
 
+use crate::manifest::{CodecChange, Entry, Handle, RecordingMeta};
 use crate::node::Node;
-use crate::plans::Chosen;
-use crate::publication::Publisher;
-use crate::shipping::{OutputMeta, Target, Wall};
+use crate::shipping::Wall;
 use output::OutputPipe;
+use report::{api_format, codec_text, gap_label, internal, span, totals, track_name};
 
+pub use away::{Absence, Waiting};
 pub use formats::of_template;
-
-/// A node mints the first epoch itself; takeovers get theirs from the control plane.
-const FIRST_EPOCH: Epoch = Epoch(1);
+pub use restore::{Revived, finish_leftovers, retell};
+pub use start::{Grant, Inheritance, Inherited, is_wanted, window_of};
 
 /// Holes told one by one; a recording with more of them is beyond a list.
 const MAX_GAPS: usize = 1_000;
 
-/// Why a recording did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The directive is not usable; it should have been refused when it arrived.
-    #[error("directive of {origin}: {problem}")]
-    Directive {
-        /// Whose.
-        origin: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The spool cannot take it.
-    #[error(transparent)]
-    Spool(#[from] spool::Error),
-}
-
 /// A running recording.
 pub struct Recording {
     node: Arc<Node>,
-    id: RecordingId,
-    name: String,
-    wall: Wall,
+    meta: RecordingMeta,
+    manifest: Handle,
+    /// Whose frames it gets.
+    session: SessionId,
     outputs: Vec<OutputPipe>,
     /// Formats that ended early, with why.
     failed: Vec<OutputTotals>,
-    gaps: Vec<Gap>,
+    gaps: Vec<GapSpan>,
     gaps_full: bool,
+    /// Configurations by track, as the manifest shows them.
+    codecs: Vec<(TrackKind, String)>,
     /// End of the media so far.
     last: MediaTime,
     first: Option<MediaTime>,
     max_duration: Option<Duration>,
-    stream: recorder_proto::names::StreamKey,
+    /// The publisher is away.
+    away: Option<Absence>,
+    /// Its stop was asked for before it began.
+    stop_asked: bool,
+    /// Another node speaks for it: only its files are still told of.
+    orphaned: bool,
 }
 
 impl Recording {
-    /// Starts the outputs that the plan asks for and these tracks allow. `None` when there are none.
-    pub fn start(
-        node: &Arc<Node>,
-        publisher: &Publisher,
-        chosen: Chosen,
-        tracks: Tracks,
-        wall: Wall,
-    ) -> Result<Option<Self>, StartError> {
-        let Chosen { plan, origin, also } = chosen;
-        let broken = |problem: &str| StartError::Directive { origin: origin.clone(), problem: problem.to_owned() };
-        let template = plan.template.ok_or_else(|| broken("no template"))?;
-        let storage = plan.storage.ok_or_else(|| broken("no storage"))?;
-        let wanted: Vec<_> = formats::of_template(&template, Some(wall.at.into()))
-            .into_iter()
-            .filter(|(format, _)| formats::is_made(*format, &template, tracks))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        let id = RecordingId::new(node.clock.now(), rand::random());
-        let meta = OutputMeta {
-            recording: id,
-            epoch: FIRST_EPOCH,
-            format: Format::Hls,
-            stream: publisher.stream.clone(),
-            storage: Target::from(&storage),
-            backup: plan.backup_storage.as_ref().map(Target::from),
-            continues: None,
-            template: template.name.trim_start_matches("templates/").to_owned(),
-            path: template.path.clone(),
-            time_zone: template.time_zone.clone(),
-            random: rand::random(),
-            labels: template.labels.clone(),
-            wall,
-        };
-        let mut outputs = Vec::with_capacity(wanted.len());
-        for (kind, options) in wanted {
-            let format = api_format(kind);
-            let key = OutputKey { recording: id.to_string(), epoch: FIRST_EPOCH.get(), format: format.to_string() };
-            let meta =
-                serde_json::to_value(OutputMeta { format, ..meta.clone() }).map_err(|e| broken(&e.to_string()))?;
-            let writer = node.spool.create(key, &meta)?;
-            outputs.push(OutputPipe::open(kind, &options, writer).map_err(|e| broken(&e.to_string()))?);
-        }
-        let recording = Self {
-            node: Arc::clone(node),
-            id,
-            name: RecordingName(id).to_string(),
-            wall,
-            outputs,
-            failed: Vec::new(),
-            gaps: Vec::new(),
-            gaps_full: false,
-            last: wall.media,
-            first: None,
-            max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
-            stream: publisher.stream.clone(),
-        };
-        let started = RecordingStarted {
-            stream: publisher.stream.clone(),
-            session: publisher.session,
-            protocol: publisher.protocol,
-            origin: origin.clone(),
-            also,
-            template: template.name.parse().map_err(|_| broken("template.name"))?,
-            template_revision: template.revision,
-            storage: storage.name.parse().map_err(|_| broken("storage.name"))?,
-            labels: template.labels,
-            formats: recording.outputs.iter().map(|output| api_format(output.format())).collect(),
-            start_time: wall.at,
-            claim_key: format!("{}/{}/{}/{id}", node.settings.node.id, node.boot, publisher.session),
-        };
-        recording.emit(started);
-        node.registry.recording_started(&recording.name, &publisher.stream);
-        tracing::info!(recording = %id, stream = %publisher.stream, template = template.name, "recording");
-        Ok(Some(recording))
-    }
-
     /// `recordings/{ulid}`.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        recorder_proto::names::RecordingName(self.id()).to_string()
     }
 
     /// Its id.
     pub fn id(&self) -> RecordingId {
-        self.id
+        self.meta.recording()
+    }
+
+    /// The epoch it is written under.
+    pub fn epoch(&self) -> Epoch {
+        self.meta.epoch()
+    }
+
+    /// The binding, rule or task that asked for it.
+    pub fn origin(&self) -> &str {
+        &self.meta.started.origin
+    }
+
+    /// What is recorded.
+    pub fn stream(&self) -> &StreamKey {
+        &self.meta.started.stream
+    }
+
+    /// As it started.
+    pub fn meta(&self) -> &RecordingMeta {
+        &self.meta
+    }
+
+    /// End of the media so far, on the publication's timeline.
+    pub fn last(&self) -> MediaTime {
+        self.last
+    }
+
+    /// Its two clocks.
+    pub fn wall(&self) -> Wall {
+        self.meta.output.wall
     }
 
     /// Takes what the timeline gave. `Some` = the recording has to be finished for this reason.
     pub fn take(&mut self, items: &[Timed]) -> Option<EndReason> {
+        if self.stop_asked {
+            return Some(EndReason::Stopped);
+        }
         for item in items {
             match item {
                 Timed::Frame(frame) => {
                     self.last = self.last.max(frame.dts);
                     self.first = Some(self.first.map_or(frame.dts, |first| first.min(frame.dts)));
                 }
-                Timed::Gap(gap) => {
-                    self.note_gap(*gap);
-                    metrics::counter!("recorder_timeline_gaps_total", "reason" => gap_label(gap.reason)).increment(1);
-                }
-                Timed::Config(..) => {}
+                Timed::Gap(gap) => self.hole(*gap),
+                Timed::Config(track, config) => self.configured(*track, config),
             }
         }
-        let mut index = 0;
-        while let Some(output) = self.outputs.get_mut(index) {
-            let format = output.format();
-            match catch_unwind(AssertUnwindSafe(|| output.take(items))) {
-                Ok(Ok(())) => index += 1,
-                Ok(Err(error)) => self.fail_output(index, format, "SPOOL_FAILED", &error.to_string()),
-                Err(_) => self.fail_output(index, format, "MUXER_PANICKED", "the muxer panicked; this is a bug"),
-            }
-        }
+        self.every_output(|output| output.take(items));
         if self.outputs.is_empty() {
             return Some(EndReason::Error);
         }
@@ -185,108 +121,151 @@ impl Recording {
         (self.media_duration() >= limit).then_some(EndReason::MaxDuration)
     }
 
+    /// A hole in the media. The first one after an absence is the absence.
+    fn hole(&mut self, gap: Gap) {
+        let away = self.away.take();
+        // Other recordings of the stream may have durable media beyond ours.
+        let starts_at = if self.first.is_some() { self.last.min(gap.starts_at) } else { gap.starts_at };
+        let gap = Gap { starts_at, reason: away.map_or(gap.reason, |absence| absence.reason), ..gap };
+        metrics::counter!("recorder_timeline_gaps_total", "reason" => gap_label(gap.reason)).increment(1);
+        let told = span(&self.wall(), &gap);
+        if away.is_some() {
+            self.resumed(&gap);
+        } else if !self.gaps_full {
+            self.note(Entry::Gap(told.clone()));
+        }
+        self.keep_gap(told);
+    }
+
     /// A publisher whose clock jumps with every frame must not make a list without end: the last hole grows instead.
-    fn note_gap(&mut self, gap: Gap) {
+    fn keep_gap(&mut self, gap: GapSpan) {
         match self.gaps.last_mut() {
-            Some(last) if self.gaps_full => last.resumes_at = gap.resumes_at,
+            Some(last) if self.gaps_full => {
+                let ends =
+                    gap.start_time + chrono::TimeDelta::microseconds(i64::try_from(gap.duration_micros).unwrap_or(0));
+                let length = (ends - last.start_time).num_microseconds().unwrap_or(i64::MAX);
+                last.duration_micros = u64::try_from(length).unwrap_or(last.duration_micros);
+            }
             _ => self.gaps.push(gap),
         }
         self.gaps_full = self.gaps.len() >= MAX_GAPS;
     }
 
-    fn fail_output(&mut self, index: usize, format: mux::registry::Format, reason: &str, message: &str) {
-        tracing::error!(recording = %self.id, ?format, message, "output failed");
+    fn configured(&mut self, track: TrackKind, config: &CodecConfig) {
+        let to = codec_text(config);
+        let known = self.codecs.iter_mut().find(|(of, _)| *of == track);
+        let from = match known {
+            Some((_, from)) if *from == to => return,
+            Some((_, from)) => std::mem::replace(from, to.clone()),
+            None => {
+                self.codecs.push((track, to.clone()));
+                String::new()
+            }
+        };
+        let at = self.wall().at(self.last);
+        self.note(Entry::Codec(CodecChange { track: track_name(track).to_owned(), at, from, to }));
+    }
+
+    /// Does something to every output; one that fails or panics is over, the others go on.
+    fn every_output(&mut self, mut step: impl FnMut(&mut OutputPipe) -> Result<(), spool::Error>) {
+        let mut index = 0;
+        while let Some(output) = self.outputs.get_mut(index) {
+            let format = output.format();
+            match catch_unwind(AssertUnwindSafe(|| step(output))) {
+                Ok(Ok(())) => index += 1,
+                Ok(Err(error)) => self.fail_output(index, format, "SPOOL_FAILED", &error.to_string()),
+                Err(_) => self.fail_output(index, format, "MUXER_PANICKED", "the muxer panicked; this is a bug"),
+            }
+        }
+    }
+
+    fn fail_output(&mut self, index: usize, format: mux::Format, reason: &str, message: &str) {
+        tracing::error!(recording = %self.id(), ?format, message, "output failed");
         let count = self.outputs.remove(index).count();
-        self.failed.push(totals(format, count, Some(internal(reason, message))));
+        self.failed.push(totals(api_format(format), count, Some(internal(reason, message))));
     }
 
     fn media_duration(&self) -> Duration {
         (self.last - self.first.unwrap_or(self.last)).as_duration()
     }
 
+    /// A new file in every format at the next key frame.
+    pub fn split(&mut self) {
+        self.every_output(OutputPipe::cut);
+    }
+
+    /// All of it ships, while the recording waits: a playlist can be gone on with elsewhere, other files are closed.
+    pub fn put_down(&mut self) {
+        self.every_output(OutputPipe::put_down);
+    }
+
+    fn totals(&self) -> Vec<OutputTotals> {
+        let running = self.outputs.iter().map(|output| totals(api_format(output.format()), output.count(), None));
+        self.failed.iter().cloned().chain(running).collect()
+    }
+
+    /// Another node goes on with the recording: files are closed and shipped under this epoch's keys, and nothing is
+    /// said of the recording itself any more.
+    pub fn orphan(mut self) {
+        tracing::warn!(recording = %self.id(), epoch = self.epoch().get(), "another node goes on with this recording");
+        self.orphaned = true;
+        self.finish(EndReason::NodeLost);
+    }
+
     /// Ends the recording: every output is closed, and shipped from the spool.
     pub fn finish(mut self, reason: EndReason) {
         let mut outputs = std::mem::take(&mut self.failed);
         for output in std::mem::take(&mut self.outputs) {
-            let format = output.format();
-            let before = output.count();
-            let finished = catch_unwind(AssertUnwindSafe(|| output.finish()));
-            outputs.push(match finished {
+            let (format, before) = (api_format(output.format()), output.count());
+            let failed = |reason, message: &str| totals(format, before, Some(internal(reason, message)));
+            outputs.push(match catch_unwind(AssertUnwindSafe(|| output.finish())) {
                 Ok(Ok(count)) => totals(format, count, None),
-                Ok(Err(error)) => totals(format, before, Some(internal("SPOOL_FAILED", &error.to_string()))),
-                Err(_) => totals(format, before, Some(internal("MUXER_PANICKED", "the muxer panicked; this is a bug"))),
+                Ok(Err(error)) => failed("SPOOL_FAILED", &error.to_string()),
+                Err(_) => failed("MUXER_PANICKED", "the muxer panicked; this is a bug"),
             });
         }
         let ended = RecordingEnded {
             end_reason: reason,
-            start_time: self.wall.at,
+            start_time: self.meta.started.start_time,
             // Media pushed faster than real time ends later on its own clock than it was there.
-            end_time: self.wall.at(self.last).min(self.node.clock.now()),
-            media_duration_micros: u64::try_from(self.media_duration().as_micros()).unwrap_or(u64::MAX),
-            gaps: self.gaps.iter().map(|gap| span(&self.wall, gap)).collect(),
+            end_time: self.wall().at(self.last).min(self.node.clock.now()),
+            media_duration_micros: micros(self.media_duration()),
+            gaps: std::mem::take(&mut self.gaps),
             error: outputs.iter().find_map(|output| output.error.clone()),
             outputs,
         };
-        self.emit(ended);
-        self.node.registry.recording_ended(&self.name);
-        tracing::info!(recording = %self.id, stream = %self.stream, reason = reason.as_str_name(), "recording ended");
+        self.tell(ended.clone());
+        self.note(Entry::Ended(Box::new(ended)));
+        self.node.registry.recording_ended(self.id(), self.epoch());
+        tracing::info!(recording = %self.id(), stream = %self.stream(), reason = reason.as_str_name(), "recording ended");
     }
 
-    fn emit(&self, kind: impl Into<FactKind>) {
-        self.node.facts.emit(self.node.clock.now(), Some((self.id, FIRST_EPOCH)), kind.into());
+    fn note(&self, entry: Entry) {
+        self.manifest.note(entry);
+    }
+
+    /// Tells of the recording; how it began and ended is noted as told, so that a restart tells it if this one does not.
+    fn tell(&self, kind: impl Into<FactKind>) {
+        if !self.orphaned {
+            tell(&self.node, (self.id(), self.epoch()), &self.manifest, kind.into());
+        }
     }
 }
 
-fn internal(reason: &str, message: &str) -> Failure {
-    Failure {
-        code: Code::Internal.into(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        http_status: 0,
-        request_id: String::new(),
+fn tell(node: &Node, about: (RecordingId, Epoch), manifest: &Handle, kind: FactKind) {
+    let name = kind.event_type();
+    let durable = node.facts.enqueue(node.clock.now(), Some(about), kind);
+    let is_kept = [event_type::RECORDING_STARTED, event_type::RECORDING_ENDED].contains(&name);
+    if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| is_kept) {
+        let manifest = manifest.clone();
+        runtime.spawn(async move {
+            if durable.await.is_ok() {
+                manifest.note(Entry::Told(name.to_owned()));
+            }
+        });
     }
 }
 
-fn totals(format: mux::registry::Format, count: output::Count, error: Option<Failure>) -> OutputTotals {
-    OutputTotals {
-        format: api_format(format),
-        files: count.files,
-        bytes_recorded: count.bytes,
-        bytes_uploaded: 0,
-        upload_lag_micros: 0,
-        error,
-    }
-}
-
-fn span(wall: &Wall, gap: &Gap) -> GapSpan {
-    let duration = (gap.resumes_at - gap.starts_at).as_duration();
-    GapSpan {
-        start_time: wall.at(gap.starts_at),
-        duration_micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-        reason: match gap.reason {
-            GapReason::PublisherLost => v1::gap::Reason::PublisherLost,
-            GapReason::NodeCrashed => v1::gap::Reason::NodeCrashed,
-            GapReason::FramesRejected => v1::gap::Reason::FramesRejected,
-            GapReason::SpoolFailed => v1::gap::Reason::SpoolFailed,
-        },
-    }
-}
-
-fn gap_label(reason: GapReason) -> &'static str {
-    match reason {
-        GapReason::PublisherLost => "publisher_lost",
-        GapReason::NodeCrashed => "node_crashed",
-        GapReason::FramesRejected => "frames_rejected",
-        GapReason::SpoolFailed => "spool_failed",
-    }
-}
-
-/// The muxer's word for a format in the vocabulary of the API.
-fn api_format(format: mux::registry::Format) -> Format {
-    match format {
-        mux::registry::Format::Hls => Format::Hls,
-        mux::registry::Format::Flv => Format::Flv,
-        mux::registry::Format::Mp4 => Format::Mp4,
-        mux::registry::Format::Aac => Format::Aac,
-    }
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,14 +1,16 @@
 //! One format of one recording: muxer in, spool out.
 
+use std::time::Duration;
+
 use media::{CodecConfig, Timed, TrackKind};
 use mux::registry::{self, Format, Options};
-use mux::{Muxer, Output, Reaction};
+use mux::{Muxer, Output, Reaction, Restored};
 use spool::Writer;
 
 /// Counters of one output, for the recording's report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
-    /// API files begun.
+    /// API files begun, by index: those of earlier epochs count as well.
     pub files: u32,
     /// Bytes handed to the spool.
     pub bytes: u64,
@@ -24,13 +26,43 @@ pub struct OutputPipe {
     count: Count,
     /// Tracks that the container cannot carry.
     unsupported: Vec<TrackKind>,
+    /// How long it waits for its publisher; zero = its file ends with the connection.
+    window: Duration,
+    /// The window of this absence is over: the next file begins when the publisher is back.
+    window_passed: bool,
+    /// What came before this absence is durable.
+    suspended: bool,
 }
 
 impl OutputPipe {
     /// Opens the muxer over a spool writer.
     pub fn open(format: Format, options: &Options, writer: Writer) -> Result<Self, registry::Unavailable> {
         let muxer = registry::open(format, options)?;
-        Ok(Self { format, muxer, writer, count: Count::default(), unsupported: Vec::new() })
+        Ok(Self::over(format, muxer, writer, Count::default()))
+    }
+
+    /// Goes on from what an earlier process or epoch left; `bytes` were recorded before.
+    pub fn restore(
+        format: Format,
+        options: &Options,
+        writer: Writer,
+        state: Restored,
+        bytes: u64,
+    ) -> Result<Self, registry::Unavailable> {
+        let count = Count { files: state.files, bytes, rejected: 0 };
+        let muxer = mux::restore(format, options, state)?;
+        Ok(Self::over(format, muxer, writer, count))
+    }
+
+    fn over(format: Format, muxer: Box<dyn Muxer>, writer: Writer, count: Count) -> Self {
+        let unsupported = Vec::new();
+        let window = Duration::ZERO;
+        Self { format, muxer, writer, count, unsupported, window, window_passed: false, suspended: false }
+    }
+
+    /// With a time to wait for the publisher.
+    pub fn waiting(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 
     /// Which format.
@@ -43,8 +75,14 @@ impl OutputPipe {
         self.count
     }
 
+    /// How long it waits for its publisher.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
     /// Takes what the timeline gave. An error is the spool's: this output is over.
     pub fn take(&mut self, items: &[Timed]) -> Result<(), spool::Error> {
+        (self.window_passed, self.suspended) = (false, false);
         for item in items {
             match item {
                 Timed::Config(track, config) => self.config(*track, config),
@@ -66,6 +104,47 @@ impl OutputPipe {
         if self.muxer.config(track, config) == Reaction::Unsupported {
             self.unsupported.push(track);
         }
+    }
+
+    /// The publisher has been away for `gone`: what there is becomes durable, or the file is closed because its window is
+    /// over. Gives when that will be, counted like `gone`; none when it is done.
+    pub fn wait(&mut self, gone: Duration) -> Result<Option<Duration>, spool::Error> {
+        if self.window_passed {
+            return Ok(None);
+        }
+        if gone < self.window {
+            if !self.suspended {
+                self.suspend()?;
+            }
+            return Ok(Some(self.window));
+        }
+        self.close_file()?;
+        Ok(None)
+    }
+
+    /// What there is ships while the recording waits: a playlist can be gone on with, other files are closed.
+    pub fn put_down(&mut self) -> Result<(), spool::Error> {
+        if self.format == Format::Hls { self.suspend() } else { self.close_file() }
+    }
+
+    /// Closes the open file; the next frame begins another.
+    fn close_file(&mut self) -> Result<(), spool::Error> {
+        self.window_passed = true;
+        self.muxer.close_file();
+        self.drain()
+    }
+
+    /// Everything taken so far is written, and of HLS reachable, while the file stays open.
+    fn suspend(&mut self) -> Result<(), spool::Error> {
+        self.suspended = true;
+        self.muxer.suspend();
+        self.drain()
+    }
+
+    /// A new file at the next key frame.
+    pub fn cut(&mut self) -> Result<(), spool::Error> {
+        self.muxer.cut();
+        self.drain()
     }
 
     /// Ends the output; the counters are final.

@@ -1,0 +1,292 @@
+//! How a recording begins: as a new one, or where another node's ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use media::{Gap, GapReason, MediaTime, Tracks};
+use mux::Restored;
+use mux::registry::{Format, Options};
+use recorder_proto::facts::{RecordingStarted, event_type};
+use recorder_proto::format::Format as ApiFormat;
+use recorder_proto::ids::{Epoch, RecordingId};
+use recorder_proto::pb::node::Plan;
+use recorder_proto::pb::v1::Template;
+use recorder_proto::time::std_duration;
+use spool::OutputKey;
+
+use super::output::OutputPipe;
+use super::report::{api_format, span};
+use super::{Recording, formats};
+use crate::manifest::{Entry, RecordingMeta};
+use crate::node::Node;
+use crate::plans::Chosen;
+use crate::publication::Publisher;
+use crate::shipping::{Continues, OutputMeta, Target, Wall};
+
+/// A node mints the first epoch itself; takeovers get theirs from the control plane.
+const FIRST_EPOCH: Epoch = Epoch(1);
+
+/// Why a recording did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directive is not usable; it should have been refused when it arrived.
+    #[error("directive of {origin}: {problem}")]
+    Directive {
+        /// Whose.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The spool cannot take it.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+}
+
+/// Under which id and epoch to record.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The recording.
+    pub id: RecordingId,
+    /// The epoch to write under.
+    pub epoch: Epoch,
+    /// What earlier epochs left, when the recording goes on.
+    pub inheritance: Option<Inheritance>,
+}
+
+/// What earlier epochs left for their successor.
+#[derive(Clone, Debug)]
+pub struct Inheritance {
+    /// Every file they wrote.
+    pub files: Vec<Inherited>,
+    /// When the media stopped, as far as is known.
+    pub since: DateTime<Utc>,
+    /// Why it stopped.
+    pub reason: GapReason,
+}
+
+/// A file of an earlier epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// Its container.
+    pub format: ApiFormat,
+    /// Its position.
+    pub index: u32,
+    /// Its key; for HLS that of the playlist.
+    pub key: String,
+    /// Who wrote it.
+    pub epoch: Epoch,
+}
+
+impl Grant {
+    /// A recording that this node begins by itself.
+    pub fn new(id: RecordingId) -> Self {
+        Self { id, epoch: FIRST_EPOCH, inheritance: None }
+    }
+}
+
+/// The longest time any format that is made of these tracks waits for a lost publisher.
+pub fn window_of(template: &Template, tracks: Tracks) -> Duration {
+    wanted(template, tracks, None)
+        .iter()
+        .map(|(format, _)| formats::resume_timeout(*format, template))
+        .max()
+        .unwrap_or_default()
+}
+
+/// Whether anything is made of these tracks.
+pub fn is_wanted(template: &Template, tracks: Tracks) -> bool {
+    !wanted(template, tracks, None).is_empty()
+}
+
+fn wanted(template: &Template, tracks: Tracks, wall: Option<Wall>) -> Vec<(Format, Options)> {
+    // The muxers anchor at media time zero.
+    let anchor = wall.map(|wall| wall.at(MediaTime::ZERO).into());
+    let outputs = formats::of_template(template, anchor);
+    outputs.into_iter().filter(|(format, _)| formats::is_made(*format, template, tracks)).collect()
+}
+
+impl Recording {
+    /// Starts the outputs that the plan asks for and these tracks allow. `None` when there are none.
+    pub fn start(
+        node: &Arc<Node>,
+        publisher: &Publisher,
+        chosen: Chosen,
+        tracks: Tracks,
+        wall: Wall,
+        grant: &Grant,
+    ) -> Result<Option<Self>, StartError> {
+        let Chosen { plan, origin, also } = chosen;
+        let broken = |problem: &str| StartError::Directive { origin: origin.clone(), problem: problem.to_owned() };
+        let template = plan.template.as_ref().ok_or_else(|| broken("no template"))?;
+        let wanted = wanted(template, tracks, Some(wall));
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let common = common_meta(publisher, &plan, wall, grant).ok_or_else(|| broken("no storage"))?;
+        let started = RecordingStarted {
+            stream: publisher.stream.clone(),
+            session: publisher.session,
+            protocol: publisher.protocol,
+            origin: origin.clone(),
+            also,
+            template: template.name.parse().map_err(|_| broken("template.name"))?,
+            template_revision: template.revision,
+            storage: common.storage.name.parse().map_err(|_| broken("storage.name"))?,
+            labels: template.labels.clone(),
+            formats: wanted.iter().map(|(format, _)| api_format(*format)).collect(),
+            start_time: wall.at,
+            claim_key: format!("{}/{}/{}/{}", node.settings.node.id, node.boot, publisher.session, grant.id),
+        };
+        let window = window_of(template, tracks);
+        let meta = RecordingMeta::new(started, common, &plan, window);
+        // First, so that whatever a restart finds of the outputs, it finds what they belong to.
+        let manifest = node.manifests.create(meta.clone())?;
+        let mut outputs = Vec::with_capacity(wanted.len());
+        for (format, options) in wanted {
+            outputs.push(open(node, &meta, template, grant, (format, &options)).map_err(|error| match error {
+                Refused::Spool(error) => error.into(),
+                Refused::Mux(problem) => broken(&problem),
+            })?);
+        }
+        let mut recording = Self {
+            node: Arc::clone(node),
+            manifest,
+            session: publisher.session,
+            outputs,
+            failed: Vec::new(),
+            gaps: Vec::new(),
+            gaps_full: false,
+            codecs: Vec::new(),
+            last: wall.media,
+            first: None,
+            max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
+            away: None,
+            stop_asked: node.registry.recording_started(grant.id, grant.epoch, &publisher.stream),
+            orphaned: false,
+            meta,
+        };
+        recording.announce(grant);
+        tracing::info!(
+            recording = %recording.id(), epoch = grant.epoch.get(), stream = %publisher.stream,
+            template = %recording.meta.started.template, "recording"
+        );
+        Ok(Some(recording))
+    }
+
+    fn announce(&mut self, grant: &Grant) {
+        let Some(inheritance) = &grant.inheritance else {
+            return self.tell(self.meta.started.clone());
+        };
+        // The control plane knows it already, and a restart must not tell it as new.
+        self.note(Entry::Told(event_type::RECORDING_STARTED.to_owned()));
+        let wall = self.wall();
+        let away = (wall.at - inheritance.since).to_std().unwrap_or_default();
+        let starts_at = wall.media - MediaTime::from_duration(away);
+        let gap = Gap { starts_at, resumes_at: wall.media, reason: inheritance.reason };
+        self.keep_gap(span(&wall, &gap));
+        self.resumed(&gap);
+    }
+}
+
+/// What the outputs of a recording have in common.
+fn common_meta(publisher: &Publisher, plan: &Plan, wall: Wall, grant: &Grant) -> Option<OutputMeta> {
+    let (template, storage) = (plan.template.as_ref()?, plan.storage.as_ref()?);
+    Some(OutputMeta {
+        recording: grant.id,
+        epoch: grant.epoch,
+        format: ApiFormat::Hls,
+        stream: publisher.stream.clone(),
+        storage: Target::from(storage),
+        backup: plan.backup_storage.as_ref().map(Target::from),
+        continues: None,
+        first_file: 0,
+        template: template.name.trim_start_matches("templates/").to_owned(),
+        path: template.path.clone(),
+        time_zone: template.time_zone.clone(),
+        random: rand::random(),
+        labels: template.labels.clone(),
+        wall,
+        upload_while_recording: false,
+        part_bytes: 0,
+        head_last: false,
+    })
+}
+
+enum Refused {
+    Spool(spool::Error),
+    Mux(String),
+}
+
+/// Opens one output: a new one, or behind the files of earlier epochs.
+fn open(
+    node: &Node,
+    meta: &RecordingMeta,
+    template: &Template,
+    grant: &Grant,
+    (kind, options): (Format, &Options),
+) -> Result<OutputPipe, Refused> {
+    let format = api_format(kind);
+    let window = formats::resume_timeout(kind, template);
+    let place = grant.inheritance.as_ref().map(|left| place(left, format, window, meta.output.wall.at));
+    let mut output = meta.output_of(format);
+    if let Some(place) = &place {
+        (output.continues, output.first_file) = (place.continues.clone(), place.first_file);
+    }
+    if formats::uploads_while_recording(kind, template) {
+        output = output.growing(options);
+    }
+    let value = serde_json::to_value(output).map_err(|error| Refused::Mux(error.to_string()))?;
+    let key =
+        OutputKey { recording: grant.id.to_string(), epoch: grant.epoch.get(), format: format.as_str().to_owned() };
+    let writer = node.spool.create(key, &value).map_err(Refused::Spool)?;
+    let pipe = match place.filter(|place| place.first_file > 0) {
+        None => OutputPipe::open(kind, options, writer),
+        Some(place) => OutputPipe::restore(kind, options, writer, Restored { files: place.first_file, open: None }, 0),
+    };
+    Ok(pipe.map_err(|unavailable| Refused::Mux(unavailable.to_string()))?.waiting(window))
+}
+
+/// Where a format goes on behind what earlier epochs left.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    first_file: u32,
+    continues: Option<Continues>,
+}
+
+/// HLS goes on in the same file while its window is open: its new playlist begins with the entries of the old one.
+fn place(left: &Inheritance, format: ApiFormat, window: Duration, now: DateTime<Utc>) -> Place {
+    let newest = left.files.iter().filter(|file| file.format == format).max_by_key(|file| (file.index, file.epoch));
+    let Some(newest) = newest else { return Place { first_file: 0, continues: None } };
+    let gone = (now - left.since).to_std().unwrap_or_default();
+    if format == ApiFormat::Hls && gone < window {
+        return Place { first_file: newest.index, continues: Some(Continues { key: newest.key.clone() }) };
+    }
+    Place { first_file: newest.index.saturating_add(1), continues: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_nodes_files_are_followed_not_overwritten() {
+        let file = |format, index, key: &str, epoch| Inherited { format, index, key: key.into(), epoch: Epoch(epoch) };
+        let since = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let left = Inheritance {
+            files: vec![
+                file(ApiFormat::Hls, 0, "a/0.m3u8", 1),
+                file(ApiFormat::Hls, 0, "a-e2/0.m3u8", 2),
+                file(ApiFormat::Flv, 3, "a-3.flv", 1),
+            ],
+            since,
+            reason: GapReason::NodeCrashed,
+        };
+        let (window, later) = (Duration::from_secs(30), |seconds| since + chrono::TimeDelta::seconds(seconds));
+        let continued = Place { first_file: 0, continues: Some(Continues { key: "a-e2/0.m3u8".into() }) };
+        assert_eq!(place(&left, ApiFormat::Hls, window, later(29)), continued);
+        assert_eq!(place(&left, ApiFormat::Hls, window, later(30)), Place { first_file: 1, continues: None });
+        assert_eq!(place(&left, ApiFormat::Flv, window, later(1)), Place { first_file: 4, continues: None });
+        assert_eq!(place(&left, ApiFormat::Mp4, window, later(1)), Place { first_file: 0, continues: None });
+    }
+}
