@@ -7,6 +7,8 @@ use std::time::Duration;
 use recorder_runtime::config::{Kind, Program, Setting, common};
 use serde::Deserialize;
 
+pub use crate::leaving::Mode;
+
 const fn setting(section: &'static str, key: &'static str, kind: Kind) -> Setting {
     Setting::new(section, key, kind)
 }
@@ -56,8 +58,28 @@ pub const SETTINGS: &[Setting] = &[
         .or("16")
         .help("uploads at once")
         .extremes("too few: files arrive late; too many: providers throttle"),
+    setting("upload", "storage_concurrency", Kind::Integer { min: 1, max: 1_000 })
+        .or("12")
+        .help("of those, uploads to one storage at once")
+        .extremes("as many as concurrency: one storage that hangs holds up all others"),
+    setting("upload", "bandwidth", Kind::Size)
+        .or("unlimited")
+        .help("bytes a second that uploads may take together")
+        .extremes("below what is recorded: the spool fills"),
+    setting("upload", "backup_after", Kind::Duration)
+        .or("60s")
+        .help("how long a storage may fail before whole files go to its backup storage")
+        .extremes("too short: files move for every hiccup; too long: the spool fills first"),
+    setting("upload", "stalled_after", Kind::Duration)
+        .or("5m")
+        .help("how long nothing of a file may move before upload.stalled is told")
+        .extremes("too short: slow networks raise alarms"),
     common::admin_listen("127.0.0.1:7091"),
     common::DRAIN_DEADLINE,
+    setting("drain", "mode", Kind::Choice(&["wait", "move"]))
+        .or("wait")
+        .help("what a stop does with publishers: wait lets them end, move sends them to another node")
+        .extremes("wait: those still there near drain.deadline are closed; move: each is cut at a key frame"),
     common::LOG_FORMAT,
     common::LOG_FILTER,
     common::READY_FILE,
@@ -96,7 +118,7 @@ pub struct Config {
     pub library: Library,
     pub spool: Spool,
     pub upload: Upload,
-    pub drain: common::Drain,
+    pub drain: Drain,
     pub admin: common::Admin,
     pub log: common::Log,
     pub ready: common::Ready,
@@ -160,9 +182,26 @@ pub struct Spool {
     pub flush_interval: Duration,
 }
 
+/// Section `drain`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Drain {
+    /// See [`common::DRAIN_DEADLINE`].
+    pub deadline: Duration,
+    /// What a stop does with publishers.
+    pub mode: Mode,
+}
+
 /// Section `upload`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Upload {
     /// Uploads at once.
     pub concurrency: usize,
+    /// Of those, to one storage.
+    pub storage_concurrency: usize,
+    /// Bytes a second; `u64::MAX` and 0 = no limit.
+    pub bandwidth: u64,
+    /// Trouble after which a backup storage is used.
+    pub backup_after: Duration,
+    /// Standstill that is told.
+    pub stalled_after: Duration,
 }

@@ -73,6 +73,12 @@ metrics! {
     UPLOAD_PART_SECONDS = "recorder_upload_part_seconds" Histogram [] "Time of one part or object.";
     UPLOAD_RETRIES_TOTAL = "recorder_upload_retries_total" Counter ["storage", "class"] "Uploads tried again.";
     UPLOADS_OPEN = "recorder_uploads_open" Gauge [] "Files on their way to a storage.";
+    UPLOADS_STALLED = "recorder_uploads_stalled" Gauge []
+        "Files of which nothing has moved for longer than upload.stalled_after.";
+    UPLOADS_BACKED_UP_TOTAL = "recorder_uploads_backed_up_total" Counter ["storage"]
+        "Files stored in a backup storage, by the storage that failed.";
+    STORAGE_CLOCK_SKEW_SECONDS = "recorder_storage_clock_skew_seconds" Gauge ["storage"]
+        "Clock of the storage minus this node's, where it refused our signatures for it.";
     LINK_CONNECTED = "recorder_link_connected" Gauge [] "1 while the control plane is connected.";
     FACTS_UNREPORTED = "recorder_facts_unreported" Gauge [] "Facts the control plane has not confirmed.";
 }
@@ -144,11 +150,14 @@ recorder_spool_bytes Gauge
 recorder_spool_fsync_seconds Histogram
 recorder_spool_limit_bytes Gauge
 recorder_spool_unshipped_seconds Gauge
+recorder_storage_clock_skew_seconds{storage} Gauge
 recorder_timeline_gaps_total{reason} Counter
 recorder_upload_part_seconds Histogram
 recorder_upload_parts_total{storage,outcome} Counter
 recorder_upload_retries_total{storage,class} Counter
-recorder_uploads_open Gauge";
+recorder_uploads_backed_up_total{storage} Counter
+recorder_uploads_open Gauge
+recorder_uploads_stalled Gauge";
 
     #[test]
     fn names_are_what_dashboards_expect() {

@@ -69,9 +69,22 @@ impl Fold {
         self.ended.is_some()
     }
 
-    /// Whether nothing more can come: the manifest is due.
-    pub fn is_complete(&self, formats: &[Format]) -> bool {
-        self.has_ended() && formats.iter().all(|format| self.settled.contains(format))
+    /// Whether nothing more can come: the manifest is due. A file that is in another storage than it should be is
+    /// waited for.
+    pub fn is_complete(&self, meta: &RecordingMeta) -> bool {
+        let is_settled = meta.started.formats.iter().all(|format| self.settled.contains(format));
+        self.has_ended() && is_settled && self.elsewhere(meta).next().is_none()
+    }
+
+    /// Files that are not in the recording's own storage, and what they consist of.
+    pub fn elsewhere<'a>(&'a self, meta: &'a RecordingMeta) -> impl Iterator<Item = (&'a FileEntry, Vec<Piece>)> {
+        let own = &meta.output.storage.name;
+        let is_elsewhere = move |file: &&FileEntry| file.state == FileState::Available && file.storage != *own;
+        let pieces = |file: &FileEntry| self.pieces.get(&(file.format, file.index));
+        self.files
+            .values()
+            .filter(is_elsewhere)
+            .map(move |file| (file, pieces(file).map(|pieces| pieces.values().copied().collect()).unwrap_or_default()))
     }
 
     /// The manifest, as JSON; see [`super`] for its schema.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::document::Fold;
 use super::entry::Entry;
 use super::meta::{FORMAT, RecordingMeta};
+use crate::shipping::CopyBack;
 
 /// The document as an object of the spool.
 pub const DOCUMENT: ObjectId = ObjectId { file: 0, part: ObjectPart::Whole };
@@ -50,6 +51,8 @@ pub struct RestoredRecording {
 struct Shared {
     keepers: Mutex<HashMap<Which, Handle>>,
     restored: Mutex<Vec<RestoredRecording>>,
+    /// Files that an earlier process stored in a backup storage.
+    backed_up: Mutex<Vec<CopyBack>>,
     /// Messages that no keeper has dealt with yet.
     queued: AtomicUsize,
 }
@@ -120,6 +123,11 @@ impl Manifests {
         std::mem::take(&mut *self.shared.restored.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Files of earlier processes that have to be copied back from a backup storage; the second call finds none.
+    pub fn backed_up(&self) -> Vec<CopyBack> {
+        std::mem::take(&mut *self.shared.backed_up.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The manifest of a recording that is running or being settled. `key` may be that of any of its outputs.
     pub fn handle(&self, key: &OutputKey) -> Option<Handle> {
         self.keepers().get(&which(key)).cloned()
@@ -186,6 +194,11 @@ impl Manifests {
                 fold.take(Entry::Settled(*format));
             }
         }
+        let copies = fold.elsewhere(&meta).map(|(file, pieces)| {
+            let output = Arc::new(meta.output_of(file.format));
+            CopyBack { meta: output, file: file.clone(), pieces }
+        });
+        self.shared.backed_up.lock().unwrap_or_else(PoisonError::into_inner).extend(copies);
         let draft = Draft::of(output);
         let restored = RestoredRecording { meta: meta.clone(), entries, ended: fold.has_ended() };
         self.shared.restored.lock().unwrap_or_else(PoisonError::into_inner).push(restored);
@@ -240,7 +253,7 @@ impl Keeper {
         let shared = Arc::clone(&self.manifests.shared);
         let mut dealt_with = 1;
         loop {
-            if self.fold.is_complete(&self.meta.started.formats) {
+            if self.fold.is_complete(&self.meta) {
                 self.manifests.keepers().remove(&which(&self.key));
                 self.write();
                 inbox.close();

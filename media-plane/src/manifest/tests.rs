@@ -34,7 +34,8 @@ pub fn started(formats: &[Format]) -> RecordingStarted {
 }
 
 pub fn meta(formats: &[Format]) -> RecordingMeta {
-    let plan = Plan { template: Some(Template { name: "templates/default".into(), ..Default::default() }), ..Plan::default() };
+    let plan =
+        Plan { template: Some(Template { name: "templates/default".into(), ..Default::default() }), ..Plan::default() };
     RecordingMeta::new(started(formats), output_meta(formats[0]), &plan, std::time::Duration::from_secs(30))
 }
 
@@ -218,7 +219,8 @@ fn r2_manifests_of_different_recordings_and_epochs_have_different_keys() {
     };
     for path in ["", "{AppName}/{StreamID}/{RecordId}", "a/{RecordId}/x", "{RandomID}/x-{Format}", "{RecordId}", "x"] {
         for format in [Format::Hls, Format::Flv] {
-            let keys = [key(path, format, 1, 1), key(path, format, 2, 1), key(path, format, 1, 2), key(path, format, 1, 3)];
+            let keys =
+                [key(path, format, 1, 1), key(path, format, 2, 1), key(path, format, 1, 2), key(path, format, 1, 3)];
             let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
             assert_eq!(distinct.len(), keys.len(), "{path} {keys:?}");
         }

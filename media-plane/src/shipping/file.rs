@@ -91,6 +91,11 @@ impl File {
         }
     }
 
+    /// Nothing of it has arrived anywhere.
+    pub fn is_untouched(&self) -> bool {
+        self.objects == 0
+    }
+
     /// What an HLS file consists of; empty for others.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces

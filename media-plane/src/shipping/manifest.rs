@@ -8,7 +8,8 @@ use store::{CACHE_IMMUTABLE, ObjectMeta, crc32c_base64};
 
 use super::Context;
 use super::output::attempt;
-use super::upload::{Parcel, Progress};
+use super::progress::Progress;
+use super::upload::Parcel;
 use crate::manifest::RecordingMeta;
 
 pub use crate::manifest::FORMAT;
@@ -41,7 +42,7 @@ impl Document {
         }
         let meta = read(&stored.key, stored.meta.clone())?;
         let parcel = parcel(&stored.key, &meta, object.spec, size, crc32c);
-        let progress = object.upload.as_ref().map(|upload| Progress::resumed(&upload.upload_id)).unwrap_or_default();
+        let progress = Progress::restored(object.upload.clone(), false);
         Some(Self { parcel, meta, progress, is_committed: object.committed.is_some() })
     }
 
@@ -77,7 +78,7 @@ impl Document {
         let storage = context.storage(&self.meta.output.storage);
         let mut attempts = storage.attempts();
         let stored = loop {
-            let error = match attempt(context, &storage, &self.parcel, &mut self.progress).await {
+            let error = match attempt(context, &storage, &self.parcel, &mut self.progress, None).await {
                 Ok(stored) => break stored,
                 Err(error) => error,
             };

@@ -11,6 +11,9 @@ use recorder_proto::key::{self, KeyContext, KeyTemplate, RecordSource, object_ke
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::plan::StorageRef;
 use serde::{Deserialize, Serialize};
+use spool::OutputKey;
+
+use super::plan;
 
 /// File name of a recording's manifest.
 const MANIFEST: &str = "manifest.json";
@@ -86,6 +89,9 @@ pub struct OutputMeta {
     /// What this output goes on with, when an earlier epoch wrote its beginning; HLS only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<Continues>,
+    /// Index of its first file; earlier epochs wrote those before.
+    #[serde(default)]
+    pub first_file: u32,
     /// Id of the template.
     pub template: String,
     /// Key template; checked when the directive arrived.
@@ -98,6 +104,15 @@ pub struct OutputMeta {
     pub labels: BTreeMap<String, String>,
     /// When the recording started, on both clocks.
     pub wall: Wall,
+    /// Parts of a file go to the storage while it grows; HLS segments go as they close anyway.
+    #[serde(default)]
+    pub upload_while_recording: bool,
+    /// Bytes of such a part, chosen once for the whole output.
+    #[serde(default)]
+    pub part_bytes: u64,
+    /// The first bytes of a file are known last (fast-start MP4).
+    #[serde(default)]
+    pub head_last: bool,
 }
 
 /// The playlist of the epoch before: its entries come first in this epoch's.
@@ -108,6 +123,22 @@ pub struct Continues {
 }
 
 impl OutputMeta {
+    /// With its files sent while they grow.
+    pub fn growing(self, options: &mux::Options) -> Self {
+        Self {
+            upload_while_recording: self.format != Format::Hls,
+            part_bytes: plan::part_bytes_for(options.max_file_duration),
+            head_last: self.format == Format::Mp4 && options.layout == mux::Layout::FastStart,
+            ..self
+        }
+    }
+
+    /// How its files are sent while they grow; none when they are not.
+    pub fn growing_parts(&self) -> Option<plan::Growing> {
+        let growing = plan::Growing { part_bytes: self.part_bytes, head_last: self.head_last };
+        (self.upload_while_recording && self.part_bytes > 0).then_some(growing)
+    }
+
     /// The key of one object in its storage.
     pub fn object_key(&self, object: ObjectId) -> String {
         self.object_key_in(&self.storage, object)
@@ -123,6 +154,11 @@ impl OutputMeta {
         };
         let index = FileIndex(object.file);
         object_key(&storage.prefix, &self.key_base(index), self.format, index, part)
+    }
+
+    /// Its output in the spool.
+    pub fn output_key(&self) -> OutputKey {
+        OutputKey { recording: self.recording.to_string(), epoch: self.epoch.get(), format: self.format.to_string() }
     }
 
     /// The key of the recording's manifest: `manifest.json` in the folder of its first file when nobody else's files

@@ -3,15 +3,28 @@
 //! One task an output takes its events in order; uploads of all of them share a fair pool of permits. Nothing is ever
 //! given up because a storage fails: the bytes wait in the spool.
 
+mod backup;
+mod budget;
+mod compose;
 mod file;
+mod growing;
 mod lag;
+mod lane;
+mod leftovers;
 mod manifest;
 mod meta;
+mod note;
 mod open;
 mod output;
+mod placement;
+mod plan;
+mod playlist;
+mod progress;
 mod release;
 mod report;
 mod restore;
+mod splice;
+mod stall;
 mod storage;
 #[cfg(test)]
 pub mod tests;
@@ -26,18 +39,21 @@ use recorder_runtime::drain::{Guard, Signal};
 use recorder_runtime::metrics;
 use spool::{Event, Events, OutputKey, Spool, StoredOutput};
 use store::TargetKind;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::link::FactLog;
 use crate::manifest::{Entry, Manifests};
 use crate::node::{Facts, Node};
-use lag::Lag;
+use backup::Copies;
+use budget::{Bandwidth, Gate};
 use output::Shipment;
 use release::Releases;
 use storage::{Open, Pace, Storage};
 
-pub use meta::{OutputMeta, Target, Wall};
+pub use backup::CopyBack;
+pub use lag::Lag;
+pub use meta::{Continues, OutputMeta, Target, Wall};
 pub use restore::inventory;
 
 /// How often a draining node looks whether everything is delivered.
@@ -56,11 +72,15 @@ pub struct Context {
     log: FactLog,
     manifests: Manifests,
     clock: Arc<dyn Clock>,
-    permits: Semaphore,
+    gate: Gate,
+    bandwidth: Bandwidth,
     releases: Releases,
     lag: Lag,
     open: Open,
     pace: Pace,
+    stalled_after: Duration,
+    backup_after: Duration,
+    copies: Copies,
     storages: Mutex<HashMap<Target, Arc<Storage>>>,
 }
 
@@ -69,7 +89,7 @@ impl Context {
         let mut storages = self.storages.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let (open, clock) = (Arc::clone(&self.open), Arc::clone(&self.clock));
-            Arc::new(Storage::new(target.clone(), open, self.pace, clock, self.facts.clone()))
+            Arc::new(Storage::new(target.clone(), open, self.pace, clock, self.facts.clone(), self.gate.clone()))
         };
         Arc::clone(storages.entry(target.clone()).or_insert_with(make))
     }
@@ -97,6 +117,9 @@ pub struct Shipping {
     busy: Box<dyn Fn() -> bool + Send>,
     outputs: HashMap<OutputKey, mpsc::UnboundedSender<Event>>,
     tasks: JoinSet<OutputKey>,
+    /// Files on their way back from a backup storage: they are safe there, so nobody waits for them at the end.
+    returning: mpsc::UnboundedReceiver<CopyBack>,
+    copies: JoinSet<()>,
 }
 
 impl Shipping {
@@ -104,34 +127,58 @@ impl Shipping {
     pub fn new(node: Arc<Node>, stored: Vec<StoredOutput>, events: Events) -> Self {
         let library = node.settings.library.root.clone();
         let library = std::path::absolute(&library).unwrap_or(library);
+        let open = open::over_link(node.link.clone(), library);
+        Self::opening(open, node, stored, events)
+    }
+
+    /// [`Self::new`], but whatever the storage is, it is this bucket.
+    #[cfg(feature = "sim")]
+    pub fn into_bucket(
+        bucket: Arc<dyn store::Bucket>,
+        node: Arc<Node>,
+        stored: Vec<StoredOutput>,
+        events: Events,
+    ) -> Self {
+        let open: Open = Arc::new(move |_, _| Box::pin(std::future::ready(Ok(Arc::clone(&bucket)))));
+        Self::opening(open, node, stored, events)
+    }
+
+    fn opening(open: Open, node: Arc<Node>, stored: Vec<StoredOutput>, events: Events) -> Self {
+        let (copies, returning) = Copies::new();
         let context = Context {
             spool: node.spool.clone(),
             facts: node.facts.clone(),
             log: node.link.facts().clone(),
             manifests: node.manifests.clone(),
             clock: Arc::clone(&node.clock),
-            permits: Semaphore::new(node.settings.upload.concurrency),
+            gate: Gate::new(node.settings.upload.concurrency, node.settings.upload.storage_concurrency),
+            bandwidth: Bandwidth::new(node.settings.upload.bandwidth),
             releases: Releases::default(),
-            lag: Lag::default(),
-            open: open::over_link(node.link.clone(), library),
+            lag: node.lag.clone(),
+            open,
             pace: Pace::default(),
+            stalled_after: node.settings.upload.stalled_after,
+            backup_after: node.settings.upload.backup_after,
+            copies,
             storages: Mutex::default(),
         };
         let drain = node.drain.clone();
-        let busy = Box::new(move || node.registry.counts() != (0, 0));
-        Self::over(context, stored, events, drain, busy)
+        let busy = Box::new(move || node.is_busy());
+        Self::over(context, stored, events, returning, drain, busy)
     }
 
     fn over(
         context: Context,
         stored: Vec<StoredOutput>,
         events: Events,
+        returning: mpsc::UnboundedReceiver<CopyBack>,
         drain: Signal,
         busy: Box<dyn Fn() -> bool + Send>,
     ) -> Self {
         let guard = drain.guard("uploads");
-        let (outputs, tasks) = Default::default();
-        Self { context: Arc::new(context), events, stored, drain, guard, busy, outputs, tasks }
+        let (outputs, tasks, copies) = Default::default();
+        context.manifests.backed_up().into_iter().for_each(|copy| context.copies.send(copy));
+        Self { context: Arc::new(context), events, returning, stored, drain, guard, busy, outputs, tasks, copies }
     }
 
     /// Ships until the drain's deadline, or until the drain has begun and nothing is left.
@@ -150,11 +197,14 @@ impl Shipping {
     }
 
     async fn ship(&mut self) {
+        // The oldest first: ids of recordings grow with time.
+        self.stored.sort_by(|a, b| a.key.cmp(&b.key));
         for stored in std::mem::take(&mut self.stored) {
             self.restore(stored);
         }
         let mut look = tokio::time::interval(IDLE_LOOK);
         let mut gauge = tokio::time::interval(GAUGE_INTERVAL);
+        let mut stalls = tokio::time::interval((self.context.stalled_after / 4).clamp(IDLE_LOOK, GAUGE_INTERVAL));
         let drain = self.drain.clone();
         let draining = drain.draining();
         tokio::pin!(draining);
@@ -167,11 +217,15 @@ impl Shipping {
                 },
                 _ = gauge.tick() => {
                     ::metrics::gauge!(metrics::SPOOL_UNSHIPPED_SECONDS).set(self.context.lag.oldest().as_secs_f64());
+                    ::metrics::gauge!(metrics::UPLOADS_STALLED).set(self.context.lag.stalled() as f64);
                 }
+                _ = stalls.tick() => self.context.tell_of_stalls(self.context.stalled_after),
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
+                Some(copy) = self.returning.recv() => drop(self.copies.spawn(copy.run(Arc::clone(&self.context)))),
+                Some(_) = self.copies.join_next() => {}
                 () = &mut draining, if !is_draining => is_draining = true,
-                _ = look.tick(), if is_draining && self.tasks.is_empty() => {
-                    if !(self.busy)() && self.is_delivered().await {
+                _ = look.tick(), if is_draining && !(self.busy)() => {
+                    if self.is_delivered().await {
                         return;
                     }
                 }
@@ -185,6 +239,8 @@ impl Shipping {
         while let Some(event) = self.events.try_next() {
             self.route(event);
         }
+        // Outputs that wait for their publisher go on after the next start; what there is of them ships now.
+        self.outputs.clear();
         self.tasks.is_empty() && self.context.manifests.is_idle()
     }
 
@@ -196,10 +252,6 @@ impl Shipping {
     }
 
     fn route(&mut self, event: Event) {
-        // Open objects are not shipped, so their progress is no news here.
-        if matches!(event, Event::Durable { .. }) {
-            return;
-        }
         let (Event::Opened { key, .. }
         | Event::Durable { key, .. }
         | Event::Closed { key, .. }

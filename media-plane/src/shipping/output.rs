@@ -7,27 +7,31 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use media::MediaTime;
-use mux::{ObjectId, ObjectSpec};
+use mux::{ObjectId, ObjectPart, ObjectSpec};
 use recorder_proto::facts::{FactKind, Failure};
 use recorder_proto::names::StorageName;
 use recorder_runtime::metrics as names;
 use spool::{Event, OutputKey, Record};
-use store::{Bucket, CACHE_IMMUTABLE, CACHE_NO_STORE, If, Kind, ObjectMeta, Stored};
+use store::{CACHE_IMMUTABLE, Stored};
 use tokio::sync::mpsc;
 
+use super::backup::CopyBack;
 use super::file::{File, Text};
+use super::growing::{Closed, Growth, take_back};
 use super::lag::Waiting;
+use super::note::OutputNote;
+use super::placement::Placement;
+use super::plan::Growing;
+use super::playlist::{Beginning, Letter};
+use super::progress::Progress;
 use super::report::{Reporter, available_entry, failed_entry};
 use super::storage::{Storage, failure, internal};
-use super::upload::{Parcel, Progress, UploadError};
+use super::upload::{Parcel, UploadError};
 use super::{Context, OutputMeta};
 use crate::manifest::{Entry, FileEntry, MAX_PIECES, Packed};
 
 /// Objects of one output under way together; the rest of the permits are for others.
 const AT_ONCE: usize = 4;
-
-/// Cache header of a finished playlist: it may be kept, if the server is asked whether it is still the same.
-const CACHE_REVALIDATE: &str = "no-cache";
 
 /// A closed object that waits for its upload.
 struct Ship {
@@ -35,12 +39,24 @@ struct Ship {
     place: u32,
     progress: Progress,
     waiting: Waiting,
+    /// Whether it is given back when its storage is given up.
+    movable: bool,
 }
 
 /// What has come of an upload. An error is final for the object.
 enum Done {
-    Object { object: ObjectId, place: u32, crc32c: u32, result: Result<Stored, Failure> },
-    Playlist { file: u32, text: Text, result: Result<Stored, Failure> },
+    Object {
+        object: ObjectId,
+        place: u32,
+        crc32c: u32,
+        result: Result<Stored, Failure>,
+    },
+    /// Its storage is given up.
+    Stuck(Box<Ship>),
+    Playlist {
+        file: u32,
+        result: Result<(Text, Stored), Failure>,
+    },
 }
 
 /// See the module.
@@ -48,11 +64,19 @@ pub struct Shipment {
     context: Arc<Context>,
     key: OutputKey,
     meta: Arc<OutputMeta>,
-    storage: Arc<Storage>,
-    name: StorageName,
+    placement: Placement,
+    /// Objects whose storage is given up, until it is clear whether their file moves.
+    stuck: Vec<Ship>,
+    /// Objects and playlists under way, by file.
+    under_way: BTreeMap<u32, usize>,
+    /// What an earlier epoch wrote.
+    beginning: Arc<Beginning>,
     files: BTreeMap<u32, File>,
     backlog: VecDeque<Ship>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Open objects, where those are sent while they grow.
+    growths: BTreeMap<ObjectId, Growth>,
+    growing: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
     /// End of the media of closed files: where the next begins.
     ends_at: MediaTime,
     /// Nothing more will come from the spool.
@@ -64,21 +88,39 @@ pub struct Shipment {
 impl Shipment {
     /// Of an output that has just begun.
     pub fn new(context: Arc<Context>, key: OutputKey, meta: OutputMeta, name: StorageName) -> Self {
-        let storage = context.storage(&meta.storage);
+        let placement = Placement::new(&context, &meta, name);
+        let beginning = Arc::new(Beginning::new(&meta, None));
         let ends_at = meta.wall.media;
         Self {
             context,
             key,
             meta: Arc::new(meta),
-            storage,
-            name,
+            placement,
+            stuck: Vec::new(),
+            under_way: BTreeMap::new(),
+            beginning,
             files: BTreeMap::new(),
             backlog: VecDeque::new(),
             running: FuturesUnordered::new(),
+            growths: BTreeMap::new(),
+            growing: FuturesUnordered::new(),
             ends_at,
             over: false,
             ended: false,
         }
+    }
+
+    /// What an earlier process noted of the output.
+    pub fn recall(&mut self, note: OutputNote) {
+        match note {
+            OutputNote::Backup(file) => self.placement.set_moved(file),
+            OutputNote::Previous(text) => self.beginning = Arc::new(Beginning::new(&self.meta, Some(text))),
+        }
+    }
+
+    /// How its files are sent while they grow.
+    pub fn growing_parts(&self) -> Option<Growing> {
+        self.meta.growing_parts()
     }
 
     /// Where the next file begins, as far as closed ones tell.
@@ -104,25 +146,70 @@ impl Shipment {
             return;
         }
         let place = self.file(spec.object.file).close(spec.object);
-        let parcel = Parcel {
+        let parcel = self.parcel(spec, size, crc32c);
+        let waiting = self.context.lag.enter(&self.meta, spec.object, size);
+        self.backlog.push_back(Ship { parcel, place, progress, waiting, movable: true });
+    }
+
+    fn parcel(&self, spec: ObjectSpec, size: u64, crc32c: u32) -> Parcel {
+        Parcel {
             output: self.key.clone(),
             spec,
             size,
             crc32c,
-            key: self.meta.object_key(spec.object),
-            meta: self.object_meta(spec.content_type, CACHE_IMMUTABLE),
-        };
-        let waiting = self.context.lag.enter();
-        self.backlog.push_back(Ship { parcel, place, progress, waiting });
+            key: self.meta.object_key_in(self.placement.target(spec.object.file), spec.object),
+            meta: self.meta.headers(spec.content_type, CACHE_IMMUTABLE),
+        }
+    }
+
+    /// An object is open and durable up to here; with what an earlier process did of its upload.
+    pub fn grow(&mut self, spec: ObjectSpec, durable: u64, before: Option<Progress>) {
+        let Some(growing) = self.meta.growing_parts().filter(|_| spec.object.part == ObjectPart::Whole) else { return };
+        let is_begun = before.as_ref().is_some_and(|progress| progress.upload.is_some());
+        let parcel = self.parcel(spec, 0, 0);
+        let growth = self.growths.entry(spec.object).or_insert_with(|| Growth::new(spec));
+        if growth.is_sent() {
+            return growth.grown(durable);
+        }
+        if durable < growing.threshold() && !is_begun {
+            return;
+        }
+        let progress = Progress { growing: Some(growing), ..before.unwrap_or_default() };
+        let sender = growth.begin(parcel, progress, durable);
+        let (context, storage) = (Arc::clone(&self.context), self.placement.storage(spec.object.file));
+        let meta = Arc::clone(&self.meta);
+        let movable = self.placement.may_move(spec.object.file);
+        self.growing.push(Box::pin(async move {
+            let (parcel, progress, closed) = sender.grow(&context, &storage).await?;
+            let waiting = context.lag.enter(&meta, parcel.spec.object, parcel.size);
+            Some(ship(context, storage, Ship { parcel, place: closed.place, progress, waiting, movable }).await)
+        }));
+    }
+
+    /// An object is complete in the spool.
+    fn closed(&mut self, spec: ObjectSpec, size: u64, crc32c: u32) {
+        match self.growths.remove(&spec.object).filter(Growth::is_sent) {
+            Some(growth) => {
+                let place = self.file(spec.object.file).close(spec.object);
+                growth.close(Closed { size, crc32c, place });
+            }
+            None => self.queue(spec, size, crc32c, Progress::default()),
+        }
     }
 
     /// Ships until the output is over and everything of it is settled; false when a later start may go on with it.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> bool {
         loop {
             self.report_opened().await;
+            self.decide().await;
             self.start();
             self.settle().await;
-            if self.over && self.running.is_empty() && self.backlog.is_empty() && self.files.values().all(File::is_idle)
+            if self.over
+                && self.running.is_empty()
+                && self.growing.is_empty()
+                && self.backlog.is_empty()
+                && self.stuck.is_empty()
+                && self.files.values().all(File::is_idle)
             {
                 self.fail_incomplete().await;
                 return self.ended;
@@ -130,17 +217,28 @@ impl Shipment {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.hear(event).await,
-                    None => self.over = true,
+                    None => {
+                        // What is open goes on after the next start, with the same uploads.
+                        self.over = true;
+                        self.growths.clear();
+                    }
                 },
                 Some(done) = self.running.next() => self.done(done).await,
+                Some(done) = self.growing.next() => match done {
+                    Some(done) => self.done(done).await,
+                    None => {}
+                },
             }
         }
     }
 
     async fn hear(&mut self, event: Event) {
         match event {
-            Event::Opened { spec, .. } => drop(self.file(spec.object.file)),
-            Event::Closed { spec, size, crc32c, .. } => self.queue(spec, size, crc32c, Progress::default()),
+            Event::Opened { spec, .. } => {
+                self.file(spec.object.file);
+                self.grow(spec, 0, None);
+            }
+            Event::Closed { spec, size, crc32c, .. } => self.closed(spec, size, crc32c),
             Event::Playlist { object, body, last, .. } => self.file(object.file).playlist(object, body, last),
             Event::FileDone { file, summary, .. } => {
                 self.ends_at = self.ends_at.max(summary.ends_at);
@@ -148,13 +246,22 @@ impl Shipment {
             }
             Event::Finished { .. } => self.set_over(true),
             Event::Failed { error, .. } => self.lost(&error).await,
-            Event::Durable { .. } => {}
+            Event::Durable { object, bytes, .. } => {
+                if let Some(spec) = self.growths.get(&object).map(|growth| growth.spec) {
+                    self.grow(spec, bytes, None);
+                }
+            }
         }
     }
 
     /// The spool lost the output, or its writer died: what was closed still ships, what was open is gone.
     async fn lost(&mut self, error: &spool::Error) {
         self.set_over(true);
+        let growths = std::mem::take(&mut self.growths);
+        // What is only unfinished goes on after a restart, with the same upload.
+        if !matches!(error, spool::Error::Abandoned) {
+            growths.into_values().for_each(Growth::lose);
+        }
         let reason = if matches!(error, spool::Error::Abandoned) { "OUTPUT_ABANDONED" } else { "SPOOL_FAILED" };
         let open: Vec<u32> =
             self.files.iter().filter(|(_, file)| file.summary.is_none()).map(|(index, _)| *index).collect();
@@ -174,66 +281,84 @@ impl Shipment {
         }
     }
 
-    fn object_meta(&self, content_type: &str, cache: &str) -> ObjectMeta {
-        let mut meta = ObjectMeta::of_type(content_type).cached(cache);
-        for (key, value) in &self.meta.labels {
-            meta = meta.label(key.replace('.', "_"), header_safe(value));
-        }
-        meta
-    }
-
     /// Starts what may start: playlists first, because segments are worth nothing without one.
     fn start(&mut self) {
         while self.running.len() < AT_ONCE {
             let playlist = self.files.iter_mut().find_map(|(index, file)| Some((*index, file.next_playlist()?)));
             if let Some((file, text)) = playlist {
+                *self.under_way.entry(file).or_default() += 1;
                 self.running.push(self.ship_playlist(file, text));
-            } else if let Some(ship) = self.backlog.pop_front() {
-                self.running.push(self.ship(ship));
+            } else if let Some(ship) = self.next_ship() {
+                let file = ship.parcel.spec.object.file;
+                *self.under_way.entry(file).or_default() += 1;
+                let (context, storage) = (Arc::clone(&self.context), self.placement.storage(file));
+                let movable = ship.movable && self.placement.may_move(file);
+                self.running.push(Box::pin(self::ship(context, storage, Ship { movable, ..ship })));
             } else {
                 return;
             }
         }
     }
 
-    fn ship(&self, ship: Ship) -> BoxFuture<'static, Done> {
-        let (context, storage) = (Arc::clone(&self.context), Arc::clone(&self.storage));
-        let Ship { parcel, place, mut progress, waiting } = ship;
-        Box::pin(async move {
-            let open = metrics::gauge!(names::UPLOADS_OPEN);
-            open.increment(1.0);
-            let (object, crc32c) = (parcel.spec.object, parcel.crc32c);
-            let mut attempts = storage.attempts();
-            let result = loop {
-                let error = match attempt(&context, &storage, &parcel, &mut progress).await {
-                    Ok(stored) => break Ok(stored),
-                    Err(error) => error,
-                };
-                if error.is_final() {
-                    break Err(failure(&error));
+    /// The oldest, unless it is just being decided where its file goes.
+    fn next_ship(&mut self) -> Option<Ship> {
+        let stuck = &self.stuck;
+        let is_free =
+            |ship: &Ship| stuck.iter().all(|other| other.parcel.spec.object.file != ship.parcel.spec.object.file);
+        let place = self.backlog.iter().position(is_free)?;
+        self.backlog.remove(place)
+    }
+
+    /// Decides of files whose storage is given up once nothing of them is under way any more.
+    async fn decide(&mut self) {
+        let under_way = &self.under_way;
+        let ready = |ship: &Ship| under_way.get(&ship.parcel.spec.object.file).is_none_or(|count| *count == 0);
+        let (decided, open): (Vec<Ship>, Vec<Ship>) = std::mem::take(&mut self.stuck).into_iter().partition(ready);
+        self.stuck = open;
+        for mut ship in decided.into_iter().rev() {
+            let file = ship.parcel.spec.object.file;
+            ship.movable = false;
+            if !self.placement.is_moved(file) && self.file(file).is_untouched() {
+                // Without the note a restart would look for the file in its own storage.
+                match OutputNote::Backup(file).keep(&self.context.spool, &self.key).await {
+                    Ok(()) => self.move_file(file),
+                    Err(error) => tracing::warn!(output = %self.key, %error, "a file waits for its own storage"),
                 }
-                storage.failed(&error, &mut attempts).await;
-            };
-            open.decrement(1.0);
-            let result = match result {
-                Ok(stored) => committed(&context, &parcel.output, object, stored).await,
-                Err(failure) => Err(failure),
-            };
-            drop(waiting);
-            Done::Object { object, place, crc32c, result }
-        })
+            }
+            if self.placement.is_moved(file) {
+                ship.parcel = self.parcel(ship.parcel.spec, ship.parcel.size, ship.parcel.crc32c);
+                // What was begun in its own storage is taken back when the file is copied there.
+                ship.progress = Progress::default();
+            }
+            self.backlog.push_front(ship);
+        }
+    }
+
+    fn move_file(&mut self, file: u32) {
+        tracing::warn!(recording = %self.meta.recording, format = %self.meta.format, file, "to the backup storage");
+        self.placement.set_moved(file);
+        let target = self.placement.target(file).clone();
+        for ship in self.backlog.iter_mut().filter(|ship| ship.parcel.spec.object.file == file) {
+            ship.parcel.key = self.meta.object_key_in(&target, ship.parcel.spec.object);
+            ship.progress = Progress::default();
+        }
     }
 
     fn ship_playlist(&self, file: u32, text: Text) -> BoxFuture<'static, Done> {
-        let (context, storage, output) = (Arc::clone(&self.context), Arc::clone(&self.storage), self.key.clone());
-        let cache = if text.last { CACHE_REVALIDATE } else { CACHE_NO_STORE };
-        let meta = self.object_meta(self.meta.format.content_type(), cache);
-        let key = self.meta.object_key(text.object);
+        let (context, storage, output) = (Arc::clone(&self.context), self.placement.storage(file), self.key.clone());
+        let is_first = self.files.keys().next() == Some(&file) && !self.placement.is_moved(file);
+        let letter = Letter {
+            output: output.clone(),
+            key: self.meta.object_key_in(self.placement.target(file), text.object),
+            meta: self.meta.playlist_headers(text.last),
+            beginning: is_first.then(|| Arc::clone(&self.beginning)),
+            text,
+        };
         Box::pin(async move {
             let mut attempts = storage.attempts();
             let result = loop {
-                let error = match put_playlist(&context, &storage, &key, &text, &meta).await {
-                    Ok(stored) => break Ok(stored),
+                let error = match letter.send(&context, &storage).await {
+                    Ok(sent) => break Ok(sent),
                     Err(error) => error,
                 };
                 if error.is_final() {
@@ -242,26 +367,41 @@ impl Shipment {
                 storage.failed(&error, &mut attempts).await;
             };
             let result = match result {
-                Ok(stored) if text.last => committed(&context, &output, text.object, stored).await,
+                Ok((text, stored)) if text.last => {
+                    committed(&context, &output, text.object, stored).await.map(|stored| (text, stored))
+                }
                 other => other,
             };
-            Done::Playlist { file, text, result }
+            Done::Playlist { file, result }
         })
     }
 
     async fn done(&mut self, done: Done) {
         let (file, result) = match done {
+            Done::Stuck(ship) => {
+                self.arrived(ship.parcel.spec.object.file);
+                self.stuck.push(*ship);
+                return;
+            }
             Done::Object { object, place, crc32c, result } => {
+                self.arrived(object.file);
                 let result = result.map(|stored| self.file(object.file).store(place, &stored, crc32c));
                 (object.file, result)
             }
-            Done::Playlist { file, text, result } => {
-                let result = result.map(|stored| self.file(file).playlist_stored(&text, &stored.etag));
+            Done::Playlist { file, result } => {
+                self.arrived(file);
+                let result = result.map(|(text, stored)| self.file(file).playlist_stored(&text, &stored.etag));
                 (file, result)
             }
         };
         if let Err(failure) = result {
             self.fail(file, failure).await;
+        }
+    }
+
+    fn arrived(&mut self, file: u32) {
+        if let Some(count) = self.under_way.get_mut(&file) {
+            *count = count.saturating_sub(1);
         }
     }
 
@@ -274,11 +414,11 @@ impl Shipment {
             .map(|(index, _)| *index)
             .collect();
         for index in new {
-            let reporter = Reporter { meta: &self.meta, storage: self.name.clone() };
+            let reporter = self.reporter(index);
             // Closed before it could be told: its own start is known.
             let summary = self.files.get(&index).and_then(|file| file.summary.as_ref());
             let starts_at = summary.map_or(self.ends_at, |summary| summary.starts_at);
-            let opened = reporter.opened(index, |key| self.context.uri(&self.meta.storage, key), starts_at);
+            let opened = reporter.opened(index, |key| self.context.uri(reporter.target, key), starts_at);
             let sequence = self.report(opened).await;
             self.file(index).opened = sequence;
             if sequence.is_none() {
@@ -303,8 +443,8 @@ impl Shipment {
     async fn complete(&mut self, index: u32) {
         let Some(file) = self.files.get(&index).filter(|file| file.is_complete()) else { return };
         let (Some(summary), Some(main)) = (file.summary.clone(), file.main().cloned()) else { return };
-        let reporter = Reporter { meta: &self.meta, storage: self.name.clone() };
-        let uri = |key: &str| self.context.uri(&self.meta.storage, key);
+        let reporter = self.reporter(index);
+        let uri = |key: &str| self.context.uri(reporter.target, key);
         let available = reporter.available(&summary, &main, file.totals(), uri, self.context.clock.now());
         tracing::info!(
             recording = %self.meta.recording,
@@ -316,7 +456,8 @@ impl Shipment {
         );
         let entry = available_entry(&self.meta, &available, &summary);
         let Some(sequence) = self.report(available).await else { return };
-        self.note_file(index, entry).await;
+        self.note_file(index, entry.clone()).await;
+        self.bring_back(index, entry);
         self.reported(main.object, sequence).await;
         self.file(index).settled = true;
     }
@@ -334,15 +475,28 @@ impl Shipment {
             return;
         }
         tracing::error!(output = %self.key, file = index, reason = error.reason, message = error.message, "file failed");
-        let reporter = Reporter { meta: &self.meta, storage: self.name.clone() };
+        let reporter = self.reporter(index);
         let kept = self.backlog.iter().filter(|ship| ship.parcel.spec.object.file == index);
         let bytes_kept = kept.map(|ship| ship.parcel.size).sum();
         let failed = reporter.failed(index, error, bytes_kept);
         let summary = self.files.get(&index).and_then(|file| file.summary.as_ref());
-        let entry =
-            failed_entry(&self.meta, &failed, self.context.uri(&self.meta.storage, &failed.object_key), summary);
+        let uri = self.context.uri(reporter.target, &failed.object_key);
+        let entry = failed_entry(&self.meta, &failed, uri, summary);
         self.report(failed).await;
         self.note_file(index, entry).await;
+    }
+
+    fn reporter(&self, file: u32) -> Reporter<'_> {
+        Reporter { meta: &self.meta, target: self.placement.target(file), storage: self.placement.name(file) }
+    }
+
+    /// A file in the backup storage goes to its own once that works.
+    fn bring_back(&self, index: u32, file: FileEntry) {
+        if !self.placement.is_moved(index) || self.context.manifests.handle(&self.key).is_none() {
+            return;
+        }
+        let pieces = self.files.get(&index).map(File::pieces).unwrap_or_default().to_vec();
+        self.context.copies.send(CopyBack { meta: Arc::clone(&self.meta), file, pieces });
     }
 
     /// For the manifest, durable before the file's bytes may go.
@@ -363,43 +517,52 @@ impl Shipment {
     }
 }
 
+/// Brings a closed object home, however often that takes.
+async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> Done {
+    let Ship { parcel, place, mut progress, waiting, movable } = ship;
+    let open = metrics::gauge!(names::UPLOADS_OPEN);
+    open.increment(1.0);
+    let (object, crc32c) = (parcel.spec.object, parcel.crc32c);
+    let mut attempts = storage.attempts();
+    let result = loop {
+        let error = match attempt(&context, &storage, &parcel, &mut progress, Some(&waiting)).await {
+            Ok(stored) => break Ok(stored),
+            Err(error) => error,
+        };
+        if error.is_final() {
+            if let Err(error) = take_back(&context, &storage, &parcel, &mut progress).await {
+                tracing::warn!(key = parcel.key, %error, "an upload that nobody needs may stay open");
+            }
+            break Err(failure(&error));
+        }
+        storage.failed(&error, &mut attempts).await;
+        if movable && storage.is_given_up(context.backup_after) {
+            open.decrement(1.0);
+            return Done::Stuck(Box::new(Ship { parcel, place, progress, waiting, movable }));
+        }
+    };
+    open.decrement(1.0);
+    let result = match result {
+        Ok(stored) => committed(&context, &parcel.output, object, stored).await,
+        Err(failure) => Err(failure),
+    };
+    drop(waiting);
+    Done::Object { object, place, crc32c, result }
+}
+
 /// One attempt, with a client first and a permit second: who waits for a credential must not keep others waiting.
 pub async fn attempt(
     context: &Context,
     storage: &Storage,
     parcel: &Parcel,
     progress: &mut Progress,
+    waiting: Option<&Waiting>,
 ) -> Result<Stored, UploadError> {
+    storage.turn().await;
     let bucket = storage.bucket().await?;
-    let _permit = context.permits.acquire().await;
-    let stored = parcel.send(&context.spool, bucket.as_ref(), progress).await?;
+    let stored = parcel.send(&context.lane(&bucket, storage, parcel, waiting), progress).await?;
     storage.worked();
     Ok(stored)
-}
-
-async fn put_playlist(
-    context: &Context,
-    storage: &Storage,
-    key: &str,
-    text: &Text,
-    meta: &ObjectMeta,
-) -> Result<Stored, UploadError> {
-    let bucket = storage.bucket().await?;
-    let _permit = context.permits.acquire().await;
-    let stored = put_and_look(bucket.as_ref(), key, text, meta).await?;
-    storage.worked();
-    Ok(stored)
-}
-
-async fn put_and_look(bucket: &dyn Bucket, key: &str, text: &Text, meta: &ObjectMeta) -> Result<Stored, store::Error> {
-    let put = bucket.put(key, text.body.clone(), meta, If::Any).await?;
-    if !text.last {
-        return Ok(put);
-    }
-    let found = bucket.head(key).await?;
-    found.filter(|found| found.size == text.body.len() as u64).ok_or_else(|| {
-        store::Error::new("head", key, Kind::Corrupted, "ContentMismatch", "the playlist is not the one stored")
-    })
 }
 
 /// Notes in the spool that an object is in the bucket.
@@ -410,17 +573,4 @@ async fn committed(context: &Context, output: &OutputKey, object: ObjectId, stor
         tracing::warn!(%output, object = spool::object_name(object), %error, "upload not noted");
     }
     Ok(stored)
-}
-
-/// Object metadata travels in HTTP headers: everything but visible ASCII is percent-encoded.
-fn header_safe(value: &str) -> String {
-    let mut safe = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            safe.push(char::from(byte));
-        } else {
-            safe.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    safe.trim().to_owned()
 }

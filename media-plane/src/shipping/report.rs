@@ -9,28 +9,24 @@ use recorder_proto::ids::FileIndex;
 use recorder_proto::names::StorageName;
 use store::crc32c_base64;
 
-use super::OutputMeta;
 use super::file::Main;
+use super::{OutputMeta, Target};
 use crate::manifest::{FileEntry, FileMedia, FileState};
 
 /// What facts of one output have in common.
 pub struct Reporter<'a> {
     /// The output.
     pub meta: &'a OutputMeta,
-    /// Its storage.
+    /// The storage of the file.
+    pub target: &'a Target,
+    /// Its name.
     pub storage: StorageName,
 }
 
 impl Reporter<'_> {
-    /// The object that stands for a file.
-    fn main_object(&self, file: u32) -> ObjectId {
-        let part = if self.meta.format == Format::Hls { ObjectPart::Playlist } else { ObjectPart::Whole };
-        ObjectId { file, part }
-    }
-
     /// A file was begun.
     pub fn opened(&self, file: u32, uri: impl Fn(&str) -> String, starts_at: MediaTime) -> FileOpened {
-        let object_key = self.meta.object_key(self.main_object(file));
+        let object_key = self.meta.object_key_in(self.target, main_object(self.meta.format, file));
         FileOpened {
             format: self.meta.format,
             index: FileIndex(file),
@@ -53,7 +49,7 @@ impl Reporter<'_> {
         uri: impl Fn(&str) -> String,
         available_time: DateTime<Utc>,
     ) -> FileAvailable {
-        let object_key = self.meta.object_key(main.object);
+        let object_key = self.meta.object_key_in(self.target, main.object);
         let duration = (summary.ends_at - summary.starts_at).as_duration();
         FileAvailable {
             format: self.meta.format,
@@ -82,11 +78,17 @@ impl Reporter<'_> {
             format: self.meta.format,
             index: FileIndex(file),
             storage: self.storage.clone(),
-            object_key: self.meta.object_key(self.main_object(file)),
+            object_key: self.meta.object_key_in(self.target, main_object(self.meta.format, file)),
             error,
             bytes_kept,
         }
     }
+}
+
+/// The object that stands for a file.
+pub fn main_object(format: Format, file: u32) -> ObjectId {
+    let part = if format == Format::Hls { ObjectPart::Playlist } else { ObjectPart::Whole };
+    ObjectId { file, part }
 }
 
 /// The file as its recording's manifest tells it.

@@ -11,9 +11,13 @@ use recorder_proto::pb::node::register_request::SpoolEntry;
 use spool::{ObjectState, StoredOutput};
 use store::Stored;
 
+use super::note::OutputNote;
 use super::output::Shipment;
-use super::upload::Progress;
+use super::progress::Progress;
 use super::{Context, OutputMeta};
+
+/// An object of at most this many bytes never went by parts.
+const SMALLEST_PART: u64 = 5 << 20;
 
 /// What the spool held at start, as registration tells it.
 pub fn inventory(stored: &[StoredOutput]) -> Vec<SpoolEntry> {
@@ -43,13 +47,24 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
     let name = meta.storage.name.parse().ok()?;
     let key = stored.key.clone();
     let mut shipment = Shipment::new(Arc::clone(context), key.clone(), meta, name);
+    for note in OutputNote::of_stored(&stored) {
+        shipment.recall(note);
+    }
     for released in &stored.released {
         for object in &released.objects {
             shipment.file(released.file).add_released(object.object, object.size, object.crc32c);
         }
     }
     for object in stored.objects {
-        let ObjectState::Closed { size, crc32c, .. } = object.state else { continue };
+        let (size, crc32c) = match object.state {
+            ObjectState::Closed { size, crc32c, .. } => (size, crc32c),
+            // It is not over: its own part of the node reopens it.
+            ObjectState::Open { bytes, .. } => {
+                shipment.file(object.spec.object.file);
+                shipment.grow(object.spec, bytes, Some(Progress::restored(object.upload, true)));
+                continue;
+            }
+        };
         let id = object.spec.object;
         match (object.committed, object.reported) {
             (Some(done), Some(sequence)) => {
@@ -62,7 +77,10 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
                 file.store(place, &Stored { size: done.size, etag: done.etag, crc32c: None }, crc32c);
             }
             (None, _) => {
-                let progress = object.upload.map(|upload| Progress::resumed(&upload.upload_id)).unwrap_or_default();
+                let growing = shipment.growing_parts().filter(|_| object.upload.is_some());
+                let is_large = object.upload.is_some() || size > SMALLEST_PART;
+                let head = context.spool.head_len(&key, id);
+                let progress = Progress { growing, head, ..Progress::restored(object.upload, is_large) };
                 shipment.queue(object.spec, size, crc32c, progress);
             }
         }

@@ -12,9 +12,11 @@ use recorder_runtime::metrics as names;
 use recorder_runtime::retry::{Backoff, Budget, Policy};
 use store::{Bucket, Kind, Retry};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::Target;
+use super::budget::{Gate, Slots};
 use super::upload::UploadError;
 use crate::node::Facts;
 
@@ -28,6 +30,8 @@ pub struct Pace {
     pub transient: Policy,
     /// For what somebody has to change: slow, but never given up, so that new credentials heal it without help.
     pub refused: Policy,
+    /// Time between two attempts on a storage that fails, whatever waits for it: the retry budget of all its files.
+    pub slot: Duration,
 }
 
 impl Default for Pace {
@@ -35,6 +39,7 @@ impl Default for Pace {
         Self {
             transient: Policy::forever(Duration::from_millis(200), Duration::from_secs(15)),
             refused: Policy::forever(Duration::from_secs(5), Duration::from_secs(60)),
+            slot: Duration::from_millis(100),
         }
     }
 }
@@ -42,10 +47,22 @@ impl Default for Pace {
 /// Failures in a row, of any kind, after which the storage counts as failing: one lost connection is no news.
 const FAILING_AFTER: u32 = 5;
 
+/// What one failure adds to the pressure on a storage, and the most it can be. A success halves it, so that what fails
+/// now and then is not held up, and what fails as often as it works is.
+const PRESSURE: (u32, u32) = (4, 64);
+
 #[derive(Default)]
 struct Health {
     failures: u32,
     since: Option<DateTime<Utc>>,
+    /// The same, for measuring.
+    began: Option<Instant>,
+    /// Failures of late: above zero, attempts are spread over time.
+    pressure: u32,
+    /// The last failure was one that somebody has to do something about.
+    refused: bool,
+    /// The last failure, in the provider's words.
+    last: Option<Failure>,
     /// The provider's code that was told.
     told: Option<String>,
     /// The next client needs the newest credential.
@@ -62,13 +79,47 @@ pub struct Storage {
     client: tokio::sync::Mutex<Option<Arc<dyn Bucket>>>,
     health: Mutex<Health>,
     recovered: Notify,
+    slots: Slots,
+    gate: Gate,
+    /// Its name as the permits count it.
+    label: Arc<str>,
 }
 
 impl Storage {
     /// Nothing is opened yet.
-    pub fn new(target: Target, open: Open, pace: Pace, clock: Arc<dyn Clock>, facts: Facts) -> Self {
-        let (client, health, recovered) = Default::default();
-        Self { target, open, pace, clock, facts, client, health, recovered }
+    pub fn new(target: Target, open: Open, pace: Pace, clock: Arc<dyn Clock>, facts: Facts, gate: Gate) -> Self {
+        let (client, health, recovered, slots) = Default::default();
+        let label = target.name.as_str().into();
+        Self { target, open, pace, clock, facts, client, health, recovered, slots, gate, label }
+    }
+
+    /// Which storage.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Its name as the permits count it.
+    pub fn label(&self) -> Arc<str> {
+        Arc::clone(&self.label)
+    }
+
+    /// For how long nothing has worked, and whether somebody has to do something about it; none while it works.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let health = self.lock();
+        Some(Trouble { lasted: health.began?.elapsed(), refused: health.refused, error: health.last.clone() })
+    }
+
+    /// Waits for its turn to be asked, which is at once while it works. Whatever waits, a storage that fails is asked
+    /// only so often.
+    pub async fn turn(&self) {
+        if self.lock().pressure == 0 {
+            return;
+        }
+        let slot = self.slots.reserve(self.pace.slot);
+        tokio::select! {
+            () = tokio::time::sleep_until(slot) => {}
+            () = self.recovered.notified() => {}
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Health> {
@@ -97,10 +148,16 @@ impl Storage {
     pub fn worked(&self) {
         metrics::counter!(names::UPLOAD_PARTS_TOTAL, "storage" => self.target.name.clone(), "outcome" => "stored")
             .increment(1);
-        let health = std::mem::take(&mut *self.lock());
+        self.gate.widen(&self.label);
+        let health = {
+            let mut health = self.lock();
+            let pressure = health.pressure / 2;
+            std::mem::replace(&mut *health, Health { pressure, ..Health::default() })
+        };
         if health.told.is_none() {
             return;
         }
+        self.slots.clear();
         tracing::info!(storage = self.target.name, "storage works again");
         self.recovered.notify_waiters();
         if let Ok(storage) = self.target.name.parse::<StorageName>() {
@@ -133,6 +190,18 @@ impl Storage {
         } else {
             self.note(error, retry == Retry::Never, stale);
         }
+        if matches!(error, UploadError::Store(error) if error.kind == Kind::Throttled) {
+            self.gate.narrow(&self.label);
+        }
+        if let UploadError::Store(store::Error { server_time: Some(theirs), .. }) = error {
+            let ahead = theirs - self.clock.now().timestamp();
+            metrics::gauge!(names::STORAGE_CLOCK_SKEW_SECONDS, "storage" => storage()).set(ahead as f64);
+            tracing::warn!(
+                storage = self.target.name,
+                seconds_ahead = ahead,
+                "the storage's clock and this node's differ; requests are signed by the storage's from now on"
+            );
+        }
         let backoff = if retry == Retry::Never { &mut attempts.refused } else { &mut attempts.transient };
         let wait = backoff.next(&mut rand::rng()).unwrap_or_default();
         // Full jitter may be zero, which is too eager for what cannot heal by itself.
@@ -147,8 +216,14 @@ impl Storage {
         let now = self.clock.now();
         let failure = failure(error);
         let mut health = self.lock();
-        health.failures += 1;
+        health.failures = health.failures.saturating_add(1);
         health.stale |= stale;
+        health.refused = refused;
+        health.last = Some(failure.clone());
+        health.began.get_or_insert_with(Instant::now);
+        if !matches!(error, UploadError::Store(error) if error.retry() == Retry::Now) {
+            health.pressure = (health.pressure + PRESSURE.0).min(PRESSURE.1);
+        }
         let since = *health.since.get_or_insert(now);
         let is_failing = refused || health.failures >= FAILING_AFTER;
         if !is_failing || health.told.as_ref() == Some(&failure.reason) {
@@ -162,6 +237,17 @@ impl Storage {
             self.facts.emit(now, None, StorageFailing { storage, credential_version, since, error: failure }.into());
         }
     }
+}
+
+/// How a storage fails.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Since nothing works.
+    pub lasted: Duration,
+    /// It does not heal by itself: a missing bucket, a missing permission, the wrong region.
+    pub refused: bool,
+    /// What the provider said last.
+    pub error: Option<Failure>,
 }
 
 /// The retries of one object, by class of failure.

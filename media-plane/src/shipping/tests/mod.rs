@@ -1,9 +1,12 @@
 //! Shipping over a real spool and fact log, into buckets in memory that fail on purpose.
 
+mod crashes;
 mod faults;
+mod growing;
 mod happy;
 mod incomplete;
 mod manifests;
+mod outages;
 mod restart;
 
 use std::sync::Arc;
@@ -24,9 +27,10 @@ use recorder_runtime::retry::Policy;
 use spool::{OutputKey, Spool, Writer};
 use store::{Bucket, Faults, Memory, Unreliable};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::backup::Copies;
+use super::budget::{Bandwidth, Gate};
 use super::storage::Pace;
 use super::{Context, OutputMeta, Shipping, Target, Wall};
 use crate::link::FactLog;
@@ -45,6 +49,9 @@ pub struct Yard {
     pub dir: TempDir,
     pub memory: Arc<Memory>,
     pub bucket: Arc<Unreliable>,
+    /// The bucket of the storage `storages/backup`, which always works.
+    pub backup: Arc<Memory>,
+    patience: Patience,
     pub spool: Spool,
     pub manifests: Manifests,
     pub log: FactLog,
@@ -52,13 +59,39 @@ pub struct Yard {
     task: JoinHandle<()>,
 }
 
+/// How long a yard waits before it does something about an outage.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    pub stalled_after: Duration,
+    pub backup_after: Duration,
+    pub slot: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3_600);
+        Self { stalled_after: hour, backup_after: hour, slot: Duration::from_micros(100) }
+    }
+}
+
+type Buckets = (Arc<Memory>, Arc<Memory>);
+
 impl Yard {
     pub fn new(faults: Faults) -> Self {
-        let memory = Arc::new(Memory::new());
-        Self::at(tempfile::tempdir().unwrap(), memory, faults)
+        Self::patient(faults, Patience::default())
     }
 
-    fn at(dir: TempDir, memory: Arc<Memory>, faults: Faults) -> Self {
+    pub fn patient(faults: Faults, patience: Patience) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), Default::default(), faults, patience)
+    }
+
+    /// Over a bucket that takes parts in their order.
+    pub fn in_order(faults: Faults) -> Self {
+        let buckets = (Arc::new(Memory::in_order()), Arc::default());
+        Self::at(tempfile::tempdir().unwrap(), buckets, faults, Patience::default())
+    }
+
+    fn at(dir: TempDir, (memory, backup): Buckets, faults: Faults, patience: Patience) -> Self {
         let bucket = Arc::new(Unreliable::new(Arc::clone(&memory) as Arc<dyn Bucket>, faults));
         let state = dir.path().join("state");
         std::fs::create_dir_all(&state).unwrap();
@@ -68,30 +101,38 @@ impl Yard {
         let log = FactLog::open(&state).unwrap();
         let drain = Drain::new();
         let millis = Duration::from_millis;
-        let client = Arc::clone(&bucket);
+        let clients = (Arc::clone(&bucket), Arc::clone(&backup));
         let manifests = Manifests::open(&spool, &stored);
+        let (copies, returning) = Copies::new();
         let context = Context {
             spool: spool.clone(),
             manifests: manifests.clone(),
             facts: Facts::new(log.clone()),
             log: log.clone(),
             clock: SystemClock::shared(),
-            permits: Semaphore::new(4),
+            gate: Gate::new(4, 4),
+            bandwidth: Bandwidth::default(),
             releases: Default::default(),
             lag: Default::default(),
-            open: Arc::new(move |_, _| {
-                let client = Arc::clone(&client) as Arc<dyn Bucket>;
+            open: Arc::new(move |target, _| {
+                let (bucket, backup) = clients.clone();
+                let is_backup = target.name == "storages/backup";
+                let client = if is_backup { backup as Arc<dyn Bucket> } else { bucket as Arc<dyn Bucket> };
                 async move { Ok(client) }.boxed()
             }),
             pace: Pace {
                 transient: Policy::forever(millis(1), millis(10)),
                 refused: Policy::forever(millis(10), millis(50)),
+                slot: patience.slot,
             },
+            stalled_after: patience.stalled_after,
+            backup_after: patience.backup_after,
+            copies,
             storages: Default::default(),
         };
-        let shipping = Shipping::over(context, stored, events, drain.signal(), Box::new(|| false));
+        let shipping = Shipping::over(context, stored, events, returning, drain.signal(), Box::new(|| false));
         let task = tokio::spawn(shipping.run());
-        Self { dir, memory, bucket, spool, manifests, log, drain, task }
+        Self { dir, memory, bucket, backup, patience, spool, manifests, log, drain, task }
     }
 
     /// The process dies and starts again; the bucket stays.
@@ -100,7 +141,7 @@ impl Yard {
         let _ = self.task.await;
         self.spool.close().await;
         drop((self.spool, self.manifests, self.bucket));
-        Self::at(self.dir, self.memory, faults)
+        Self::at(self.dir, (self.memory, self.backup), faults, self.patience)
     }
 
     pub fn writer(&self, meta: &OutputMeta) -> Writer {
@@ -185,12 +226,16 @@ pub fn meta(format: Format) -> OutputMeta {
         },
         backup: None,
         continues: None,
+        first_file: 0,
         template: "default".into(),
         path: "{AppName}/{StreamID}/{RecordId}".into(),
         time_zone: String::new(),
         random: [1; 10],
         labels: [("team.name".to_owned(), "Ünit 7".to_owned())].into(),
         wall: Wall { at, media: MediaTime::ZERO },
+        upload_while_recording: false,
+        part_bytes: 0,
+        head_last: false,
     }
 }
 
