@@ -19,6 +19,7 @@ fn main() -> io::Result<()> {
     session()?;
     records()?;
     mux_notes()?;
+    journal()?;
     key_template()
 }
 
@@ -164,6 +165,28 @@ fn records() -> io::Result<()> {
     write("asc", "ffmpeg", &[0x12, 0x08, 0x56, 0xe5, 0x00])?;
     write("asc", "sbr", &[0x2b, 0x11, 0x88, 0x00])?;
     write("asc", "ps", &[0xeb, 0x8a, 0x08, 0x00])
+}
+
+fn journal() -> io::Result<()> {
+    let record = |body: &[u8]| [&(body.len() as u16).to_le_bytes()[..], body].concat();
+    let mut extent = b"X\0\0\0\0\0\0\0\0\0".to_vec();
+    // Offset 0, 9 bytes, a checksum, no notes before; the mark is at their end; one note.
+    extent.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    extent.extend_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]);
+    extent.extend_from_slice(&[0; 8 * 3]);
+    extent.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]);
+    extent.extend_from_slice(b"note");
+    let records = [
+        record(b"F"),
+        record(br#"J{"create":{"key":"k","meta":{}}}"#),
+        record(br#"J{"open":{"object":"0-whole","extension":"flv","content_type":"video/x-flv"}}"#),
+        record(&extent),
+        record(b"Q\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        record(br#"J{"shipping":{"UploadCreated":{"object":"0-whole","key":"k","upload_id":"u"}}}"#),
+        record(br#"J{"truncated":{"object":"0-whole","mark":null}}"#),
+        record(br#"J"finished""#),
+    ];
+    write("journal", "life", &records.concat())
 }
 
 fn key_template() -> io::Result<()> {

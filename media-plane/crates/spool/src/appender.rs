@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mux::{Mark, ObjectId, ObjectPart, ObjectSpec, Summary};
+use mux::{ObjectId, ObjectPart, ObjectSpec, Summary};
 
 use crate::disk::Disk;
+use crate::growing::Growing;
 use crate::inbox::{Ack, Batch, Op};
-use crate::journal::{self, Entry, Extent, Marked, Step};
+use crate::journal::{self, Entry, Extent, Step};
 use crate::object::Point;
 use crate::output::{data_path, head_path, journal_path};
 use crate::state::State;
@@ -34,21 +35,6 @@ pub(crate) struct SyncJob {
     pub files: Vec<(PathBuf, Arc<File>)>,
     pub dirs: Vec<PathBuf>,
     pub effects: Vec<Effect>,
-}
-
-/// An object that grows.
-#[derive(Debug)]
-struct Growing {
-    file: Option<Arc<File>>,
-    head: Point,
-    /// Written to the page cache.
-    data: Point,
-    mark: Option<Marked>,
-    /// Bytes noted about it, with those not yet in an extent.
-    noted: u64,
-    notes: Vec<u8>,
-    /// Length and mark of the newest extent.
-    recorded: (u64, Option<Marked>),
 }
 
 /// File handles and positions, used by one I/O thread at a time.
@@ -89,18 +75,8 @@ impl Appender {
 
     /// For an output found on disk.
     pub fn resume(state: &State, journal_len: u64) -> Self {
-        let growing = state.objects.iter().filter(|(_, object)| object.closed.is_none()).map(|(id, object)| {
-            let growing = Growing {
-                file: None,
-                head: object.head,
-                data: object.data,
-                mark: object.mark,
-                noted: object.noted,
-                notes: Vec::new(),
-                recorded: (object.data.len, object.mark),
-            };
-            (*id, growing)
-        });
+        let open = state.objects.iter().filter(|(_, object)| object.closed.is_none());
+        let growing = open.map(|(id, object)| (*id, Growing::resume(object)));
         Self {
             created: true,
             journal_len,
@@ -213,16 +189,7 @@ impl Appender {
         let path = data_path(dir, spec.object);
         let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
         self.add_dir(dir);
-        let growing = Growing {
-            file: Some(Arc::new(file)),
-            head: Point::default(),
-            data: Point::default(),
-            mark: None,
-            noted: 0,
-            notes: Vec::new(),
-            recorded: (0, None),
-        };
-        self.growing.insert(spec.object, growing);
+        self.growing.insert(spec.object, Growing::new(file));
         self.note(Step::Open {
             object: spec.object,
             extension: spec.extension.to_owned(),
@@ -432,41 +399,6 @@ impl SyncJob {
                 let _ = ack.send(Err(error.clone()));
             }
         }
-    }
-}
-
-/// Where an object was before a write.
-struct Position {
-    data: Point,
-    mark: Option<Marked>,
-    noted: u64,
-}
-
-impl Growing {
-    fn position(&self) -> Position {
-        Position { data: self.data, mark: self.mark, noted: self.noted }
-    }
-
-    fn back_to(&mut self, before: Position) {
-        let added = usize::try_from(self.noted - before.noted).unwrap_or(usize::MAX);
-        self.notes.truncate(self.notes.len().saturating_sub(added));
-        (self.data, self.mark, self.noted) = (before.data, before.mark, before.noted);
-    }
-
-    fn mark_here(&mut self, mark: Mark) {
-        self.mark = Some(Marked {
-            len: self.data.len,
-            crc: self.data.crc,
-            ends_at: mark.media_time,
-            video_frames: mark.video_frames,
-            audio_frames: mark.audio_frames,
-            notes: self.noted,
-        });
-    }
-
-    fn note(&mut self, note: &[u8]) {
-        self.notes.extend_from_slice(note);
-        self.noted += note.len() as u64;
     }
 }
 

@@ -18,6 +18,9 @@ mod disk;
 mod error;
 mod event;
 mod fault;
+#[cfg(any(test, feature = "sim"))]
+pub mod fuzz;
+mod growing;
 mod inbox;
 mod journal;
 mod key;

@@ -164,11 +164,12 @@ fn story(journal: &[Entry], id: ObjectId) -> Vec<(Point, Option<Marked>)> {
     };
     for entry in journal {
         match entry {
-            Entry::Extent(extent) if extent.object == id => {
-                // One that does not follow comes after a hole.
-                if story.last().map_or(0, |(end, _)| end.len) == extent.offset {
-                    story.push((Point { len: extent.offset + extent.len, crc: extent.crc }, extent.mark));
-                }
+            // One that does not follow comes after a hole.
+            Entry::Extent(extent)
+                if extent.object == id && story.last().map_or(0, |(end, _)| end.len) == extent.offset =>
+            {
+                let len = extent.offset.saturating_add(extent.len);
+                story.push((Point { len, crc: extent.crc }, extent.mark));
             }
             Entry::Json(step) => match step.as_ref() {
                 Step::Truncated { object, mark, .. } | Step::Shortened { object, mark, .. } if *object == id => {

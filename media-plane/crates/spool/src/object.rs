@@ -8,6 +8,9 @@ use crate::journal::{Extent, Marked};
 use crate::state::Illegal;
 use crate::stored::{Committed, ObjectState, StoredObject, Upload};
 
+/// Longest head or data: no disk is larger, and sums of a few never overflow.
+pub(crate) const LONGEST: u64 = 1 << 60;
+
 /// Distance of the checks of a closed object, so that many of them cost little memory.
 const CLOSED_SPACING: u64 = 1 << 20;
 
@@ -81,14 +84,20 @@ impl Object {
         if self.data.len != extent.offset || self.noted != extent.noted || self.closed.is_some() {
             return Err("an extent out of place");
         }
+        let end =
+            extent.offset.checked_add(extent.len).filter(|end| *end <= LONGEST).ok_or("an extent of absurd length")?;
+        let noted = self.noted + extent.notes.len() as u64;
+        if extent.mark.is_some_and(|mark| mark.len > end || mark.notes > noted) {
+            return Err("a mark behind its bytes");
+        }
         if flush == 0 || self.touched != flush {
             self.before = (self.data, self.mark);
         }
-        self.data = Point { len: extent.offset + extent.len, crc: extent.crc };
+        self.data = Point { len: end, crc: extent.crc };
         self.mark = extent.mark;
         self.touched = flush;
         self.checks.add(self.data);
-        self.noted += extent.notes.len() as u64;
+        self.noted = noted;
         if remembers {
             self.notes.extend_from_slice(&extent.notes);
         }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use mux::{ObjectId, ObjectSpec, Summary};
 
 use crate::journal::{Entry, Extent, Step};
-use crate::object::{Object, Point};
+use crate::object::{LONGEST, Object, Point};
 use crate::stored::{
     Committed, Part, Record, ReleasedFile, ReleasedObject, StoredFile, StoredOutput, StoredPlaylist, Upload,
 };
@@ -143,6 +143,9 @@ impl State {
             Step::Head { object, len, crc } => {
                 let flush = self.flush;
                 let object = self.object(*object)?;
+                if *len > LONGEST {
+                    return Err("a head of absurd length");
+                }
                 object.head = Point { len: *len, crc: *crc };
                 object.touched = flush;
             }
@@ -162,6 +165,9 @@ impl State {
             Step::Truncated { object: id, mark, damaged } => {
                 let flush = self.flush;
                 let object = self.object(*id)?;
+                if mark.is_some_and(|mark| mark.len > object.data.len || mark.notes > object.noted) {
+                    return Err("a cut behind the end");
+                }
                 object.head = Point::default();
                 object.cut(*mark);
                 object.adrift = false;
@@ -176,6 +182,9 @@ impl State {
             }
             Step::Shortened { object, mark, damaged } => {
                 let object = self.object(*object)?;
+                if mark.is_some_and(|mark| mark.len > object.data.len) {
+                    return Err("a cut behind the end");
+                }
                 object.damaged = Some(damaged.clone());
                 object.shorten(*mark);
             }

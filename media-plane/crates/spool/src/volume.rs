@@ -171,7 +171,9 @@ impl Volume {
 
     /// The disk of an output has no room.
     pub fn fill(&self, output: &Output) {
-        self.roots.get(output.root).map(|root| root.fill(&self.disk));
+        if let Some(root) = self.roots.get(output.root) {
+            root.fill(&self.disk);
+        }
     }
 
     /// Media may be written for an output.

@@ -24,7 +24,8 @@ pub(crate) struct Round {
 impl Round {
     /// What a queue has to do now; none when nothing.
     pub fn take(queue: &mut Queue, due: bool) -> Option<Self> {
-        if !(due || queue.pressed || !queue.ready.is_empty() || !queue.urgent.is_empty()) {
+        let idle = !due && !queue.pressed && queue.ready.is_empty() && queue.urgent.is_empty();
+        if idle {
             return None;
         }
         let mut round = Self { write: std::mem::take(&mut queue.ready), ..Self::default() };

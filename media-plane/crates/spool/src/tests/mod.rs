@@ -10,6 +10,7 @@ mod limits;
 mod notes;
 mod replay;
 mod room;
+mod start;
 mod stepped;
 mod volumes;
 

@@ -50,7 +50,9 @@ async fn fail_kth(k: u64) -> bool {
     let told = life.crash();
     // First only the process dies, then the power as well.
     for seed in [None, Some(k)] {
-        seed.map(|seed| disk.power_loss(seed).unwrap());
+        if let Some(seed) = seed {
+            disk.power_loss(seed).unwrap();
+        }
         let (spool, stored, _events, _stepper) = Spool::open_stepped(config(), disk.clone()).unwrap();
         check(&spool, &stored, &told, &format!("k = {k}, {seed:?}")).await;
     }
