@@ -109,6 +109,7 @@ impl Notes {
     }
 
     /// What was noted since the last call.
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<Bytes> {
         if self.bytes.is_empty() { None } else { Some(self.bytes.split().freeze()) }
     }

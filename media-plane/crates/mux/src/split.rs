@@ -185,7 +185,7 @@ impl Split {
     }
 
     fn is_cut_before(&self, frame: &Frame, tally: &Tally) -> bool {
-        if tally.is_fresh {
+        if tally.is_fresh || self.limit.is_none() && !self.cut_at_key {
             return false;
         }
         let is_first = match frame.track {
@@ -238,6 +238,7 @@ impl Split {
     }
 
     /// Takes notice of a frame.
+    #[inline]
     pub(crate) fn see(&mut self, frame: &Frame) {
         match frame.track {
             TrackKind::Video => (self.last_video, self.needs_key) = (Some(frame.dts), false),
@@ -246,6 +247,7 @@ impl Split {
     }
 
     /// Counts a frame that is being written into the open file.
+    #[inline]
     pub(crate) fn add(&mut self, frame: &Frame) {
         let is_same = match frame.track {
             TrackKind::Video => same(self.noted.video.as_ref(), self.video.as_ref()),
@@ -259,6 +261,7 @@ impl Split {
         }
     }
 
+    #[cold]
     fn note_config(&mut self, track: TrackKind) {
         match track {
             TrackKind::Video => {
@@ -273,6 +276,7 @@ impl Split {
     }
 
     /// Notes where the file, which is one object, begins.
+    #[inline]
     pub(crate) fn note_start(&mut self) {
         if let Some(starts_at) = self.file.as_ref().map(|tally| tally.starts_at) {
             self.note_start_at(starts_at);
@@ -280,11 +284,17 @@ impl Split {
     }
 
     /// Notes where the object begins, if that is news.
+    #[inline]
     pub(crate) fn note_start_at(&mut self, starts_at: MediaTime) {
         if self.noted_start != Some(starts_at) {
-            self.noted_start = Some(starts_at);
-            self.notes.start(starts_at);
+            self.note_new_start(starts_at);
         }
+    }
+
+    #[cold]
+    fn note_new_start(&mut self, starts_at: MediaTime) {
+        self.noted_start = Some(starts_at);
+        self.notes.start(starts_at);
     }
 
     /// The open file so far.
