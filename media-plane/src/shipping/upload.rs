@@ -1,21 +1,33 @@
 //! One object from the spool into a bucket: a put or a multipart upload, then a look at what is really there.
+//!
+//! Every step may be repeated after a lost reply: parts are compared with the bucket's own list, a completion whose
+//! upload is gone is looked for under the key, uploads that nobody needs any more are aborted.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::time::Instant;
 
 use bytes::Bytes;
+use md5::{Digest, Md5};
 use mux::{ObjectId, ObjectSpec};
 use recorder_runtime::metrics as names;
 use spool::{OutputKey, Record, Spool};
-use std::io::ErrorKind;
-use std::time::Instant;
-use store::{Bucket, If, Kind, ObjectMeta, Part, Stored, UploadId, part_size};
+use store::{If, Kind, ObjectMeta, Part, Stored, UploadId, crc32c_of_parts};
 
-/// A closed object and where it goes.
+use super::compose;
+use super::lane::Lane;
+use super::plan::{Plan, Way};
+use super::progress::Progress;
+
+/// An object and where it goes.
 #[derive(Clone, Debug)]
 pub struct Parcel {
     /// Its output.
     pub output: OutputKey,
     /// The object.
     pub spec: ObjectSpec,
-    /// Bytes.
+    /// Bytes, once it is closed.
     pub size: u64,
     /// CRC-32C of all of them.
     pub crc32c: u32,
@@ -54,6 +66,10 @@ impl UploadError {
             Self::Credential { .. } => false,
         }
     }
+
+    fn is_kind(&self, kind: Kind) -> bool {
+        matches!(self, Self::Store(error) if error.kind == kind)
+    }
 }
 
 /// The spool does not have the bytes, as opposed to: could not give them.
@@ -66,69 +82,261 @@ fn is_lost(error: &spool::Error) -> bool {
     }
 }
 
-/// A multipart upload under way; survives failed attempts.
-#[derive(Debug, Default)]
-pub struct Progress {
-    upload: Option<UploadId>,
-    parts: Vec<Part>,
-    offset: u64,
-    crc32c: u32,
-    /// Left by an earlier process: the bucket must be asked for its parts.
-    unsure: bool,
-}
-
-impl Progress {
-    /// Of an upload that an earlier process began.
-    pub fn resumed(upload_id: &str) -> Self {
-        Self { upload: Some(UploadId::new(upload_id)), unsure: true, ..Self::default() }
-    }
+/// The bytes of an object that parts other than the reserved first are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// How they are cut.
+    pub plan: Plan,
+    /// Where they begin.
+    pub head: u64,
+    /// Where they end.
+    pub end: u64,
+    /// Nothing will follow.
+    pub closed: bool,
 }
 
 impl Parcel {
-    /// One attempt. Keys are never shared by two writers, so repeating it after a lost reply writes the same bytes.
-    pub async fn send(
+    /// Sends the parts that are complete in an object that still grows and is durable up to `durable`.
+    pub async fn advance(
         &self,
-        spool: &Spool,
-        bucket: &dyn Bucket,
+        lane: &Lane<'_>,
         progress: &mut Progress,
-    ) -> Result<Stored, UploadError> {
-        let limits = bucket.capabilities();
-        let part = part_size(self.size).clamp(limits.min_part, limits.max_part);
-        let sent = if self.size <= part && progress.upload.is_none() {
-            self.put(spool, bucket).await
-        } else {
-            self.parts(spool, bucket, part, progress).await
-        };
-        match sent {
-            Ok(()) => {}
-            Err(UploadError::Store(error)) if error.kind == Kind::NoSuchUpload => {
-                *progress = Progress::default();
-                // It begins anew, so this is no reason to give up.
-                let mut lost = error;
-                lost.kind = Kind::Interrupted;
-                return Err(lost.into());
+        plan: Plan,
+        durable: u64,
+    ) -> Result<(), UploadError> {
+        let span = Span { plan, head: 0, end: durable, closed: false };
+        let sent = self.grown(lane, progress, span).await;
+        Self::outcome(lane, progress, sent)
+    }
+
+    async fn grown(&self, lane: &Lane<'_>, progress: &mut Progress, span: Span) -> Result<(), UploadError> {
+        self.prepare(lane, progress, span).await?;
+        self.send_parts(lane, progress, span).await
+    }
+
+    /// One attempt to bring a closed object home. Keys are never shared by two writers, so repeating it after a lost
+    /// reply writes the same bytes.
+    pub async fn send(&self, lane: &Lane<'_>, progress: &mut Progress) -> Result<Stored, UploadError> {
+        let limits = lane.limits();
+        let plan = match progress.growing.map(|growing| growing.way(limits)) {
+            Some(Way::Compose(plan)) => {
+                let sent = compose::send(self, lane, progress, plan).await;
+                return Self::outcome(lane, progress, sent);
             }
-            Err(error) => return Err(error),
+            Some(Way::Parts(plan)) if plan.fits(self.size, limits) => plan,
+            Some(_) => {
+                // More than the plan was made for: larger parts take it.
+                progress.anew();
+                Plan::closed(self.size, limits)
+            }
+            None => Plan::closed(self.size, limits),
+        };
+        let sent = self.deliver(lane, progress, plan).await;
+        if plan.reserve > 0 && sent.as_ref().is_err_and(|error| error.is_kind(Kind::Invalid)) {
+            tracing::info!(key = self.key, "the storage wants equal parts; the file is sent again in such");
+            progress.anew();
+            return Err(again(&self.key, "UnevenParts", "parts of several sizes are refused").into());
         }
-        self.confirm(bucket).await.inspect_err(|_| *progress = Progress::default()).map_err(Into::into)
+        Self::outcome(lane, progress, sent)
     }
 
-    fn object(&self) -> ObjectId {
-        self.spec.object
+    /// Notes what a failure means for the next attempt.
+    pub(super) fn outcome<T>(
+        lane: &Lane<'_>,
+        progress: &mut Progress,
+        result: Result<T, UploadError>,
+    ) -> Result<T, UploadError> {
+        match result {
+            Err(UploadError::Store(mut error)) if error.kind == Kind::NoSuchUpload => {
+                progress.forget();
+                // It begins anew, so this is no reason to give up.
+                error.kind = Kind::Interrupted;
+                Err(error.into())
+            }
+            Err(error) => {
+                progress.failed(lane.limits());
+                Err(error)
+            }
+            done => done,
+        }
     }
 
-    async fn read(&self, spool: &Spool, offset: u64, len: u64) -> Result<Bytes, UploadError> {
+    async fn deliver(&self, lane: &Lane<'_>, progress: &mut Progress, plan: Plan) -> Result<Stored, UploadError> {
+        self.clean(lane, progress).await?;
+        if let Some(found) = self.find(lane, progress).await? {
+            return self.settled(lane, progress, found).await;
+        }
+        let head = if plan.reserve > 0 { progress.head } else { 0 };
+        let span = Span { plan, head, end: self.size, closed: true };
+        self.prepare(lane, progress, span).await?;
+        if progress.upload.is_none() && self.size <= plan.part {
+            self.put(lane, progress).await?;
+        } else {
+            self.send_parts(lane, progress, span).await?;
+            self.send_reserved(lane, progress, span).await?;
+            self.check_parts(lane, progress, span).await?;
+            self.complete(lane, progress).await?;
+        }
+        let found = self.confirm(lane, progress).await?;
+        self.settled(lane, progress, found).await
+    }
+
+    /// The object is there; nothing else of it may be left.
+    async fn settled(&self, lane: &Lane<'_>, progress: &mut Progress, found: Stored) -> Result<Stored, UploadError> {
+        progress.orphans.extend(progress.upload.take());
+        self.sweep(lane, progress).await?;
+        self.clean(lane, progress).await?;
+        Ok(found)
+    }
+
+    /// Puts the journal's words and the bucket's together.
+    pub(super) async fn prepare(
+        &self,
+        lane: &Lane<'_>,
+        progress: &mut Progress,
+        span: Span,
+    ) -> Result<(), UploadError> {
+        self.clean(lane, progress).await?;
+        progress.through(lane.bucket);
+        if progress.unsure {
+            self.recall(lane, progress, span).await?;
+        }
+        Ok(())
+    }
+
+    /// What the bucket holds of the upload. Only what is made of our bytes counts; the rest is sent again.
+    async fn recall(&self, lane: &Lane<'_>, progress: &mut Progress, span: Span) -> Result<(), UploadError> {
+        let Some(upload) = progress.upload.clone() else { return Ok(()) };
+        let limits = lane.limits();
+        let listed = lane.bucket.list_parts(&self.key, &upload).await?;
+        let mut parts = BTreeMap::new();
+        if limits.parts_in_any_order {
+            for part in listed {
+                if let Some(part) = self.ours(lane, progress, span, part).await? {
+                    parts.insert(part.number, part);
+                }
+            }
+        } else {
+            let held: u64 = listed.iter().map(|part| part.size).sum();
+            if span.head + held > span.end {
+                // A session cannot be cut back.
+                progress.discard();
+                return self.clean(lane, progress).await;
+            }
+            parts.extend(listed.into_iter().map(|part| (part.number, part)));
+        }
+        progress.parts = parts;
+        progress.unsure = false;
+        Ok(())
+    }
+
+    /// A listed part with its checksum, if it is made of the bytes that belong there.
+    async fn ours(
+        &self,
+        lane: &Lane<'_>,
+        progress: &Progress,
+        span: Span,
+        mut part: Part,
+    ) -> Result<Option<Part>, UploadError> {
+        let range = part_range(span, part.number);
+        let Some(range) = range.filter(|range| range.end - range.start == part.size) else { return Ok(None) };
+        if let Some(crc32c) = progress.checksum_of(&part) {
+            part.crc32c = Some(crc32c);
+            return Ok(Some(part));
+        }
+        let body = self.read(lane.spool, range.start, part.size).await?;
+        let crc32c = crc32c::crc32c(&body);
+        let is_same = body.len() as u64 == part.size
+            && part.crc32c.map_or_else(|| part.etag == hex::encode(Md5::digest(&body)), |theirs| theirs == crc32c);
+        part.crc32c = Some(crc32c);
+        Ok(is_same.then_some(part))
+    }
+
+    pub(super) async fn send_parts(
+        &self,
+        lane: &Lane<'_>,
+        progress: &mut Progress,
+        span: Span,
+    ) -> Result<(), UploadError> {
+        let limits = lane.limits();
+        loop {
+            let (number, offset) = progress.next(span.plan, limits);
+            let Some(range) = span.plan.next(span.head + offset, span.end, span.closed) else { return Ok(()) };
+            // What an object has beyond that waits for larger parts, which are chosen when it is closed.
+            if !span.closed && number >= limits.max_parts {
+                return Ok(());
+            }
+            self.send_part(lane, progress, number, range).await?;
+        }
+    }
+
+    /// The head and the media that was kept back for it.
+    async fn send_reserved(&self, lane: &Lane<'_>, progress: &mut Progress, span: Span) -> Result<(), UploadError> {
+        if span.plan.reserve == 0 || progress.parts.contains_key(&1) {
+            return Ok(());
+        }
+        self.send_part(lane, progress, 1, 0..(span.head + span.plan.reserve).min(span.end)).await
+    }
+
+    async fn send_part(
+        &self,
+        lane: &Lane<'_>,
+        progress: &mut Progress,
+        number: u32,
+        range: Range<u64>,
+    ) -> Result<(), UploadError> {
+        let upload = self.upload(lane, progress).await?;
+        let permit = lane.permit().await;
+        let body = self.read(lane.spool, range.start, range.end - range.start).await?;
+        let (len, crc32c) = (body.len() as u64, crc32c::crc32c(&body));
+        if len != range.end - range.start {
+            return Err(self.damaged(format!("{len} bytes at {}, recorded {}", range.start, range.end - range.start)));
+        }
+        lane.pace(body.len()).await;
+        let done = timed(lane.bucket.put_part(&self.key, &upload, number, body)).await?;
+        drop(permit);
+        lane.moved();
+        let object = self.object();
+        self.note(lane.spool, Record::PartDone { object, number, etag: done.etag.clone(), crc32c, len }).await;
+        progress.parts.insert(number, Part { crc32c: Some(crc32c), ..done });
+        Ok(())
+    }
+
+    /// The upload under way. Before one is begun, those that may have been begun already are looked for.
+    async fn upload(&self, lane: &Lane<'_>, progress: &mut Progress) -> Result<UploadId, UploadError> {
+        if let Some(upload) = &progress.upload {
+            return Ok(upload.clone());
+        }
+        let found = if progress.strays { self.strays(lane).await?.pop() } else { None };
+        let upload = match found {
+            Some(upload) => upload,
+            None => {
+                // Until the answer is here, it may exist.
+                let before = std::mem::replace(&mut progress.strays, true);
+                let upload = lane.bucket.create_upload(&self.key, &self.meta).await?;
+                progress.strays = before;
+                upload
+            }
+        };
+        let record = Record::UploadCreated {
+            object: self.object(),
+            key: self.key.clone(),
+            upload_id: upload.as_str().to_owned(),
+        };
+        self.note(lane.spool, record).await;
+        // One that was found may hold parts, which are sent again: nobody here knows whose bytes they are.
+        progress.upload = Some(upload.clone());
+        progress.parts.clear();
+        Ok(upload)
+    }
+
+    pub(super) async fn read(&self, spool: &Spool, offset: u64, len: u64) -> Result<Bytes, UploadError> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         Ok(spool.read(&self.output, self.object(), offset, len).await?)
     }
 
-    fn check(&self, size: u64, crc32c: u32) -> Result<(), UploadError> {
-        if (size, crc32c) == (self.size, self.crc32c) {
-            return Ok(());
-        }
-        let problem =
-            format!("{size} bytes with checksum {crc32c:08x}, recorded {} with {:08x}", self.size, self.crc32c);
-        Err(spool::Error::Corrupt { path: self.output.to_string().into(), problem }.into())
+    pub(super) fn damaged(&self, problem: String) -> UploadError {
+        spool::Error::Corrupt { path: self.output.to_string().into(), problem }.into()
     }
 
     /// Progress is a help for the next start, not a condition: an output that the spool lost still ships what is closed.
@@ -138,107 +346,126 @@ impl Parcel {
         }
     }
 
-    async fn put(&self, spool: &Spool, bucket: &dyn Bucket) -> Result<(), UploadError> {
-        let body = self.read(spool, 0, self.size).await?;
-        self.check(body.len() as u64, crc32c::crc32c(&body))?;
-        timed(bucket.put(&self.key, body, &self.meta, If::Any)).await?;
+    async fn put(&self, lane: &Lane<'_>, progress: &mut Progress) -> Result<(), UploadError> {
+        let _permit = lane.permit().await;
+        let body = self.read(lane.spool, 0, self.size).await?;
+        let (size, crc32c) = (body.len() as u64, crc32c::crc32c(&body));
+        if (size, crc32c) != (self.size, self.crc32c) {
+            return Err(self.damaged(self.differs(size, crc32c)));
+        }
+        lane.pace(body.len()).await;
+        let written = timed(lane.bucket.put(&self.key, body, &self.meta, If::Any)).await;
+        let stored = written.inspect_err(|error| progress.doubt |= may_be_applied(error))?;
+        progress.etag = Some(stored.etag);
+        progress.doubt = true;
         Ok(())
     }
 
-    async fn parts(
+    /// Compares the parts that were sent, some of them by an earlier process, with what was recorded.
+    pub(super) async fn check_parts(
         &self,
-        spool: &Spool,
-        bucket: &dyn Bucket,
-        part: u64,
+        lane: &Lane<'_>,
         progress: &mut Progress,
+        span: Span,
     ) -> Result<(), UploadError> {
-        if std::mem::take(&mut progress.unsure) {
-            self.recall(spool, bucket, progress).await?;
+        let parts = progress.parts();
+        let size: u64 = parts.iter().map(|part| part.size).sum();
+        let Some(crc32c) = crc32c_of_parts(&parts) else { return Ok(()) };
+        if (size, crc32c) == (self.size, self.crc32c) {
+            return Ok(());
         }
-        let upload = match &progress.upload {
-            Some(upload) => upload.clone(),
-            None => self.create(spool, bucket, progress).await?,
-        };
-        while progress.offset < self.size {
-            let body = self.read(spool, progress.offset, part).await?;
-            if body.is_empty() {
-                return self.check(progress.offset, progress.crc32c);
+        let mut wrong = Vec::new();
+        progress.noted.clear();
+        for part in parts {
+            if lane.limits().parts_in_any_order && self.ours(lane, progress, span, part.clone()).await?.is_none() {
+                wrong.push(part.number);
             }
-            let (len, crc32c) = (body.len() as u64, crc32c::crc32c(&body));
-            let number = u32::try_from(progress.parts.len() + 1).unwrap_or(u32::MAX);
-            let whole = crc32c::crc32c_append(progress.crc32c, &body);
-            let done = timed(bucket.put_part(&self.key, &upload, number, body)).await?;
-            let object = self.object();
-            let record = Record::PartDone { object, number, etag: done.etag.clone(), crc32c, len };
-            self.note(spool, record).await;
-            progress.parts.push(Part { crc32c: Some(crc32c), ..done });
-            progress.offset += len;
-            progress.crc32c = whole;
         }
-        self.check(progress.offset, progress.crc32c)?;
-        timed(bucket.complete(&self.key, &upload, &progress.parts, If::Any)).await?;
-        Ok(())
+        if wrong.is_empty() {
+            return Err(self.damaged(self.differs(size, crc32c)));
+        }
+        progress.parts.retain(|number, _| !wrong.contains(number));
+        Err(again(&self.key, "PartMismatch", "parts of an earlier attempt are sent again").into())
     }
 
-    async fn create(
-        &self,
-        spool: &Spool,
-        bucket: &dyn Bucket,
-        progress: &mut Progress,
-    ) -> Result<UploadId, UploadError> {
-        let upload = bucket.create_upload(&self.key, &self.meta).await?;
-        let (object, upload_id) = (self.object(), upload.as_str().to_owned());
-        self.note(spool, Record::UploadCreated { object, key: self.key.clone(), upload_id }).await;
-        *progress = Progress { upload: Some(upload.clone()), ..Progress::default() };
-        Ok(upload)
-    }
-
-    /// What the bucket holds of an upload from before a restart: as many parts as join without a hole.
-    async fn recall(&self, spool: &Spool, bucket: &dyn Bucket, progress: &mut Progress) -> Result<(), UploadError> {
+    pub(super) async fn complete(&self, lane: &Lane<'_>, progress: &mut Progress) -> Result<(), UploadError> {
         let Some(upload) = progress.upload.clone() else { return Ok(()) };
-        let listed = match bucket.list_parts(&self.key, &upload).await {
-            Ok(listed) => listed,
-            Err(error) if error.kind == Kind::NoSuchUpload => {
-                *progress = Progress::default();
-                return Ok(());
-            }
-            Err(error) => {
-                progress.unsure = true;
-                return Err(error.into());
-            }
-        };
-        for (expected, mut part) in (1..).zip(listed) {
-            let body = self.read(spool, progress.offset, part.size).await?;
-            let crc32c = crc32c::crc32c(&body);
-            if part.number != expected || body.len() as u64 != part.size || part.crc32c.is_some_and(|crc| crc != crc32c)
-            {
-                break;
-            }
-            part.crc32c = Some(crc32c);
-            progress.offset += part.size;
-            progress.crc32c = crc32c::crc32c_append(progress.crc32c, &body);
-            progress.parts.push(part);
-        }
+        let parts = progress.parts();
+        let written = timed(lane.bucket.complete(&self.key, &upload, &parts, If::Any)).await;
+        let stored = written.inspect_err(|error| progress.doubt |= may_be_applied(error))?;
+        progress.doubt = true;
+        progress.etag = Some(stored.etag);
+        progress.upload = None;
         Ok(())
     }
 
-    async fn confirm(&self, bucket: &dyn Bucket) -> Result<Stored, store::Error> {
-        let wrong = |found: &str| {
-            let message = format!("stored {} bytes, found {found}", self.size);
-            store::Error::new("head", &self.key, Kind::Corrupted, "ContentMismatch", message)
+    /// An object that an earlier attempt wrote, though its answer was lost.
+    async fn find(&self, lane: &Lane<'_>, progress: &mut Progress) -> Result<Option<Stored>, UploadError> {
+        if !progress.doubt {
+            return Ok(None);
+        }
+        let found = lane.bucket.head(&self.key).await?.filter(|found| found.size == self.size);
+        let is_same = |found: &Stored| match found.crc32c {
+            Some(crc32c) => crc32c == self.crc32c,
+            None => progress.etag.as_ref() == Some(&found.etag),
         };
-        let found = bucket.head(&self.key).await?.ok_or_else(|| wrong("no object"))?;
-        if found.size != self.size {
-            return Err(wrong(&format!("{} bytes", found.size)));
+        if let Some(found) = found.as_ref().filter(|found| is_same(found)) {
+            return Ok(Some(found.clone()));
         }
-        if found.crc32c.is_some_and(|crc32c| crc32c != self.crc32c) {
-            return Err(wrong("another checksum"));
+        // A store without checksums: an upload of ours that is gone was completed, if the object is there at all.
+        let (Some(upload), Some(found)) = (&progress.upload, found) else { return Ok(None) };
+        match lane.bucket.list_parts(&self.key, upload).await {
+            Err(error) if error.kind == Kind::NoSuchUpload && found.crc32c.is_none() => {
+                progress.upload = None;
+                Ok(Some(found))
+            }
+            _ => Ok(None),
         }
-        Ok(found)
+    }
+
+    async fn confirm(&self, lane: &Lane<'_>, progress: &mut Progress) -> Result<Stored, UploadError> {
+        let found = lane.bucket.head(&self.key).await?;
+        let problem = match &found {
+            None => "no object".to_owned(),
+            Some(found) if found.size != self.size => format!("{} bytes", found.size),
+            Some(found) if found.crc32c.is_some_and(|crc32c| crc32c != self.crc32c) => "another checksum".to_owned(),
+            Some(found) if progress.etag.as_ref().is_some_and(|etag| *etag != found.etag) => "another tag".to_owned(),
+            Some(found) => return Ok(found.clone()),
+        };
+        progress.discard();
+        let message = format!("stored {} bytes, found {problem}", self.size);
+        Err(store::Error::new("head", &self.key, Kind::Corrupted, "ContentMismatch", message).into())
+    }
+
+    fn object(&self) -> ObjectId {
+        self.spec.object
+    }
+
+    fn differs(&self, size: u64, crc32c: u32) -> String {
+        format!("{size} bytes with checksum {crc32c:08x}, recorded {} with {:08x}", self.size, self.crc32c)
     }
 }
 
-async fn timed<T>(request: impl Future<Output = Result<T, store::Error>>) -> Result<T, store::Error> {
+/// The bytes that make a part, where the plan has one of this number.
+fn part_range(span: Span, number: u32) -> Option<Range<u64>> {
+    let plan = span.plan;
+    if plan.reserve > 0 && number == 1 {
+        return span.closed.then_some(0..(span.head + plan.reserve).min(span.end));
+    }
+    plan.next(span.head + plan.offset(number), span.end, span.closed)
+}
+
+/// The request may have been carried out although it failed.
+fn may_be_applied(error: &store::Error) -> bool {
+    matches!(error.kind, Kind::Interrupted | Kind::Timeout | Kind::Unavailable | Kind::Unexpected)
+}
+
+/// A reason to begin another attempt at once.
+pub(super) fn again(key: &str, code: &str, message: &str) -> store::Error {
+    store::Error::new("upload", key, Kind::Interrupted, code, message)
+}
+
+pub(super) async fn timed<T>(request: impl Future<Output = Result<T, store::Error>>) -> Result<T, store::Error> {
     let started = Instant::now();
     let result = request.await;
     metrics::histogram!(names::UPLOAD_PART_SECONDS).record(started.elapsed().as_secs_f64());

@@ -72,7 +72,8 @@ impl Unreliable {
     /// Around a working bucket.
     pub fn new(inner: Arc<dyn Bucket>, faults: Faults) -> Self {
         let random = StdRng::seed_from_u64(faults.seed);
-        let state = State { faults, random, attempts: BTreeMap::new(), calls: BTreeMap::new(), death: None, refuse_next: None };
+        let state =
+            State { faults, random, attempts: BTreeMap::new(), calls: BTreeMap::new(), death: None, refuse_next: None };
         Self { inner, state: Mutex::new(state) }
     }
 
