@@ -61,19 +61,6 @@ fn a_refused_request_keeps_no_reply() {
 }
 
 #[test]
-fn two_requests_at_once_with_one_id_have_one_effect() {
-    on_each(async |control| {
-        let calls = (0..8).map(|_| {
-            let mut client = control.templates();
-            async move { client.create_template(create("", "same", "")).await.unwrap().into_inner() }
-        });
-        let replies = futures_util::future::join_all(calls).await;
-        assert!(replies.iter().all(|reply| *reply == replies[0]));
-        assert_eq!(count(&control).await, 2);
-    });
-}
-
-#[test]
 fn validate_only_checks_everything_and_changes_nothing() {
     on_each(async |control| {
         let before = control.system().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();

@@ -321,3 +321,29 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
     }
     found
 }
+
+#[test]
+fn a_backup_is_another_place_and_has_no_backup_of_its_own() {
+    on_each(async |control| {
+        let with = |directory: &str, backup: &str| Storage { backup: backup.into(), ..folder(directory) };
+        create(&control, "last", folder("last")).await;
+        create(&control, "first", with("first", "last")).await;
+        let refused = |id: &str, storage: Storage| {
+            let request = CreateStorageRequest { storage_id: id.into(), storage: Some(storage), ..Default::default() };
+            let mut client = control.storages();
+            async move { bad_fields(client.create_storage(request).await) }
+        };
+        assert_eq!(refused("a", with("a", "first")).await, ["storage.backup"], "a backup of a backup");
+        assert_eq!(refused("b", with("last", "last")).await, ["storage.backup"], "the same folder");
+        let update = |name: &str, backup: &str| UpdateStorageRequest {
+            storage: Some(Storage { name: name.into(), backup: backup.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let chained = control.storages().update_storage(update("last", "library")).await;
+        assert_eq!(bad_fields(chained), ["storage.backup"], "it is a backup already");
+        let circle = control.storages().update_storage(update("last", "first")).await;
+        assert_eq!(bad_fields(circle), ["storage.backup"]);
+        let missing = control.storages().update_storage(update("first", "nowhere")).await;
+        assert_eq!(reason(missing).1, "STORAGE_NOT_FOUND");
+    });
+}

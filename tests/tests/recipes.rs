@@ -79,6 +79,7 @@ fn setting_up() -> Vec<Step> {
         ("RuleService/ExplainMatch", Reply(match_)),
         ("NodeService/ListNodes", Reply(json!({"nodes": [{"name": "nodes/m1", "state": "ACTIVE"}]}))),
         ("NodeService/GetNode", Reply(json!({"name": "nodes/m1", "state": "ACTIVE", "epoch": "1"}))),
+        ("NodeService/WatchNodes", Reply(json!({"kind": "CURRENT", "node": {"name": "nodes/m1"}}))),
     ]
 }
 
@@ -104,7 +105,11 @@ fn live() -> Vec<Step> {
 fn recorded() -> Vec<Step> {
     let file = |format: &str, kind: &str| json!({"format": format, "state": "AVAILABLE", "contentType": kind});
     let (hls, mp4) = (file("HLS", "application/vnd.apple.mpegurl"), file("MP4", "video/mp4"));
-    vec![("RecordingService/ListFiles", Reply(json!({"files": [hls, mp4]}))), ("RecordingService/GetFile", Reply(mp4))]
+    vec![
+        ("RecordingService/ListFiles", Reply(json!({"files": [hls, mp4]}))),
+        ("RecordingService/GetFile", Reply(mp4)),
+        ("RecordingService/VerifyRecording", Reply(json!({"object": {"outcome": "OK", "error": null}}))),
+    ]
 }
 
 /// Storages, and changes of the template.
@@ -155,6 +160,15 @@ fn tearing_down() -> Vec<Step> {
     ]
 }
 
+/// The node is taken out of service and put back; while it is well it is not forgotten.
+fn servicing() -> Vec<Step> {
+    vec![
+        ("NodeService/DrainNode", Reply(json!({"name": "nodes/m1", "state": "DRAINING"}))),
+        ("NodeService/ResumeNode", Reply(json!({"name": "nodes/m1", "state": "ACTIVE"}))),
+        ("NodeService/ForgetNode", Refused("FAILED_PRECONDITION", "NODE_ALIVE")),
+    ]
+}
+
 /// What was in the way of [`tearing_down`], and then the same once more.
 const FREEING: &[(&str, &str)] = &[
     ("DomainService/UnbindTemplate", r#"{"template":"show","domains":["push2.example.com"]}"#),
@@ -188,10 +202,6 @@ const LATER: &[&str] = &[
     "WebhookService/Redeliver",
     "EventService/ListEvents",
     "EventService/WatchEvents",
-    "NodeService/DrainNode",
-    "NodeService/ResumeNode",
-    "NodeService/ForgetNode",
-    "NodeService/WatchNodes",
     "UsageService/QueryConcurrency",
     "UsageService/QueryVolume",
     "AccessService/CreateToken",
@@ -313,6 +323,7 @@ async fn every_recipe_does_what_it_says() {
     for (method, request) in FREEING {
         play.script.call(method, request).reply();
     }
+    play.act(servicing());
     assert_eq!(play.recipes.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "recipes nobody played");
 }
 

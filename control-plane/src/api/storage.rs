@@ -82,7 +82,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, id: &str, storage: Storage) -> Result<Stor
         return Err(Problem::exists(KIND, &name));
     }
     validate::quota("storages", storages::count(tx.connection)?, limits::STORAGES_MAX)?;
-    check_backup(tx.connection, &storage)?;
+    check_backup(tx.connection, id, &storage)?;
     if storage.is_default {
         demote(tx)?;
     }
@@ -157,7 +157,7 @@ async fn update(api: &Api, request: UpdateStorageRequest) -> Result<Storage, Pro
         if storage == current {
             return Ok(show(&row)?);
         }
-        check_backup(tx.connection, &storage)?;
+        check_backup(tx.connection, &row.id.clone(), &storage)?;
         store(tx, row, storage, &before)
     };
     api.change(call, request, replace).await
@@ -286,10 +286,34 @@ fn existing(connection: &mut AnyConnection, name: &StorageName) -> Result<storag
     storages::get(connection, name.id())?.ok_or_else(|| Problem::not_found(KIND, &name.to_string()))
 }
 
-fn check_backup(connection: &mut AnyConnection, storage: &Storage) -> Result<(), Problem> {
-    match backup_id(storage) {
-        Some(id) if storages::get(connection, &id)?.is_none() => Err(Problem::not_found(KIND, &storage.backup)),
-        _ => Ok(()),
+/// A backup has no backup of its own: a file goes to one place or the other and not round in circles.
+fn check_backup(connection: &mut AnyConnection, id: &str, storage: &Storage) -> Result<(), Problem> {
+    let Some(backup) = backup_id(storage) else { return Ok(()) };
+    let row = storages::get(connection, &backup)?.ok_or_else(|| Problem::not_found(KIND, &storage.backup))?;
+    if let Some(next) = row.backup {
+        let message = format!("storages/{backup} has a backup itself (storages/{next})");
+        return Err(Problem::invalid_field("storage.backup", message));
+    }
+    if storages::all(connection)?.iter().any(|other| other.id != id && other.backup.as_deref() == Some(id)) {
+        let message = "this storage is the backup of another; a backup has none of its own";
+        return Err(Problem::invalid_field("storage.backup", message));
+    }
+    let there = row.storage()?;
+    if there.target.is_some() && same_place(&there, storage) {
+        let message = format!("storages/{backup} is the same bucket: what fails here would fail there");
+        return Err(Problem::invalid_field("storage.backup", message));
+    }
+    Ok(())
+}
+
+/// Whether two storages are one bucket (or folder), whatever the prefix or the credential.
+fn same_place(one: &Storage, other: &Storage) -> bool {
+    use storage::Target::{FileSystem, Gcs, S3};
+    match (&one.target, &other.target) {
+        (Some(S3(one)), Some(S3(other))) => (&one.endpoint, &one.bucket) == (&other.endpoint, &other.bucket),
+        (Some(Gcs(one)), Some(Gcs(other))) => (&one.endpoint, &one.bucket) == (&other.endpoint, &other.bucket),
+        (Some(FileSystem(one)), Some(FileSystem(other))) => one.directory == other.directory,
+        _ => false,
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn started(entry: &mut Entry<'_>, started: &RecordingStarted) -> Resu
             feed::recording(entry.scribe.db, stamp, kind::RECORDING_STARTED, &held.body)?;
         }
     }
-    presumed::decline(entry, &started.claim_key, &id.to_string())
+    presumed::decline(entry, started, &id.to_string())
 }
 
 fn create(

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use prost::Message;
 use recorder_db::nodes;
 use recorder_db::recordings::{self, Filter, Row};
-use recorder_db::{AnyConnection, Page, files, streams, templates};
+use recorder_db::{AnyConnection, Page, directives, files, streams, templates};
 use recorder_proto::facts::to_struct;
 use recorder_proto::format::Format;
 use recorder_proto::names::StreamKey;
@@ -20,6 +20,7 @@ use recorder_proto::pb::v1::recording::{Origin, State};
 use recorder_proto::time;
 
 use super::Result;
+use crate::directives::command;
 use crate::domain::template::resume_window;
 use crate::feed;
 
@@ -62,6 +63,10 @@ pub(super) fn waiting(db: &mut AnyConnection, wanted: &Wanted<'_>, now: DateTime
     for row in recordings::page(db, &filter, &Page { before: None, limit: LOOKED_AT })? {
         let body = row.recording()?;
         if body.origin.as_ref() != Some(wanted.origin) || body.template_revision != wanted.template_revision {
+            continue;
+        }
+        // Somebody wants it to end, only its node has not heard.
+        if directives::get(db, &command::stop_name(&row.id))?.is_some() {
             continue;
         }
         if let Some((since, reason)) =

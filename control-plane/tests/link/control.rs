@@ -34,6 +34,7 @@ pub struct Control {
     pub clock: SimulatedClock,
     pub api: Channel,
     pub link: Channel,
+    admin: std::net::SocketAddr,
     drain: Drain,
     server: JoinHandle<Result<(), Error>>,
     extra: Vec<&'static str>,
@@ -90,8 +91,9 @@ impl Control {
         let config = config(&scratch.url, folder.path(), &extra);
         let app = App::build(config, environment, drain.clone()).await.unwrap();
         let (api, link) = (connect(app.api_addr).await, connect(app.link_addr).await);
+        let admin = app.admin_addr;
         let server = tokio::spawn(app.run());
-        Self { scratch, clock, api, link, drain, server, extra, folder }
+        Self { scratch, clock, api, link, admin, drain, server, extra, folder }
     }
 
     /// Stops and starts again on the same database.
@@ -173,6 +175,16 @@ impl Control {
     pub async fn node(&self, name: &str) -> v1::Node {
         let request = v1::GetNodeRequest { name: name.to_owned() };
         NodeServiceClient::new(self.api.clone()).get_node(request).await.unwrap().into_inner()
+    }
+
+    /// Whether `/readyz` says so.
+    pub async fn is_ready(&self) -> bool {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut connection = tokio::net::TcpStream::connect(self.admin).await.unwrap();
+        connection.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        answer.starts_with("HTTP/1.1 200")
     }
 
     /// How many events there are.

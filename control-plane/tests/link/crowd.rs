@@ -1,10 +1,12 @@
 //! Many at once: writers that commit in any order, watchers that come and go.
 use std::sync::Arc;
+use std::time::Duration;
 
+use rand::{Rng, SeedableRng};
 use recorder_db::Kind;
-use recorder_proto::pb::v1::WatchRecordingsRequest;
+use recorder_proto::pb::v1::{CreateTemplateRequest, ListTemplatesRequest, Template, WatchRecordingsRequest};
 
-use super::control::{Control, on_each, until};
+use super::control::{Control, PATIENCE, on_each, refused, until};
 use super::node::Node;
 use super::story::Story;
 use super::watching::{Watch, resumed};
@@ -99,4 +101,41 @@ async fn serving(control: &Control) -> bool {
     let mut health = tonic_health::pb::health_client::HealthClient::new(control.api.clone());
     let reply = health.check(request).await.unwrap().into_inner();
     reply.status() == tonic_health::pb::health_check_response::ServingStatus::Serving
+}
+
+/// 32 clients send one request until they hold its reply; most replies are lost on their way.
+#[test]
+fn idempotent_create_storm() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    on_each(async |control| {
+        let create = |description: &str| CreateTemplateRequest {
+            template: Some(Template { description: description.into(), ..Default::default() }),
+            request_id: "storm".into(),
+            ..Default::default()
+        };
+        let calls = (0..32_u64).map(|number| {
+            let mut client = control.templates();
+            tokio::spawn(async move {
+                let mut random = rand::rngs::StdRng::seed_from_u64(seed.wrapping_add(number));
+                loop {
+                    let patience = Duration::from_micros(random.random_range(0..30_000));
+                    // The call is dropped, not its effect; a server may also hang up on who drops too many.
+                    let call = client.create_template(create("once"));
+                    if let Ok(Ok(reply)) = tokio::time::timeout(patience, call).await {
+                        return reply.into_inner();
+                    }
+                }
+            })
+        });
+        let mut replies = Vec::new();
+        for call in calls.collect::<Vec<_>>() {
+            replies.push(tokio::time::timeout(PATIENCE, call).await.expect("a reply in time").unwrap());
+        }
+        assert!(replies.iter().all(|reply| *reply == replies[0]), "identical replies; seed {seed}");
+        let listed = control.templates().list_templates(ListTemplatesRequest::default()).await.unwrap().into_inner();
+        assert_eq!(listed.templates.len(), 2, "one row beside the built-in; seed {seed}");
+        let other = refused(control.templates().create_template(create("another")).await);
+        assert_eq!(other.reason, "REQUEST_ID_REUSED");
+    });
 }

@@ -102,6 +102,49 @@ fn a_refusal_is_shown_in_the_words_of_the_node_until_it_takes_a_new_version() {
 }
 
 #[test]
+fn directive_poison() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("good.example.com", "cam1");
+        node.report(vec![story.started()]).await;
+        control.template("show").await;
+        let request = v1::BindTemplateRequest {
+            template: "show".into(),
+            domains: vec!["good.example.com".into(), "bad.example.com".into()],
+            create_domains: true,
+            ..Default::default()
+        };
+        control.domains().bind_template(request).await.unwrap();
+        let (nonce, version, delta) = node.delta().await;
+        assert_eq!(delta.upserts.len(), 4, "one delta: {delta:?}");
+        node.nack(&nonce, version, "binding/bad.example.com/show", "the path template has no such field").await;
+        let rejected = until("the binding to be rejected", async || {
+            Some(control.binding("bad.example.com").await).filter(|binding| binding.state() == State::Rejected)
+        })
+        .await;
+        assert_eq!(rejected.error.unwrap().message, "the path template has no such field");
+        assert_eq!(control.binding("good.example.com").await.state(), State::Active, "the others are in force");
+        assert_eq!(control.node("m1").await.rejected_directives, ["binding/bad.example.com/show"]);
+        // The node records on meanwhile.
+        let facts = vec![story.opened(0), story.ended(1), story.available(0)];
+        node.report(facts).await;
+        assert_eq!(control.recording(&story.name()).await.state(), v1::recording::State::Succeeded);
+
+        let template =
+            v1::Template { name: "templates/show".into(), path: "{Domain}/{RecordId}".into(), ..Default::default() };
+        let request = v1::UpdateTemplateRequest { template: Some(template), ..Default::default() };
+        control.templates().update_template(request).await.unwrap();
+        node.follow().await;
+        until("the repaired binding to be active", async || {
+            let binding = control.binding("bad.example.com").await;
+            (binding.state() == State::Active && binding.error.is_none()).then_some(())
+        })
+        .await;
+        assert_eq!(control.node("m1").await.rejected_directives, [""; 0]);
+    });
+}
+
+#[test]
 fn a_node_that_comes_back_gets_what_it_missed_and_nothing_else() {
     on_each(async |control| {
         let mut node = Node::ready(&control, "m1").await;
@@ -167,8 +210,9 @@ fn unbinding_removes_the_directive_and_an_unchanged_node_hears_nothing() {
     });
 }
 
+/// Reliability test 17, as far as the control plane goes; that the older process exits is shown where processes are.
 #[test]
-fn the_newer_process_of_a_node_id_fences_the_older_one() {
+fn same_node_id_twice() {
     on_each(async |control| {
         let mut older = Node::ready(&control, "m1").await;
         let newer = Node::register(&control, "m1", "boot-2").await;

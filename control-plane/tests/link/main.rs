@@ -1,6 +1,7 @@
 //! The control plane as media nodes and watchers meet it: the real listeners, on every database that is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod chaos;
 mod claims;
 mod control;
 mod crowd;
@@ -8,6 +9,7 @@ mod directives;
 mod drains;
 mod facts;
 mod keys;
+mod kills;
 mod leases;
 mod listeners;
 mod node;

@@ -183,6 +183,18 @@ fn nobody_goes_on_with_what_is_recorded_elsewhere_or_has_waited_long_enough() {
     });
 }
 
+#[test]
+fn what_somebody_stopped_is_not_resumed() {
+    on_each(async |control| {
+        patient(&control).await;
+        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
+        let story = interrupted(&mut one).await;
+        one.hang_up();
+        control.recordings().stop_recording(v1::StopRecordingRequest { name: story.name() }).await.unwrap();
+        assert!(!claim(&mut two, &story.on_another_node()).await.resumed);
+    });
+}
+
 /// Reliability test 16, the control plane's side: the publisher left a node that fell silent.
 #[test]
 fn what_a_lost_node_still_tells_of_its_files_is_true_and_of_the_recording_is_not() {

@@ -8,7 +8,7 @@ use super::node::Node;
 use super::story::Story;
 
 async fn recording(control: &Control, node: &mut Node, story: &mut Story) {
-    control.bind("default", story.stream.domain()).await;
+    control.bind(story.template, story.stream.domain()).await;
     node.follow().await;
     node.client.claim_recording(story.claim(node.epoch)).await.unwrap();
     let facts = vec![story.published(), story.started(), story.opened(0)];
@@ -52,6 +52,67 @@ fn c5_a_template_that_changes_keeps_its_old_revision_in_running_recordings() {
         let next = standing.plan.as_ref().unwrap().template.as_ref().unwrap();
         assert_eq!(next.revision, 2, "the next publish uses the new revision");
         assert_eq!(control.recording(&story.name()).await.template_revision, 1);
+    });
+}
+
+#[test]
+fn template_change_while_recording() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        control.template("show").await;
+        let mut story = Story { template: "show", ..Story::new("push.example.com", "cam1") };
+        recording(&control, &mut node, &mut story).await;
+        let template =
+            v1::Template { name: "templates/show".into(), path: "{StreamID}/{RecordId}".into(), ..Default::default() };
+        let request = v1::UpdateTemplateRequest { template: Some(template), ..Default::default() };
+        control.templates().update_template(request).await.unwrap();
+        let delta = node.follow().await;
+        assert!(
+            delta.upserts.iter().all(|directive| matches!(directive.directive, Some(Kind::Standing(_)))),
+            "{delta:?}"
+        );
+        let request = v1::CreateRuleRequest {
+            rule_id: "vip".into(),
+            rule: Some(v1::Rule {
+                domain: "push.example.com".into(),
+                stream: "vip-*".into(),
+                template: "show".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        recorder_proto::pb::v1::rule_service_client::RuleServiceClient::new(control.api.clone())
+            .create_rule(request)
+            .await
+            .unwrap();
+        node.follow().await;
+        let delete = |force| v1::DeleteTemplateRequest { name: "show".into(), force, ..Default::default() };
+        let problem = refused(control.templates().delete_template(delete(false)).await);
+        assert_eq!(problem.reason, "TEMPLATE_IN_USE");
+        let mut referrers: Vec<String> =
+            problem.details.preconditions.iter().map(|violation| violation.subject.clone()).collect();
+        referrers.sort();
+        assert_eq!(referrers, ["domains/push.example.com/bindings/show", "rules/vip"]);
+
+        // The next publish comes under the new revision, beside the one that runs.
+        let mut next = story.another("cam2");
+        (next.template, next.revision) = ("show", 2);
+        node.client.claim_recording(next.claim(node.epoch)).await.unwrap();
+        let fact = next.started();
+        node.report(vec![fact]).await;
+        let request = v1::UnbindTemplateRequest {
+            template: "show".into(),
+            domains: vec!["push.example.com".into()],
+            ..Default::default()
+        };
+        control.domains().unbind_template(request).await.unwrap();
+        assert!(node.follow().await.upserts.is_empty(), "no command to what runs");
+        let mut story = Story { sequence: next.sequence, ..story };
+        let facts = vec![story.ended(1), story.available(0)];
+        node.report(facts).await;
+        let (old, new) = (control.recording(&story.name()).await, control.recording(&next.name()).await);
+        assert_eq!((old.state(), old.template_revision), (State::Succeeded, 1));
+        assert_eq!((new.state(), new.template_revision), (State::Recording, 2));
     });
 }
 

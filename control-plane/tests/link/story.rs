@@ -24,6 +24,8 @@ pub struct Story {
     pub epoch: u64,
     pub sequence: u64,
     pub storage: &'static str,
+    /// Bare id.
+    pub template: &'static str,
     /// Of the template.
     pub revision: u32,
     pub labels: BTreeMap<String, String>,
@@ -42,6 +44,7 @@ impl Story {
             epoch: 1,
             sequence: 0,
             storage: "storages/library",
+            template: "default",
             revision: 1,
             labels: BTreeMap::new(),
         }
@@ -52,7 +55,7 @@ impl Story {
     }
 
     pub fn binding(&self) -> String {
-        format!("domains/{}/bindings/default", self.stream.domain())
+        format!("domains/{}/bindings/{}", self.stream.domain(), self.template)
     }
 
     /// Another recording, told by the same node.
@@ -63,7 +66,7 @@ impl Story {
     /// The same stream as it comes back to another node, which knows nothing of the recording.
     pub fn on_another_node(&self) -> Self {
         let new = Self::new(self.stream.domain(), self.stream.stream());
-        Self { storage: self.storage, revision: self.revision, ..new }
+        Self { storage: self.storage, template: self.template, revision: self.revision, ..new }
     }
 
     /// Goes on under what was granted.
@@ -82,7 +85,7 @@ impl Story {
             start_time: Some(time::timestamp(at(1))),
             may_resume: false,
             proposed_recording: self.name(),
-            template: "templates/default".into(),
+            template: format!("templates/{}", self.template),
             template_revision: self.revision,
             storage: self.storage.into(),
             protocol: v1::protocol::Kind::Rtmp as i32,
@@ -142,7 +145,7 @@ impl Story {
             protocol: v1::protocol::Kind::Rtmp,
             origin: self.binding(),
             also: Vec::new(),
-            template: "templates/default".parse().unwrap(),
+            template: self.template.parse().unwrap(),
             template_revision: self.revision,
             storage: self.storage.parse().unwrap(),
             labels: self.labels.clone(),

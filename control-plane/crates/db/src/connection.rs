@@ -69,7 +69,7 @@ impl Target {
     pub(crate) fn establish(&self) -> Result<AnyConnection, Error> {
         match self {
             Self::Postgres(url) => {
-                let mut connection = PgConnection::establish(url)?;
+                let mut connection = PgConnection::establish(&watchful(url))?;
                 connection.batch_execute(POSTGRES_SETTINGS)?;
                 Ok(AnyConnection::Pg(connection))
             }
@@ -77,6 +77,27 @@ impl Target {
             Self::Memory => sqlite(":memory:"),
         }
     }
+}
+
+/// Connection settings of libpq, for those that the URL does not set: a peer that is gone without a word (its machine
+/// died, a firewall forgot the connection) is noticed within seconds instead of hours.
+const WATCHFUL: [(&str, &str); 5] = [
+    ("connect_timeout", "5"),
+    ("keepalives_idle", "5"),
+    ("keepalives_interval", "2"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "10000"),
+];
+
+fn watchful(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in WATCHFUL {
+        if !url.contains(&format!("{name}=")) {
+            let join = if url.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{join}{name}={value}"));
+        }
+    }
+    url
 }
 
 /// A statement that runs longer than this is stuck; the caller is told UNAVAILABLE instead of waiting for ever.

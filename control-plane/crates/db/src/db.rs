@@ -16,6 +16,9 @@ pub struct Options {
     pub connections: u32,
     /// How long a call waits for a free connection before it fails as unavailable.
     pub acquire_timeout: Duration,
+    /// How long a call waits for its transaction before it fails as unavailable: a database that has frozen, or whose
+    /// network swallows everything, gives no error of its own. The transaction may still commit later.
+    pub answer_timeout: Duration,
     /// Runs transactions where they are called instead of on blocking threads: for simulations, in which nothing may
     /// depend on how threads are scheduled.
     pub inline: bool,
@@ -24,15 +27,24 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         // More than a handful gain nothing: writers queue anyway, and every connection is a blocking thread.
-        Self { connections: 8, acquire_timeout: Duration::from_secs(10), inline: false }
+        Self {
+            connections: 8,
+            acquire_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(15),
+            inline: false,
+        }
     }
 }
+
+/// An answer later than this means that the database is not ready.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A database. Clones share it.
 #[derive(Clone)]
 pub struct Db {
     kind: Kind,
     acquire_timeout: Duration,
+    answer_timeout: Duration,
     inline: bool,
     readers: Lane,
     writer: Lane,
@@ -64,6 +76,7 @@ impl Db {
         Ok(Self {
             kind: target.kind(),
             acquire_timeout: options.acquire_timeout,
+            answer_timeout: options.answer_timeout,
             inline: options.inline,
             readers,
             writer,
@@ -111,9 +124,11 @@ impl Db {
         .await
     }
 
-    /// Whether the database answers; for readiness.
+    /// Whether the database answers soon; for readiness.
     pub async fn ping(&self) -> Result<()> {
-        self.read(|connection| crate::settings::get(connection, "ping").map(drop)).await
+        let asking = self.read(|connection| crate::settings::get(connection, "ping").map(drop));
+        let late = |_| Err(Error::Unavailable("it does not answer".to_owned()));
+        tokio::time::timeout(PING_TIMEOUT, asking).await.unwrap_or_else(late)
     }
 
     async fn run<T, E>(
@@ -142,8 +157,11 @@ impl Db {
         if self.inline {
             return work();
         }
-        let outcome = tokio::task::spawn_blocking(work).await;
-        outcome.unwrap_or_else(|_| Err(Error::Panicked.into()))
+        let working = tokio::task::spawn_blocking(work);
+        match tokio::time::timeout(self.answer_timeout, working).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(Error::Panicked.into())),
+            Err(_) => Err(Error::Unavailable("it does not answer".to_owned()).into()),
+        }
     }
 }
 

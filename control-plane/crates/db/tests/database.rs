@@ -1,6 +1,8 @@
 //! The handle and the queries, on every database that is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recorder_db::scratch::{Scratch, kinds};
@@ -345,4 +347,108 @@ fn callers_beyond_the_pool_are_told_to_come_back() {
         release.send(()).unwrap();
         holding.await.unwrap().unwrap();
     });
+}
+
+/// Hands bytes to a server and back, until it is frozen: then it holds them, as a network does that swallows packets.
+struct Proxy {
+    address: std::net::SocketAddr,
+    frozen: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn start(server: String) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, frozen) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let held = Arc::clone(&frozen);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), std::net::TcpStream::connect(&server).unwrap());
+                pass(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&held));
+                pass(server, client, Arc::clone(&held));
+            }
+        });
+        Self { address, frozen }
+    }
+}
+
+fn pass(mut from: std::net::TcpStream, mut to: std::net::TcpStream, frozen: Arc<AtomicBool>) {
+    use std::io::{Read, Write};
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut piece) {
+            while frozen.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if to.write_all(&piece[..length]).is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+/// Regression: calls waited for a frozen Postgres for ever, and readiness with them.
+#[test]
+fn a_database_that_froze_held_its_callers_for_ever() {
+    if !kinds().contains(&Kind::Postgres) {
+        return;
+    }
+    let scratch = Scratch::new(Kind::Postgres).unwrap();
+    let (user, rest) = scratch.url.split_once('@').unwrap();
+    let (server, name) = rest.split_once('/').unwrap();
+    let proxy = Proxy::start(server.to_owned());
+    let url = format!("{user}@{}/{name}", proxy.address);
+    let options = Options {
+        connections: 2,
+        acquire_timeout: Duration::from_millis(300),
+        answer_timeout: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let db = Db::open_with(&url, &options).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        db.write(|connection| settings::put(connection, "a", b"1")).await.unwrap();
+        proxy.frozen.store(true, Ordering::Relaxed);
+        for call in 0..4 {
+            let began = std::time::Instant::now();
+            let refused = db.read(|connection| settings::get(connection, "a")).await;
+            assert!(matches!(refused, Err(Error::Unavailable(_))), "call {call}: {refused:?}");
+            assert!(began.elapsed() < Duration::from_secs(2), "call {call} took {:?}", began.elapsed());
+        }
+        proxy.frozen.store(false, Ordering::Relaxed);
+        let healed = async { while db.read(|connection| settings::get(connection, "a")).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(2), healed).await.expect("it heals by itself, and soon");
+    });
+}
+
+/// What reliability test 24 is about, with the sequence that databases hand out themselves: the number is taken before
+/// the commit, so that a watcher who has seen a later one never looks for it again. Ours is taken behind a lock that is
+/// held until the commit; the control plane's `watch_no_skip_postgres` shows that.
+#[test]
+fn a_naive_sequence_skips_what_commits_late() {
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+    use diesel::sql_types::BigInt;
+    #[derive(QueryableByName)]
+    struct Seq {
+        #[diesel(sql_type = BigInt)]
+        seq: i64,
+    }
+    if !kinds().contains(&Kind::Postgres) {
+        return;
+    }
+    let scratch = Scratch::new(Kind::Postgres).unwrap();
+    let connect = || PgConnection::establish(&scratch.url).unwrap();
+    let (mut slow, mut fast, mut watcher) = (connect(), connect(), connect());
+    watcher.batch_execute("CREATE TABLE naive (seq BIGSERIAL PRIMARY KEY, what TEXT)").unwrap();
+    slow.batch_execute("BEGIN; INSERT INTO naive (what) VALUES ('slow')").unwrap();
+    fast.batch_execute("INSERT INTO naive (what) VALUES ('fast')").unwrap();
+    let mut after = |seq: i64| -> Vec<i64> {
+        let query = diesel::sql_query("SELECT seq FROM naive WHERE seq > $1 ORDER BY seq").bind::<BigInt, _>(seq);
+        query.load::<Seq>(&mut watcher).unwrap().into_iter().map(|row| row.seq).collect()
+    };
+    let seen = after(0);
+    assert_eq!(seen, [2], "the later number is there first");
+    slow.batch_execute("COMMIT").unwrap();
+    assert_eq!(after(2), Vec::<i64>::new(), "number 1 is skipped for good");
 }
