@@ -45,6 +45,8 @@ pub struct Directives {
 
 struct Shared {
     path: PathBuf,
+    /// The file is written where that is asked for: a simulation has no other threads.
+    inline: bool,
     known: RwLock<Known>,
     /// Held while the file is written: a write whose caller went away must not overtake the next one.
     disk: Mutex<()>,
@@ -53,6 +55,16 @@ struct Shared {
 impl Directives {
     /// Reads what an earlier run left; an unreadable file counts as none, because the control plane has the truth.
     pub fn open(folder: &Path) -> Self {
+        Self::read_from(folder, false)
+    }
+
+    /// [`Self::open`] without the help of other threads.
+    #[cfg(feature = "sim")]
+    pub fn open_inline(folder: &Path) -> Self {
+        Self::read_from(folder, true)
+    }
+
+    fn read_from(folder: &Path, inline: bool) -> Self {
         let path = folder.join(FILE);
         let mut known = Known::default();
         match std::fs::read(&path).map(|bytes| GetSnapshotResponse::decode(bytes.as_slice())) {
@@ -64,7 +76,7 @@ impl Directives {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error, "stored directives cannot be read; waiting for the control plane"),
         }
-        Self { shared: Arc::new(Shared { path, known: RwLock::new(known), disk: Mutex::new(()) }) }
+        Self { shared: Arc::new(Shared { path, inline, known: RwLock::new(known), disk: Mutex::new(()) }) }
     }
 
     /// The version held completely.
@@ -136,6 +148,9 @@ impl Directives {
     /// it only matters to a restart without the control plane.
     pub async fn store(&self) {
         let shared = Arc::clone(&self.shared);
+        if shared.inline {
+            return shared.store();
+        }
         if let Err(error) = tokio::task::spawn_blocking(move || shared.store()).await {
             tracing::error!(%error, "storing the directives was cut short");
         }
