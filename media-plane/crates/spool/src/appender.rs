@@ -358,7 +358,14 @@ impl Appender {
 
     /// Everything it was given went into a job.
     pub fn is_idle(&self) -> bool {
-        self.unsynced == 0 && self.buffer.is_empty() && self.job.effects.is_empty() && self.backlog.is_none()
+        // A mark or a note that came alone, while a sync was under way, has no bytes to be seen by.
+        let is_told =
+            |growing: &Growing| growing.recorded == (growing.data.len, growing.mark) && growing.notes.is_empty();
+        self.unsynced == 0
+            && self.buffer.is_empty()
+            && self.job.effects.is_empty()
+            && self.backlog.is_none()
+            && self.growing.values().all(is_told)
     }
 
     /// Answers who waits for everything before to be durable: it will not be, for a while.
