@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media::MediaTime;
 use mux::{Mark, ObjectId, ObjectPart, ObjectSpec, Output};
-use spool::{Config, OutputKey, Spool};
+use spool::{Config, Error, Events, OutputKey, Spool, StoredOutput};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -22,9 +22,19 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(fill(dir.path(), outputs, megabytes))?;
     let started = Instant::now();
-    let (_spool, stored, _events) = Spool::open(Config::new(dir.path()))?;
+    let (_spool, stored, _events) = open_when_free(dir.path())?;
     println!("{} open outputs of {megabytes} MB: recovered in {:.3} s", stored.len(), started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The threads of a dropped spool let go of the directory when they have ended.
+fn open_when_free(path: &std::path::Path) -> Result<(Spool, Vec<StoredOutput>, Events), Error> {
+    loop {
+        match Spool::open(Config::new(path)) {
+            Err(Error::Locked(_)) => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
 }
 
 /// Writes all outputs and gives up without a flush.

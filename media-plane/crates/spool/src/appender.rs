@@ -172,7 +172,11 @@ impl Appender {
                 self.job.effects.push(Effect::Ack(ack));
             }
             Op::Shorten(object, mark, ack) => {
-                self.note(Step::Shortened { object, mark, damaged: "its bytes do not match their checksum".into() });
+                self.note(Step::Shortened {
+                    object,
+                    mark: *mark,
+                    damaged: "its bytes do not match their checksum".into(),
+                });
                 self.job.effects.push(Effect::Ack(ack));
             }
             Op::Barrier(ack) => self.job.effects.push(Effect::Barrier(ack)),

@@ -34,8 +34,8 @@ pub(crate) enum Op {
     Abandon,
     Record(Box<Record>, Option<Ack>),
     Release(ObjectId, Ack),
-    /// Ends a damaged object at a mark.
-    Shorten(ObjectId, Option<Marked>, Ack),
+    /// Ends a damaged object at a mark. Boxed, because it is rare and its size would be that of all operations.
+    Shorten(ObjectId, Box<Option<Marked>>, Ack),
     Barrier(Ack),
     /// Already taken.
     #[default]

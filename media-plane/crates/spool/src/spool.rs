@@ -232,7 +232,7 @@ impl Spool {
         }
         let dir = output.dir.clone();
         let mark = self.blocking(move || mend::last_mark(&dir, object)).await?;
-        self.urgent(&output, |ack| Op::Shorten(object, mark, ack)).await?;
+        self.urgent(&output, |ack| Op::Shorten(object, Box::new(mark), ack)).await?;
         let state = output.state();
         Ok(state.objects.get(&object).ok_or_else(unknown)?.stored())
     }
