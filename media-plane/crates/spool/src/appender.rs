@@ -290,12 +290,11 @@ impl Appender {
         self.grow(object)?;
         self.extend(object);
         let Some(growing) = self.growing.remove(&object) else { return Ok(()) };
-        let Point { len, crc } = growing.data;
-        let crc = crc32c::crc32c_combine(growing.head.crc, crc, usize::try_from(len).unwrap_or(usize::MAX));
+        let Point { len: size, crc } = growing.data.behind(growing.head);
         if let Some(file) = growing.file {
             self.job.files.push((data_path(dir, object), file));
         }
-        self.note(Step::Closed { object, summary, size: growing.head.len + len, crc });
+        self.note(Step::Closed { object, summary, size, crc });
         Ok(())
     }
 
