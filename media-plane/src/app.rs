@@ -15,21 +15,23 @@ use recorder_runtime::config::Settings;
 use recorder_runtime::drain::{self, Drain, Outcome};
 use recorder_runtime::readiness::{Check, Readiness};
 use recorder_runtime::{metrics, ready, telemetry};
-use spool::Spool;
+use spool::{Spool, StoredOutput};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::Config;
 use crate::http;
 use crate::ingest::{RtmpListener, tls_acceptor};
+use crate::leaving::{self, Order};
 use crate::link::{Directives, FactLog, Link};
 use crate::manifest::Manifests;
 use crate::node::{Facts, Node};
 use crate::registry::Command;
 use crate::shipping::{self, Shipping};
+use crate::{fencing, revival};
 
 /// Commands of the control plane that wait for the registry.
-const CONTROLS: usize = 64;
+pub(crate) const CONTROLS: usize = 64;
 /// How often gauges that nobody pushes are read.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Players at once. Descriptors are shared with the spool, which must never run out of them.
@@ -95,6 +97,8 @@ impl App {
         tokio::spawn(recorder_runtime::http::serve("http", http, limits, routes, node.drain.clone()));
         tokio::spawn(admin.0.run(admin.1));
         tokio::spawn(obey(Arc::clone(&node), controls));
+        tokio::spawn(leaving::run(Arc::clone(&node)));
+        tokio::spawn(fencing::run(Arc::clone(&node)));
         tokio::spawn(measure(Arc::clone(&node), checks));
         let mut shipped = tokio::spawn(shipping.run());
         let mut linked = {
@@ -145,47 +149,74 @@ fn open(
     let state = Node::state_folder(&config);
     create(&state)?;
     create(&config.library.root)?;
-    let (spool, stored, events) = Spool::open(spool::Config {
-        limit: config.spool.limit,
-        high_water: f64::from(config.spool.high_water) / 100.0,
-        flush_interval: config.spool.flush_interval,
-        ..spool::Config::new(Node::spool_folder(&config))
-    })
-    .context("spool")?;
+    let (spool, stored, events) = Spool::open(spool_config(&config)).context("spool")?;
     let facts = FactLog::open(&state)?;
     let (send_control, controls) = mpsc::channel(CONTROLS);
     let directives = Directives::open(&state);
     let link = Link::new(&config.link.control, directives, facts.clone(), Arc::clone(clock), send_control)
         .context("link.control")?;
     let urls = addresses.iter().filter(|(name, _)| name.starts_with("rtmp"));
-    let node = Arc::new(Node {
-        clock: Arc::clone(clock),
-        boot: BootId::new(clock.now(), rand::random()),
-        link,
-        manifests: Manifests::open(&spool, &stored),
-        spool,
-        registry: Default::default(),
-        drain: drain.signal(),
-        facts: Facts::new(facts),
-        addresses: urls.map(|(name, address)| format!("{name}://{address}")).collect(),
-        found: shipping::inventory(&stored),
-        settings: config,
-    });
+    let addresses = urls.map(|(name, address)| format!("{name}://{address}")).collect();
+    let node =
+        assemble(Parts { config, clock: Arc::clone(clock), drain, link, facts, spool, stored: &stored, addresses });
     let shipping = Shipping::new(Arc::clone(&node), stored, events);
     Ok((node, shipping, controls))
 }
 
+/// The spool as the settings want it.
+pub(crate) fn spool_config(config: &Config) -> spool::Config {
+    spool::Config {
+        limit: config.spool.limit,
+        high_water: f64::from(config.spool.high_water) / 100.0,
+        flush_interval: config.spool.flush_interval,
+        ..spool::Config::new(Node::spool_folder(config))
+    }
+}
+
+/// What a node is made of.
+pub(crate) struct Parts<'a> {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub drain: &'a Drain,
+    pub link: Link,
+    pub facts: FactLog,
+    pub spool: Spool,
+    pub stored: &'a [StoredOutput],
+    pub addresses: Vec<String>,
+}
+
+/// Puts the node together, with what an earlier process left. Within a runtime.
+pub(crate) fn assemble(parts: Parts<'_>) -> Arc<Node> {
+    let Parts { config, clock, drain, link, facts, spool, stored, addresses } = parts;
+    let node = Arc::new(Node {
+        boot: BootId::new(clock.now(), rand::random()),
+        clock,
+        link,
+        manifests: Manifests::open(&spool, stored),
+        lag: Default::default(),
+        spool,
+        registry: Default::default(),
+        drain: drain.signal(),
+        leaving: Default::default(),
+        facts: Facts::new(facts),
+        addresses,
+        found: shipping::inventory(stored),
+        settings: config,
+    });
+    // Nobody is let in yet: a publisher that comes back finds its recording waiting.
+    revival::revive(&node, stored);
+    node
+}
+
 /// Passes the control plane's commands to the connections they concern.
-async fn obey(node: Arc<Node>, mut controls: mpsc::Receiver<Control>) {
+pub(crate) async fn obey(node: Arc<Node>, mut controls: mpsc::Receiver<Control>) {
     while let Some(control) = controls.recv().await {
         let recording = control.recording.clone();
         let done = match control.action() {
-            Action::Stop => node.registry.command(&recording, Command::Stop { recording: recording.clone() }),
-            Action::Disconnect => {
-                let reason = "disconnected by an operator".to_owned();
-                node.registry.command(&recording, Command::Disconnect { reason })
-            }
-            Action::Split | Action::RetryUploads | Action::Unspecified => false,
+            Action::Stop => node.registry.command(Command::Stop { recording: recording.clone() }),
+            Action::Split => node.registry.command(Command::Split { recording: recording.clone() }),
+            Action::Disconnect => node.registry.disconnect(&recording, "disconnected by an operator"),
+            Action::RetryUploads | Action::Unspecified => false,
         };
         tracing::info!(recording, command = control.command_id, done, action = ?control.action(), "command");
     }
@@ -225,14 +256,22 @@ async fn measure(node: Arc<Node>, checks: Checks) {
     }
 }
 
-/// Ends the publishers, then waits for the uploads until the deadline; what is left ships after the next start.
+/// Lets publishers end or move (operations C.5), then waits for the uploads until the deadline; what is left ships after
+/// the next start.
 async fn leave(node: &Node, drain: &Drain) {
-    node.registry.disconnect_all("the node is stopping");
-    match drain.wait(node.settings.drain.deadline).await {
-        Outcome::Complete => tracing::info!("everything is delivered"),
+    let settings = &node.settings.drain;
+    let patience = Some(leaving::patience_of(settings.deadline));
+    node.leaving.begin(Order { mode: settings.mode, patience });
+    let outcome = drain.wait(settings.deadline).await;
+    node.spool.flush().await;
+    let bytes = node.spool.usage().bytes;
+    let waiting = node.registry.held();
+    match outcome {
+        Outcome::Complete if bytes == 0 => tracing::info!("everything is delivered"),
+        Outcome::Complete => tracing::info!(bytes, waiting, "leaving; recordings wait for their publishers"),
         Outcome::Deadline { holders } => {
-            let bytes = node.spool.usage().bytes;
-            tracing::warn!(bytes, holders = holders.join(", "), "leaving; these bytes ship after the next start");
+            let holders = holders.join(", ");
+            tracing::warn!(bytes, waiting, holders, "leaving; these bytes ship after the next start");
         }
     }
 }

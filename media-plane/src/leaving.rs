@@ -55,7 +55,7 @@ impl Leaving {
         let patience = wire.deadline.as_ref().and_then(std_duration).filter(|patience| !patience.is_zero());
         let order = Order { mode, patience };
         // The same word again, after the link broke, does not start the patience anew.
-        self.order.send_if_modified(|now| std::mem::replace(now, Some(order)) != Some(order));
+        self.order.send_if_modified(|now| now.replace(order) != Some(order));
     }
 
     /// Whether publishers are turned away.

@@ -7,14 +7,22 @@
 
 pub mod app;
 pub mod config;
+mod fencing;
+mod hold;
 mod http;
 pub mod ingest;
+mod leaving;
 pub mod link;
+mod mailbox;
 mod manifest;
 pub mod node;
 mod plans;
 mod publication;
 mod recording;
 mod registry;
+mod revival;
 mod shipping;
+#[cfg(feature = "sim")]
+pub mod simulated;
+mod starting;
 mod stream_facts;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use recorder_proto::facts::{Fact, FactKind};
 use recorder_proto::ids::{BootId, Epoch, EventId, RecordingId, Sequence};
+use recorder_proto::names::RecordingName;
 use recorder_proto::pb;
 use recorder_proto::pb::node::register_request::{Capacity, SpoolEntry};
 use recorder_proto::pb::node::stream_directives_request::Heartbeat;
@@ -17,9 +18,11 @@ use spool::Spool;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::leaving::Leaving;
 use crate::link::{FactError, FactLog, Link, Report};
 use crate::manifest::Manifests;
-use crate::registry::Registry;
+use crate::registry::{Command, Registry};
+use crate::shipping::Lag;
 
 /// The shared parts; see the module.
 pub struct Node {
@@ -37,8 +40,12 @@ pub struct Node {
     pub manifests: Manifests,
     /// Live publications.
     pub registry: Registry,
+    /// How far uploads are behind.
+    pub lag: Lag,
     /// On the way out?
     pub drain: Signal,
+    /// Being emptied?
+    pub leaving: Leaving,
     /// Where facts go.
     pub facts: Facts,
     /// URLs under which publishers reach this node.
@@ -53,10 +60,32 @@ impl Node {
         if self.drain.stage() != Stage::Accepting {
             return Err("the node is stopping; publish to another one");
         }
+        if self.leaving.is_leaving() {
+            return Err("the node is being emptied; publish to another one");
+        }
         if !self.spool.usage().accepting {
             return Err("the node's spool is full; uploads are behind");
         }
         Ok(())
+    }
+
+    /// Whether a stop has to wait for something that is recorded or handed over. Recordings that wait for a publisher go
+    /// on after the next start, unless their publishers were sent elsewhere.
+    pub fn is_busy(&self) -> bool {
+        let (streams, _) = self.registry.counts();
+        streams > 0 || (self.leaving.moves() && self.registry.held() > 0)
+    }
+
+    /// What the spool held at start, and what is recorded now: after a pause of this process somebody else may do that.
+    fn spooled(&self) -> Vec<SpoolEntry> {
+        let mut entries = self.found.clone();
+        for (id, epoch) in self.registry.running() {
+            let (recording, epoch) = (RecordingName(id).to_string(), epoch.get());
+            if !entries.iter().any(|entry| entry.recording == recording && entry.epoch == epoch) {
+                entries.push(SpoolEntry { recording, epoch, bytes_unshipped: 0, open: true });
+            }
+        }
+        entries
     }
 
     /// Where this process keeps its own state, beside the recorded bytes.
@@ -78,7 +107,7 @@ impl Report for Node {
             recordings: u32::try_from(recordings).unwrap_or(u32::MAX),
             cpu_load: load(),
             spool_bytes: self.spool.usage().bytes,
-            upload_lag: None,
+            upload_lag: Some(recorder_proto::time::duration(self.lag.oldest())),
             node_time: None,
             accepting: self.admits().is_ok(),
         }
@@ -98,8 +127,19 @@ impl Report for Node {
                     .to_vec(),
                 protocols: vec![protocol::Kind::Rtmp.into()],
             }),
-            spool: self.found.clone(),
+            spool: self.spooled(),
             ..Default::default()
+        }
+    }
+
+    fn drain(&self, order: &pb::node::stream_directives_response::Drain) {
+        tracing::info!(move_publishers = order.move_publishers, cancelled = order.cancelled, "drain ordered");
+        self.leaving.obey(order);
+    }
+
+    fn taken_over(&self, recording: &str, epoch: u64) {
+        if self.registry.has(recording, epoch) {
+            self.registry.command(Command::Orphan { recording: recording.to_owned() });
         }
     }
 }
@@ -138,7 +178,8 @@ impl Facts {
         self.enqueue(at, about, kind).await.map_err(|_| FactError::Closed)
     }
 
-    fn enqueue(
+    /// Puts a fact in line; the receiver yields its sequence once it is durable here.
+    pub fn enqueue(
         &self,
         at: DateTime<Utc>,
         about: Option<(RecordingId, Epoch)>,

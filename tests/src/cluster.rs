@@ -131,6 +131,8 @@ impl Cluster {
             ("RECORDER_RTMP_LISTEN", listen("rtmp")),
             ("RECORDER_HTTP_LISTEN", listen("http")),
             ("RECORDER_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+            // Stops are quick even while somebody publishes.
+            ("RECORDER_DRAIN_MODE", "move".to_owned()),
         ];
         settings.extend(self.settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
         let node = Process::start("recorder-media", &folder, &settings).await;

@@ -6,6 +6,9 @@ mod directives;
 mod facts;
 mod persist;
 
-pub use client::{Link, Report};
+pub use claims::resume as resume_claim;
+pub use client::{Dial, Link, Report};
 pub use directives::Directives;
+#[cfg(feature = "sim")]
+pub use facts::FactStepper;
 pub use facts::{FactError, FactLog};

@@ -58,6 +58,7 @@ async fn start(serve: bool) -> Pair {
     let control = Process::start("recorder-control", &folder.join("control"), &settings).await;
     let settings = [
         ("RECORDER_NODE_ID", "m1".to_owned()),
+        ("RECORDER_DRAIN_MODE", "move".to_owned()),
         ("RECORDER_LINK_CONTROL", control.url("link")),
         ("RECORDER_SPOOL_PATH", folder.join("spool").display().to_string()),
         ("RECORDER_LIBRARY_ROOT", library),
