@@ -464,3 +464,24 @@ async fn amazons_conditions_are_atomic() {
     assert_eq!(won, 1);
     assert_eq!(server.faults().calls("HeadObject"), 0, "asked in the write itself");
 }
+
+/// Test 14 of reliability.md, in reverse: the server's clock is 10 minutes before ours.
+#[tokio::test]
+async fn clock_skew_sigv4() {
+    let clock_ahead = Duration::from_secs(600);
+    let server = S3Server::start_with(S3Options { clock_ahead, ..S3Options::default() }).await;
+    let bucket = s3(&server).await;
+    let error = put(&*bucket, "a.ts").await.unwrap_err();
+    assert_eq!(answers(&error), (Kind::ClockSkew, Retry::Backoff, Blame::Node), "{error}");
+    assert_eq!(error.code, "RequestTimeTooSkewed");
+    let theirs = error.server_time.unwrap();
+    let stored = put(&*bucket, "a.ts").await.unwrap();
+    assert_eq!(stored.size, 1000);
+    // It is kept for later requests, of every kind.
+    multipart(&*bucket, "b.ts").await;
+    assert!(bucket.head("b.ts").await.unwrap().is_some());
+    let skewed = server.faults().calls("PutObject");
+    assert_eq!(skewed, 2, "one refused, one taken");
+    let ahead = i64::from(theirs.get()) - chrono::Utc::now().timestamp();
+    assert!((590..=600).contains(&ahead), "{ahead}");
+}

@@ -1,12 +1,13 @@
 //! What happened, kept on disk until the control plane has it: at least once, in order, across restarts of both.
 //!
 //! One append-only file of `length | crc32c | protobuf` records and a small file with the highest acknowledged
-//! sequence. The acknowledged mark is written before the log is emptied, so sequences never repeat.
+//! sequence. The acknowledged mark is written before the log is emptied, so sequences never repeat. Memory holds the oldest
+//! part of what is not acknowledged; a log most of which is acknowledged is rewritten without that.
 
 mod record;
+mod window;
 mod writer;
 
-use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
@@ -15,6 +16,9 @@ use prost::Message;
 use recorder_proto::pb::node::Fact;
 use tokio::sync::{oneshot, watch};
 
+use window::Window;
+#[cfg(feature = "sim")]
+pub use writer::FactStepper;
 use writer::{Append, Order, Writer};
 
 /// Encoded bytes of a batch, unless a single fact is larger; far below gRPC's default limit of 4 MiB for a message.
@@ -43,7 +47,7 @@ pub enum FactError {
 
 #[derive(Default)]
 struct Pending {
-    facts: VecDeque<Fact>,
+    window: Window,
     next_sequence: u64,
     acked: u64,
 }
@@ -66,6 +70,13 @@ impl FactLog {
         Ok(log)
     }
 
+    /// [`Self::open`] without a thread: nothing is written but by [`FactStepper::step`].
+    #[cfg(feature = "sim")]
+    pub fn open_stepped(folder: &Path) -> Result<(Self, FactStepper), FactError> {
+        let (log, writer, inbox) = Self::prepare(folder)?;
+        Ok((log, FactStepper { writer, inbox }))
+    }
+
     /// The log, and what its thread needs.
     fn prepare(folder: &Path) -> Result<(Self, Writer, mpsc::Receiver<Order>), FactError> {
         let path = folder.join(LOG);
@@ -73,20 +84,30 @@ impl FactLog {
         let acked = read_acked(&folder.join(ACKED)).map_err(io)?;
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
-        let found = record::replay(&mut file).map_err(io)?;
-        if found.cut > 0 {
-            tracing::warn!(bytes = found.cut, kept = found.valid, "a torn or damaged tail of the fact log was cut off");
+        let size = file.metadata().map_err(io)?.len();
+        let (mut window, mut last_sequence, mut spill_at) = (Window::default(), acked, 0);
+        let mut found = record::Reader::new(&mut file);
+        let mut begins = 0;
+        while let Some(fact) = found.next().map_err(io)? {
+            last_sequence = last_sequence.max(fact.sequence);
+            if fact.sequence > acked && !window.push(fact) && window.spilled() == 1 {
+                spill_at = begins;
+            }
+            begins = found.valid;
         }
-        let last_sequence = found.facts.back().map_or(acked, |fact| fact.sequence.max(acked));
-        let facts = found.facts.into_iter().filter(|fact| fact.sequence > acked).collect();
-        let pending = Arc::new(Mutex::new(Pending { facts, next_sequence: last_sequence + 1, acked }));
+        let valid = found.valid;
+        if valid < size {
+            tracing::warn!(bytes = size - valid, kept = valid, "a torn or damaged tail of the fact log was cut off");
+        }
+        let pending = Arc::new(Mutex::new(Pending { window, next_sequence: last_sequence + 1, acked }));
         let (orders, inbox) = mpsc::channel();
         let (announce, last) = watch::channel(last_sequence);
         let (tell, trouble) = watch::channel(None);
         let mut writer = Writer {
             folder: folder.to_owned(),
             file,
-            size: found.valid,
+            size: valid,
+            spill_at,
             misplaced: true,
             suspect: false,
             pending: Arc::clone(&pending),
@@ -118,11 +139,12 @@ impl FactLog {
     }
 
     /// Up to `limit` facts with a sequence above `after`, oldest first; together at most 1 MiB encoded, but never none.
+    /// Of a long backlog only the oldest part is in memory: the rest follows as that is acknowledged.
     pub fn after(&self, after: u64, limit: usize) -> Vec<Fact> {
         let pending = lock(&self.pending);
         let mut room = BATCH_BYTES;
         let mut batch: Vec<Fact> = Vec::new();
-        for fact in pending.facts.iter().filter(|fact| fact.sequence > after).take(limit) {
+        for fact in pending.window.facts().filter(|fact| fact.sequence > after).take(limit) {
             let bytes = fact.encoded_len();
             if bytes > room && !batch.is_empty() {
                 break;
@@ -140,9 +162,7 @@ impl FactLog {
             return;
         }
         pending.acked = sequence;
-        while pending.facts.front().is_some_and(|fact| fact.sequence <= sequence) {
-            pending.facts.pop_front();
-        }
+        pending.window.acknowledge(sequence);
         drop(pending);
         // A lost writer only means that acknowledged facts are sent again later, which the ledger ignores.
         let _ = self.orders.send(Order::Acked);
@@ -155,7 +175,7 @@ impl FactLog {
 
     /// Facts not yet acknowledged.
     pub fn unreported(&self) -> usize {
-        lock(&self.pending).facts.len()
+        lock(&self.pending).window.len()
     }
 
     /// Whether facts can be written; if not, why. They are kept in memory and tried again until they can.

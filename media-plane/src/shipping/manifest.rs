@@ -7,8 +7,8 @@ use spool::{Event, ObjectState, OutputKey, Record, StoredOutput};
 use store::{CACHE_IMMUTABLE, ObjectMeta, crc32c_base64};
 
 use super::Context;
-use super::output::attempt;
 use super::progress::Progress;
+use super::sending::attempt;
 use super::upload::Parcel;
 use crate::manifest::RecordingMeta;
 

@@ -23,6 +23,7 @@ mod progress;
 mod release;
 mod report;
 mod restore;
+mod sending;
 mod splice;
 mod stall;
 mod storage;

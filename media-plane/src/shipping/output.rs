@@ -10,54 +10,27 @@ use media::MediaTime;
 use mux::{ObjectId, ObjectPart, ObjectSpec};
 use recorder_proto::facts::{FactKind, Failure};
 use recorder_proto::names::StorageName;
-use recorder_runtime::metrics as names;
 use spool::{Event, OutputKey, Record};
-use store::{CACHE_IMMUTABLE, Stored};
+use store::CACHE_IMMUTABLE;
 use tokio::sync::mpsc;
 
 use super::backup::CopyBack;
 use super::file::{File, Text};
-use super::growing::{Closed, Growth, take_back};
-use super::lag::Waiting;
+use super::growing::{Closed, Growth};
 use super::note::OutputNote;
 use super::placement::Placement;
 use super::plan::Growing;
 use super::playlist::{Beginning, Letter};
 use super::progress::Progress;
 use super::report::{Reporter, available_entry, failed_entry};
-use super::storage::{Storage, failure, internal};
-use super::upload::{Parcel, UploadError};
+use super::sending::{Done, Ship, committed, ship};
+use super::storage::{failure, internal};
+use super::upload::Parcel;
 use super::{Context, OutputMeta};
 use crate::manifest::{Entry, FileEntry, MAX_PIECES, Packed};
 
 /// Objects of one output under way together; the rest of the permits are for others.
 const AT_ONCE: usize = 4;
-
-/// A closed object that waits for its upload.
-struct Ship {
-    parcel: Parcel,
-    place: u32,
-    progress: Progress,
-    waiting: Waiting,
-    /// Whether it is given back when its storage is given up.
-    movable: bool,
-}
-
-/// What has come of an upload. An error is final for the object.
-enum Done {
-    Object {
-        object: ObjectId,
-        place: u32,
-        crc32c: u32,
-        result: Result<Stored, Failure>,
-    },
-    /// Its storage is given up.
-    Stuck(Box<Ship>),
-    Playlist {
-        file: u32,
-        result: Result<(Text, Stored), Failure>,
-    },
-}
 
 /// See the module.
 pub struct Shipment {
@@ -288,12 +261,12 @@ impl Shipment {
             if let Some((file, text)) = playlist {
                 *self.under_way.entry(file).or_default() += 1;
                 self.running.push(self.ship_playlist(file, text));
-            } else if let Some(ship) = self.next_ship() {
-                let file = ship.parcel.spec.object.file;
+            } else if let Some(next) = self.next_ship() {
+                let file = next.parcel.spec.object.file;
                 *self.under_way.entry(file).or_default() += 1;
                 let (context, storage) = (Arc::clone(&self.context), self.placement.storage(file));
-                let movable = ship.movable && self.placement.may_move(file);
-                self.running.push(Box::pin(self::ship(context, storage, Ship { movable, ..ship })));
+                let movable = next.movable && self.placement.may_move(file);
+                self.running.push(Box::pin(ship(context, storage, Ship { movable, ..next })));
             } else {
                 return;
             }
@@ -515,62 +488,4 @@ impl Shipment {
         let about = Some((self.meta.recording, self.meta.epoch));
         self.context.facts.report(self.context.clock.now(), about, kind.into()).await.ok()
     }
-}
-
-/// Brings a closed object home, however often that takes.
-async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> Done {
-    let Ship { parcel, place, mut progress, waiting, movable } = ship;
-    let open = metrics::gauge!(names::UPLOADS_OPEN);
-    open.increment(1.0);
-    let (object, crc32c) = (parcel.spec.object, parcel.crc32c);
-    let mut attempts = storage.attempts();
-    let result = loop {
-        let error = match attempt(&context, &storage, &parcel, &mut progress, Some(&waiting)).await {
-            Ok(stored) => break Ok(stored),
-            Err(error) => error,
-        };
-        if error.is_final() {
-            if let Err(error) = take_back(&context, &storage, &parcel, &mut progress).await {
-                tracing::warn!(key = parcel.key, %error, "an upload that nobody needs may stay open");
-            }
-            break Err(failure(&error));
-        }
-        storage.failed(&error, &mut attempts).await;
-        if movable && storage.is_given_up(context.backup_after) {
-            open.decrement(1.0);
-            return Done::Stuck(Box::new(Ship { parcel, place, progress, waiting, movable }));
-        }
-    };
-    open.decrement(1.0);
-    let result = match result {
-        Ok(stored) => committed(&context, &parcel.output, object, stored).await,
-        Err(failure) => Err(failure),
-    };
-    drop(waiting);
-    Done::Object { object, place, crc32c, result }
-}
-
-/// One attempt, with a client first and a permit second: who waits for a credential must not keep others waiting.
-pub async fn attempt(
-    context: &Context,
-    storage: &Storage,
-    parcel: &Parcel,
-    progress: &mut Progress,
-    waiting: Option<&Waiting>,
-) -> Result<Stored, UploadError> {
-    storage.turn().await;
-    let bucket = storage.bucket().await?;
-    let stored = parcel.send(&context.lane(&bucket, storage, parcel, waiting), progress).await?;
-    storage.worked();
-    Ok(stored)
-}
-
-/// Notes in the spool that an object is in the bucket.
-async fn committed(context: &Context, output: &OutputKey, object: ObjectId, stored: Stored) -> Result<Stored, Failure> {
-    let record = Record::Committed { object, etag: stored.etag.clone(), size: stored.size };
-    if let Err(error) = context.spool.record(output, record).await {
-        // It is in the bucket all the same; after a restart it is sent once more.
-        tracing::warn!(%output, object = spool::object_name(object), %error, "upload not noted");
-    }
-    Ok(stored)
 }

@@ -194,7 +194,7 @@ impl Storage {
             self.gate.narrow(&self.label);
         }
         if let UploadError::Store(store::Error { server_time: Some(theirs), .. }) = error {
-            let ahead = theirs - self.clock.now().timestamp();
+            let ahead = i64::from(theirs.get()) - self.clock.now().timestamp();
             metrics::gauge!(names::STORAGE_CLOCK_SKEW_SECONDS, "storage" => storage()).set(ahead as f64);
             tracing::warn!(
                 storage = self.target.name,
@@ -218,9 +218,13 @@ impl Storage {
         let mut health = self.lock();
         health.failures = health.failures.saturating_add(1);
         health.stale |= stale;
-        health.refused = refused;
         health.last = Some(failure.clone());
-        health.began.get_or_insert_with(Instant::now);
+        // Without a credential nothing is known of the storage: the control plane is away, and another storage's
+        // credential is no nearer.
+        if matches!(error, UploadError::Store(_)) {
+            health.refused = refused;
+            health.began.get_or_insert_with(Instant::now);
+        }
         if !matches!(error, UploadError::Store(error) if error.retry() == Retry::Now) {
             health.pressure = (health.pressure + PRESSURE.0).min(PRESSURE.1);
         }

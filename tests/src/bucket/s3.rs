@@ -1,8 +1,11 @@
 //! An S3 server: signatures checked by `s3s`, objects and rules ours, and Google's flavour of it.
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use recorder_runtime::clock::{Clock, SystemClock};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
@@ -11,6 +14,9 @@ use super::s3_objects::Objects;
 use super::serve::{Server, listen};
 use super::throttle::Throttle;
 use super::{BUCKET, Change, StoredObject};
+
+/// Stricter than Amazon's quarter of an hour, which the library below keeps to by our own clock.
+const MOST_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Whose rules the server keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct S3Options {
     pub region: Option<String>,
     /// Entries on one page of a listing.
     pub page_size: usize,
+    /// How far its clock is before ours; requests signed for a time more than 5 minutes off are refused.
+    pub clock_ahead: Duration,
 }
 
 impl Default for S3Options {
@@ -48,6 +56,7 @@ impl Default for S3Options {
             flavour: Flavour::Aws,
             region: None,
             page_size: 1000,
+            clock_ahead: Duration::ZERO,
         }
     }
 }
@@ -158,13 +167,23 @@ async fn answer(
         }
         _ => {}
     }
+    let date = (options.clock_ahead > Duration::ZERO).then(|| clock(&options));
+    let stamped = |mut response: Response<Body>| {
+        if let Some(date) = &date {
+            response
+                .headers_mut()
+                .insert("date", date.format("%a, %d %b %Y %H:%M:%S GMT").to_string().parse().unwrap());
+        }
+        response
+    };
     if let Some(refusal) = refusal(&request, &options) {
-        return Some(refusal);
+        return Some(stamped(refusal));
     }
     if let Some(Fault::Delay(time)) = &fault {
         tokio::time::sleep(*time).await;
     }
     let response = tower::Service::call(&mut service, request).await.ok()?.map(Body::new);
+    let response = stamped(response);
     (fault != Some(Fault::DropReply)).then_some(response)
 }
 
@@ -197,6 +216,13 @@ fn refusal(request: &Request<Body>, options: &S3Options) -> Option<Response<Body
             return Some(error(400, "InvalidToken", "The provided token is malformed or otherwise invalid.", None));
         }
     }
+    if let Some(signed) = text(headers, "x-amz-date").filter(|_| options.clock_ahead > Duration::ZERO) {
+        let signed = NaiveDateTime::parse_from_str(signed, "%Y%m%dT%H%M%SZ").unwrap().and_utc();
+        if (clock(options) - signed).abs() > MOST_SKEW {
+            let message = "The difference between the request time and the current time is too large.";
+            return Some(error(403, "RequestTimeTooSkewed", message, None));
+        }
+    }
     let signed = text(headers, "authorization").unwrap_or_default();
     // Credential=<key>/<date>/<region>/s3/aws4_request
     let region = signed.split("Credential=").nth(1).and_then(|credential| credential.split('/').nth(2));
@@ -208,6 +234,11 @@ fn refusal(request: &Request<Body>, options: &S3Options) -> Option<Response<Body
         return Some(error(400, "AuthorizationHeaderMalformed", &message, Some(expected)));
     }
     (options.flavour == Flavour::Google).then(|| google_refusal(request.method(), headers, signed)).flatten()
+}
+
+/// What time it is there.
+fn clock(options: &S3Options) -> DateTime<Utc> {
+    SystemClock::new().now() + options.clock_ahead
 }
 
 fn google_refusal(method: &Method, headers: &HeaderMap, signed: &str) -> Option<Response<Body>> {

@@ -1,5 +1,6 @@
 //! The one error type: the provider's own code and words, and the answers to "retry?" and "whose fault?".
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// Longest provider message that is kept; a proxy's HTML page must not fill logs and databases.
 const MAX_MESSAGE_CHARS: usize = 600;
@@ -21,7 +22,9 @@ pub struct Error {
     /// HTTP status, where one was received.
     pub status: Option<u16>,
     /// The region in which the bucket really is, when the provider said that ours is wrong.
-    pub right_region: Option<String>,
+    pub right_region: Option<Box<str>>,
+    /// The `Date` of an answer that found our clock wrong ([`Kind::ClockSkew`]), in seconds since 1970.
+    pub server_time: Option<NonZeroU32>,
 }
 
 /// Classes of failure; each has one answer to retry and blame.
@@ -173,6 +176,7 @@ impl Error {
             message: bounded(&message.to_string()),
             status: None,
             right_region: None,
+            server_time: None,
         }
     }
 

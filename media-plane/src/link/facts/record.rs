@@ -1,8 +1,6 @@
 //! One fact in the log file: `length | crc32c | protobuf`.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, ErrorKind, Read};
 
 use prost::Message;
 use recorder_proto::pb::node::Fact;
@@ -10,39 +8,56 @@ use recorder_proto::pb::node::Fact;
 /// No fact is near this size; a larger length is a torn or damaged record.
 const MAX_RECORD: u32 = 4 << 20;
 
-/// What a log file holds.
-pub(super) struct Replayed {
-    pub(super) facts: VecDeque<Fact>,
-    /// Bytes of whole records from the start.
+/// Bytes of a record beside its body.
+const HEADER: u64 = 8;
+
+/// Bytes of a fact's record.
+pub(super) fn len(fact: &Fact) -> u64 {
+    HEADER + fact.encoded_len() as u64
+}
+
+/// Whole records from where the input stands, one by one: a log may be larger than memory.
+pub(super) struct Reader<R> {
+    input: BufReader<R>,
+    body: Vec<u8>,
+    /// Bytes of whole records so far.
     pub(super) valid: u64,
-    /// Bytes after them: torn or damaged.
-    pub(super) cut: u64,
 }
 
-/// Reads whole records from where the file stands.
-pub(super) fn replay(file: &mut File) -> std::io::Result<Replayed> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let mut facts = VecDeque::new();
-    let mut rest = bytes.as_slice();
-    while let Some((fact, tail)) = next(rest) {
-        facts.push_back(fact);
-        rest = tail;
+impl<R: Read> Reader<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input: BufReader::new(input), body: Vec::new(), valid: 0 }
     }
-    Ok(Replayed { facts, valid: (bytes.len() - rest.len()) as u64, cut: rest.len() as u64 })
+
+    /// The next one; none at the end, and where a record is torn or damaged.
+    pub(super) fn next(&mut self) -> std::io::Result<Option<Fact>> {
+        let mut header = [[0; 4]; 2];
+        for field in &mut header {
+            if !filled(self.input.read_exact(field))? {
+                return Ok(None);
+            }
+        }
+        let [length, crc] = header.map(u32::from_le_bytes);
+        // Eight zero bytes, which a crash can leave at the end of a file, would be a whole record of an empty fact.
+        if length == 0 || length > MAX_RECORD {
+            return Ok(None);
+        }
+        self.body.resize(length as usize, 0);
+        if !filled(self.input.read_exact(&mut self.body))? || crc32c::crc32c(&self.body) != crc {
+            return Ok(None);
+        }
+        let Ok(fact) = Fact::decode(self.body.as_slice()) else { return Ok(None) };
+        self.valid += HEADER + u64::from(length);
+        Ok(Some(fact))
+    }
 }
 
-fn next(bytes: &[u8]) -> Option<(Fact, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length);
-    // Eight zero bytes, which a crash can leave at the end of a file, would be a whole record of an empty fact.
-    if length == 0 || length > MAX_RECORD {
-        return None;
+fn filled(read: std::io::Result<()>) -> std::io::Result<bool> {
+    match read {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
     }
-    let (body, rest) = rest.split_at_checked(length as usize)?;
-    (crc32c::crc32c(body) == u32::from_le_bytes(*crc)).then_some(())?;
-    Some((Fact::decode(body).ok()?, rest))
 }
 
 /// Adds the record of `fact` to `bytes`.

@@ -7,6 +7,18 @@ use std::time::Duration;
 use super::writer::COMPACT_BYTES;
 use super::*;
 
+struct Replayed {
+    facts: Vec<Fact>,
+    valid: u64,
+    cut: u64,
+}
+
+fn replay(path: &Path) -> Replayed {
+    let mut reader = record::Reader::new(File::open(path).unwrap());
+    let facts = std::iter::from_fn(|| reader.next().unwrap()).collect();
+    Replayed { facts, valid: reader.valid, cut: std::fs::metadata(path).unwrap().len() - reader.valid }
+}
+
 fn fact(id: &str) -> Fact {
     Fact { id: id.into(), r#type: "recording.started".into(), ..Default::default() }
 }
@@ -99,7 +111,7 @@ async fn a_tail_of_zeros_was_read_as_facts_and_sequences_repeated() {
     let path = folder.path().join(LOG);
     let whole = std::fs::metadata(&path).unwrap().len();
     OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0; 24]).unwrap();
-    let found = record::replay(&mut File::open(&path).unwrap()).unwrap();
+    let found = replay(&path);
     assert_eq!((found.valid, found.cut, found.facts.len()), (whole, 24, 1));
     let log = FactLog::open(folder.path()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
@@ -116,7 +128,7 @@ async fn on_device(folder: &Path, device: &str) -> FactLog {
 }
 
 fn stored(folder: &Path) -> Vec<(u64, String)> {
-    let found = record::replay(&mut File::open(folder.join(LOG)).unwrap()).unwrap();
+    let found = replay(&folder.join(LOG));
     assert_eq!(found.cut, 0);
     found.facts.into_iter().map(|fact| (fact.sequence, fact.id)).collect()
 }
@@ -180,4 +192,63 @@ async fn an_acknowledgement_that_could_not_be_noted_ended_the_log_for_good() {
     log.acknowledge(2);
     assert_eq!(log.append(fact("c")).await.unwrap(), 3);
     assert_eq!(read_acked(&folder.path().join(ACKED)).unwrap(), 2);
+}
+
+/// A control plane that is away: memory holds the oldest part, nothing is lost, order is kept, restarts change nothing.
+#[tokio::test]
+async fn r12_a_long_backlog_stays_on_disk_and_comes_in_order() {
+    const FACTS: u64 = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = FactLog::open(folder.path()).unwrap();
+    let written: Vec<_> = (0..FACTS).map(|number| log.enqueue(fact(&number.to_string()))).collect();
+    for durable in written {
+        durable.await.unwrap();
+    }
+    let in_memory = |log: &FactLog| lock(&log.pending).window.facts().count();
+    assert_eq!((log.unreported() as u64, in_memory(&log)), (FACTS, 4_096));
+    let mut seen = 0;
+    while seen < FACTS {
+        if seen == 3_000 {
+            // Acknowledgements are noted behind the caller's back.
+            while read_acked(&folder.path().join(ACKED)).unwrap() < seen {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(log);
+            log = FactLog::open(folder.path()).unwrap();
+            assert_eq!((log.unreported() as u64, in_memory(&log)), (FACTS - seen, 4_096));
+        }
+        let mut appended = log.appended();
+        appended.borrow_and_update();
+        let batch = log.after(seen, 500);
+        if batch.is_empty() {
+            tokio::time::timeout(Duration::from_secs(20), appended.changed()).await.expect("nothing comes").unwrap();
+            continue;
+        }
+        for fact in &batch {
+            assert_eq!((fact.sequence, &fact.id), (seen + 1, &seen.to_string()));
+            seen += 1;
+        }
+        assert!(in_memory(&log) <= 4_096);
+        log.acknowledge(seen);
+    }
+    assert_eq!(log.unreported(), 0);
+}
+
+/// A control plane that is always one fact behind.
+#[tokio::test]
+async fn r12_a_log_that_is_never_empty_does_not_grow_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = FactLog::open(folder.path()).unwrap();
+    let large = || Fact { data: Some(Default::default()), ..fact(&"x".repeat(10_000)) };
+    let mut most = 0;
+    for _ in 0..200 {
+        let sequence = log.append(large()).await.unwrap();
+        log.acknowledge(sequence - 1);
+        most = most.max(std::fs::metadata(folder.path().join(LOG)).unwrap().len());
+    }
+    // 2 MB were written.
+    assert!(most < 3 * COMPACT_BYTES, "{most} bytes");
+    assert_eq!(log.unreported(), 1);
+    let left = log.after(0, 10);
+    assert_eq!(left.iter().map(|fact| fact.sequence).collect::<Vec<_>>(), [200]);
 }

@@ -1,8 +1,9 @@
 //! The thread that puts facts on disk. It outlives every error: what it was given it keeps and tries again.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Writer {
     pub(super) file: File,
     /// Bytes of whole, confirmed records.
     pub(super) size: u64,
+    /// Where the facts begin that are not in memory, if there are any.
+    pub(super) spill_at: u64,
     /// The file may go on behind `size`, or its cursor be elsewhere.
     pub(super) misplaced: bool,
     /// After a failed sync nothing that the page cache says of the file can be trusted.
@@ -45,23 +48,87 @@ pub(super) struct Writer {
     pub(super) trouble: watch::Sender<Option<String>>,
 }
 
+/// Does the work of the log's thread when it is told to: in a simulation nothing may happen by itself.
+#[cfg(feature = "sim")]
+pub struct FactStepper {
+    pub(super) writer: Writer,
+    pub(super) inbox: mpsc::Receiver<Order>,
+}
+
+#[cfg(feature = "sim")]
+impl FactStepper {
+    /// Writes, syncs and confirms what has queued up; false when there was nothing. What was not written when this is
+    /// dropped is lost, as in a crash.
+    pub fn step(&mut self) -> bool {
+        let Ok(first) = self.inbox.try_recv() else { return false };
+        self.writer.turn(first, &self.inbox);
+        true
+    }
+}
+
 impl Writer {
     /// Takes whatever has queued up, writes and syncs it once, then confirms: concurrent appends share an fsync.
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Order>) {
-        while let Ok(first) = inbox.recv() {
-            let (mut appends, mut acked) = (Vec::new(), false);
-            for order in std::iter::once(first).chain(inbox.try_iter()) {
-                match order {
-                    Order::Append(append) => appends.push(append),
-                    Order::Acked => acked = true,
-                }
+        loop {
+            // What could not be read from the disk is tried again even if nothing happens.
+            match inbox.recv_timeout(RETRY.1) {
+                Ok(first) => self.turn(first, inbox),
+                Err(RecvTimeoutError::Timeout) => self.refill(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            if acked && let Err(error) = self.note_acked() {
-                // Acknowledged facts would be sent again after a restart, which the ledger ignores.
-                tracing::warn!(%error, "the mark of acknowledged facts cannot be written; the next one will be tried");
+        }
+    }
+
+    fn turn(&mut self, first: Order, inbox: &mpsc::Receiver<Order>) {
+        let (mut appends, mut acked) = (Vec::new(), false);
+        for order in std::iter::once(first).chain(inbox.try_iter()) {
+            match order {
+                Order::Append(append) => appends.push(append),
+                Order::Acked => acked = true,
             }
-            if !appends.is_empty() {
-                self.write(appends);
+        }
+        if acked && let Err(error) = self.note_acked() {
+            // Acknowledged facts would be sent again after a restart, which the ledger ignores.
+            tracing::warn!(%error, "the mark of acknowledged facts cannot be written; the next one will be tried");
+        }
+        if !appends.is_empty() {
+            self.write(appends);
+        }
+        self.refill();
+    }
+
+    /// Brings facts into memory as those before them are acknowledged.
+    fn refill(&mut self) {
+        if !lock(&self.pending).window.is_low() {
+            return;
+        }
+        if let Err(error) = self.read_spilled() {
+            tracing::warn!(%error, "facts cannot be read back; they will be tried again");
+        }
+        // Whoever sends facts may have found none.
+        self.announce.send_modify(|_| {});
+    }
+
+    fn read_spilled(&mut self) -> std::io::Result<()> {
+        let mut source = self.file.try_clone()?;
+        // The cursor is shared with the clone; the next write puts it back.
+        self.misplaced = true;
+        source.seek(SeekFrom::Start(self.spill_at))?;
+        let mut reader = record::Reader::new(source.take(self.size.saturating_sub(self.spill_at)));
+        loop {
+            let begins = reader.valid;
+            if lock(&self.pending).window.spilled() == 0 {
+                self.spill_at += begins;
+                return Ok(());
+            }
+            let Some(fact) = reader.next()? else {
+                let lost = lock(&self.pending).window.lose_spilled();
+                tracing::error!(facts = lost, "the fact log is damaged: facts that nobody has are lost");
+                return Ok(());
+            };
+            if !lock(&self.pending).window.refill(fact) {
+                self.spill_at += begins;
+                return Ok(());
             }
         }
     }
@@ -82,9 +149,14 @@ impl Writer {
         let mut pending = lock(&self.pending);
         pending.next_sequence = first + appends.len() as u64;
         let mut confirmed = Vec::with_capacity(appends.len());
+        let mut begins = self.size - appends.iter().map(|append| record::len(&append.fact)).sum::<u64>();
         for append in appends {
             confirmed.push((append.fact.sequence, append.done));
-            pending.facts.push_back(append.fact);
+            let bytes = record::len(&append.fact);
+            if !pending.window.push(append.fact) && pending.window.spilled() == 1 {
+                self.spill_at = begins;
+            }
+            begins += bytes;
         }
         drop(pending);
         for (sequence, done) in confirmed {
@@ -137,17 +209,37 @@ impl Writer {
     /// Replaces the log by a new file with everything confirmed and not yet acknowledged.
     fn rebuild(&mut self) -> std::io::Result<()> {
         let mut bytes = Vec::new();
-        let acked = {
+        let (acked, mut spilled) = {
             let pending = lock(&self.pending);
-            pending.facts.iter().for_each(|fact| record::put(fact, &mut bytes));
-            pending.acked
+            pending.window.facts().for_each(|fact| record::put(fact, &mut bytes));
+            (pending.acked, pending.window.spilled())
         };
         let path = self.folder.join(LOG);
         // First the mark: a log without the last facts and without the mark would give their sequences away again.
         persist::replace(&self.folder.join(ACKED), acked.to_string().as_bytes())?;
-        persist::replace(&path, &bytes)?;
+        let spill_at = bytes.len() as u64;
+        let mut size = spill_at;
+        let (old, begins) = (&mut self.file, self.spill_at);
+        persist::replace_with(&path, |file| {
+            file.write_all(&bytes)?;
+            if spilled == 0 {
+                return Ok(());
+            }
+            old.seek(SeekFrom::Start(begins))?;
+            let mut reader = record::Reader::new(old);
+            while spilled > 0 {
+                // What the page cache gives back after a failed sync is ours as long as its checksums say so.
+                let Some(fact) = reader.next()? else { return Err(std::io::Error::other("the fact log is damaged")) };
+                bytes.clear();
+                record::put(&fact, &mut bytes);
+                file.write_all(&bytes)?;
+                size += bytes.len() as u64;
+                spilled -= 1;
+            }
+            Ok(())
+        })?;
         self.file = OpenOptions::new().read(true).write(true).open(&path)?;
-        self.size = bytes.len() as u64;
+        (self.size, self.spill_at) = (size, spill_at);
         self.rewind()?;
         self.suspect = false;
         Ok(())
@@ -156,9 +248,10 @@ impl Writer {
     fn note_acked(&mut self) -> std::io::Result<()> {
         // Both in one look: the queue may be acknowledged further at any time, and a log may only be emptied of what
         // the mark on disk covers.
-        let (acked, empty) = {
-            let pending = lock(&self.pending);
-            (pending.acked, pending.facts.is_empty())
+        let (acked, empty, live) = {
+            let Pending { acked, window, .. } = &*lock(&self.pending);
+            let on_disk = if window.spilled() == 0 { 0 } else { self.size - self.spill_at };
+            (*acked, window.len() == 0, window.bytes() + on_disk)
         };
         persist::replace(&self.folder.join(ACKED), acked.to_string().as_bytes())?;
         if self.size > COMPACT_BYTES && empty {
@@ -166,6 +259,9 @@ impl Writer {
             self.size = 0;
             self.misplaced = true;
             self.sync()?;
+        } else if self.size.saturating_sub(live) > live.max(COMPACT_BYTES) {
+            // A control plane that is always a little behind must not make a log without end.
+            self.rebuild()?;
         }
         Ok(())
     }

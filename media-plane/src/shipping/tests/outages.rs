@@ -281,3 +281,23 @@ async fn without_an_earlier_playlist_there_is_nothing_to_splice() {
     assert!(text.starts_with(b"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:1.0,\n0.ts\n#EXT-X-ENDLIST"), "{text:?}");
     yard.acknowledged_and_empty().await;
 }
+
+/// Test 11, as the bucket sees it: once the key works again the same upload goes on, and no part is sent twice.
+#[tokio::test]
+async fn credential_revoked_midway() {
+    let yard = Yard::new(Faults::default());
+    let meta = meta(Format::Flv);
+    let data = pattern(11 << 20, 3);
+    yard.bucket.refuse_next("put_part", Kind::Denied);
+    flv(&yard, &meta, &data);
+    let failing = yard.fact(|kind| match kind {
+        FactKind::StorageFailing(failing) => Some(failing.clone()),
+        _ => None,
+    });
+    assert_eq!(failing.await.error.code, 7, "PERMISSION_DENIED");
+    yard.available().await;
+    assert!(yard.get(&meta.object_key(WHOLE)).await == data);
+    assert_eq!(yard.bucket.calls_of("create_upload"), 1, "the same upload");
+    assert_eq!(yard.bucket.calls_of("put_part"), 1 + 3, "one refused, three taken");
+    yard.fact(|kind| matches!(kind, FactKind::StorageRecovered(_)).then_some(())).await;
+}

@@ -1,6 +1,9 @@
 //! The SDK's errors in our terms: the provider's code and words, and what follows from them.
+use std::num::NonZeroU32;
+
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
 
 use crate::error::{Error, Kind, chain};
 
@@ -49,7 +52,12 @@ fn answered(
     let message = message.unwrap_or(if body.is_empty() { reason(status) } else { otherwise });
     let mut failed = Error::new(operation, key, kind, &code, unescaped(message)).with_status(status);
     if matches!(kind, Kind::Misconfigured) {
-        failed.right_region = region.map(str::to_owned);
+        failed.right_region = region.map(Box::from);
+    }
+    if kind == Kind::ClockSkew {
+        // The SDK signs later requests of this client by the server's clock, which it learns from the same header.
+        let date = raw.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        failed.server_time = date.and_then(|date| NonZeroU32::new(date.secs().try_into().ok()?));
     }
     failed
 }
