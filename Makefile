@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 600
 
-.PHONY: help demo run test lint bench fuzz soak soak-memory fmt
+.PHONY: help demo run test lint bench bench-finish fuzz soak soak-memory fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,11 @@ bench: ## CPU, memory and allocations of the media node at 1, 20 and 100 streams
 	@target/release/bench --allocations
 	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
 	@target/release/bench
+
+bench-finish: ## how long after its publisher's end a file uploaded while recording is complete, by format and storage
+	@.ci/install build
+	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
+	@target/release/finish
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 600) each
 	@.ci/install build

@@ -77,6 +77,11 @@ impl GcsServer {
         self.shared.objects.list(BUCKET, "", "", usize::MAX).map(|(page, _)| page).unwrap_or_default()
     }
 
+    /// Removes an object without going through the protocol.
+    pub fn forget(&self, key: &str) {
+        let _ = self.shared.objects.delete(BUCKET, key);
+    }
+
     /// Resumable sessions that were neither finished nor cancelled.
     pub fn open_uploads(&self) -> usize {
         self.shared.objects.open_sessions()
