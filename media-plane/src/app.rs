@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use recorder_proto::ids::BootId;
+use recorder_proto::names::RecordingName;
 use recorder_proto::pb::node::directive::{Control, control::Action};
 use recorder_runtime::accept::{Limits, Listener};
 use recorder_runtime::admin::Admin;
@@ -33,7 +34,7 @@ use crate::{fencing, revival};
 /// Commands of the control plane that wait for the registry.
 pub(crate) const CONTROLS: usize = 64;
 /// How often gauges that nobody pushes are read.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
+const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Players at once. Descriptors are shared with the spool, which must never run out of them.
 const HTTP_CONNECTIONS: usize = 500;
 
@@ -231,12 +232,17 @@ struct Checks {
 /// Reads what nobody pushes: readiness and gauges.
 async fn measure(node: Arc<Node>, checks: Checks) {
     let mut interval = tokio::time::interval(GAUGE_INTERVAL);
+    let mut was_accepting = true;
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = node.drain.deadline() => return,
         }
         let usage = node.spool.usage();
+        if was_accepting && !usage.accepting {
+            cut_files(&node);
+        }
+        was_accepting = usage.accepting;
         if usage.accepting {
             checks.spool.ready();
         } else {
@@ -253,6 +259,13 @@ async fn measure(node: Arc<Node>, checks: Checks) {
         ::metrics::gauge!(metrics::SPOOL_LIMIT_BYTES).set(usage.limit as f64);
         ::metrics::gauge!(metrics::LINK_CONNECTED).set(f64::from(u8::from(node.link.is_connected())));
         ::metrics::gauge!(metrics::FACTS_UNREPORTED).set(node.link.facts().unreported() as f64);
+    }
+}
+
+/// Open files cannot be shipped, so that a disk full of them would stay full for ever: they are cut while there is room.
+fn cut_files(node: &Node) {
+    for (recording, _) in node.registry.running() {
+        node.registry.command(Command::Split { recording: RecordingName(recording).to_string() });
     }
 }
 
