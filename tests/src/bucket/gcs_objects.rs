@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
 use super::StoredObject;
@@ -147,7 +146,6 @@ impl Objects {
             "metageneration": "1",
             "size": object.body.len().to_string(),
             "crc32c": crc_of(&object.body),
-            "md5Hash": BASE64_STANDARD.encode(Md5::digest(&object.body)),
             "etag": object.etag,
             "contentType": object.content_type,
             "metadata": object.metadata,
