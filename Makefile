@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 600
+SEEDS ?= 1000
 
-.PHONY: help demo run test lint bench bench-finish fuzz soak soak-memory fmt
+.PHONY: sim help demo run test lint bench bench-finish fuzz soak soak-memory fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,3 +58,8 @@ soak-memory: ## the bucket away for SOAK_SECONDS (default 600) with 20 streams: 
 
 fmt: ## format the workspace
 	@cargo fmt --all
+
+sim: ## SEEDS (default 1000) simulated worlds, and 200 of one-way partitions; a failing one prints its replay
+	@.ci/install build
+	@cargo run --quiet -p recorder-sim -- --seeds $(SEEDS)
+	@cargo run --quiet -p recorder-sim -- --seeds 200 --asymmetric

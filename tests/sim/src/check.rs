@@ -21,12 +21,19 @@ use spool::Spool;
 use crate::control::Control;
 use crate::log::{Log, broken};
 use crate::media_node::FLUSH_INTERVAL;
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, Sent};
 use crate::world::World;
 
 /// Loss that a crash may cause: the interval between two syncs, a frame, and what the way from the socket to the disk
 /// takes (reads are paced, and the simulated disk works at the end of a tick, if at all).
 pub const ALLOWANCE: u64 = FLUSH_INTERVAL.as_millis() as u64 + 40 + 160;
+
+/// What is said of frames that no file of the control plane has, but a playlist of an earlier epoch.
+pub const TAILS: &str = "a playlist that a later epoch took over";
+
+/// Media at the end of what a connection brought that may still wait in memory when nothing follows: a frame ends where
+/// the next begins, and sound waits for the picture beside it.
+const HELD: u64 = 60;
 
 /// A recording with its files as the control plane shows them.
 struct Told {
@@ -67,9 +74,9 @@ pub fn unsettled(control: &Control) -> Option<String> {
 
 /// R-5, as far as it shows: epochs only grow.
 pub fn epochs_grow(control: &Control, known: &mut BTreeMap<String, i64>, log: &Log) {
-    let read = control.db.read(|db| {
-        recordings::page(db, &recordings::Filter::default(), &Page { before: None, limit: 1_000 })
-    });
+    let read = control
+        .db
+        .read(|db| recordings::page(db, &recordings::Filter::default(), &Page { before: None, limit: 1_000 }));
     for row in control.host.block_on(read).expect("the database") {
         let before = known.insert(row.id.clone(), row.epoch).unwrap_or(0);
         if row.epoch < before {
@@ -90,8 +97,18 @@ pub fn judge(world: &World) {
     for Told { recording, files } in &told {
         let at = |file: &v1::File| format!("{} {:?} {} {}", file.name, file.state(), file.object_key, file.size_bytes);
         let (state, reason, gaps) = (recording.state(), recording.end_reason(), recording.gaps.len());
-        world.log.say("control", format!("{} {state:?} {reason:?} epoch {} gaps {gaps}", recording.name, recording.epoch));
+        world
+            .log
+            .say("control", format!("{} {state:?} {reason:?} epoch {} gaps {gaps}", recording.name, recording.epoch));
         files.iter().for_each(|file| world.log.say("control", at(file)));
+    }
+    let stored = world.bucket.keys();
+    for Told { recording, files } in &told {
+        let id = recording.name.trim_start_matches("recordings/");
+        let is_told = stored.iter().any(|(key, ..)| key.contains(id) && key.ends_with("manifest.json"));
+        if !is_told && files.iter().any(|file| file.state() == FileState::Available) {
+            world.log.broken("control", &broken("manifest", format!("{} has none", recording.name)));
+        }
     }
     let keys: Vec<&str> = told.iter().flat_map(|told| &told.files).map(|file| file.object_key.as_str()).collect();
     world.log.hold("control", keys_unique(keys));
@@ -131,7 +148,8 @@ impl<'a> Account<'a> {
         for ((format, name), resume) in formats.into_iter().zip(self.world.plan.formats) {
             if resume.is_some() {
                 let found = self.read(format, name);
-                self.account(name, &found);
+                let tails = if format == Format::Hls { self.tails() } else { Found::new() };
+                self.account(name, &found, &tails);
             }
         }
     }
@@ -150,6 +168,29 @@ impl<'a> Account<'a> {
             }
         }
         found
+    }
+
+    /// Frames in playlists that a later epoch goes on with: what the earlier node shipped after the later one had
+    /// begun is reachable there only (reliability.md test 16: it ships its tail under its own epoch).
+    fn tails(&self) -> Found {
+        let (mut tails, mut seen) = (Found::new(), BTreeSet::new());
+        let continued: Vec<&v1::File> =
+            self.files.iter().copied().filter(|file| file.format() == Format::Hls && file.epoch > 1).collect();
+        let folder_of = |file: &v1::File| file.name.split('/').nth(1).map(str::to_owned).unwrap_or_default();
+        let recordings: BTreeSet<String> = continued.into_iter().map(folder_of).collect();
+        let known: BTreeSet<&str> = self.files.iter().map(|file| file.object_key.as_str()).collect();
+        for (key, ..) in self.world.bucket.keys() {
+            let is_tail = key.ends_with(".m3u8") && !known.contains(key.as_str());
+            if !is_tail || !recordings.iter().any(|recording| key.contains(recording.as_str())) {
+                continue;
+            }
+            let bucket = self.world.bucket.clone();
+            match reading::read("HLS", &key, &|key: &str| bucket.get(key)) {
+                Ok(frames) => self.count(&frames, &mut seen, &mut tails, "HLS"),
+                Err(problem) => self.wrong("R-1", problem),
+            }
+        }
+        tails
     }
 
     /// R-3, looked at afterwards.
@@ -190,14 +231,16 @@ impl<'a> Account<'a> {
     }
 
     /// every frame that the node had taken is in one file, or lost in a crash shortly after.
-    fn account(&self, name: &str, found: &Found) {
-        let (mut received, mut lost, mut longest) = (0, 0, 0);
+    fn account(&self, name: &str, found: &Found, tails: &Found) {
+        let (mut received, mut lost, mut tail, mut longest) = (0, 0, 0, 0);
         let twice = found.iter().filter(|(_, times)| **times > 1).count();
         if twice > 0 {
             self.wrong("R-1", format!("{name}: {twice} frames are there more than once"));
         }
         let mut unexplained = Vec::new();
         for (number, session) in self.publisher.sessions().iter().enumerate() {
+            let taken = |frame: &&Sent| self.world.network.taken_at(session.pipe, frame.end).is_some();
+            let newest = session.frames.iter().filter(taken).map(Sent::time).max().unwrap_or(0);
             for frame in &session.frames {
                 let is_video = frame.track == TrackKind::Video;
                 if name == "AAC" && is_video {
@@ -205,23 +248,36 @@ impl<'a> Account<'a> {
                 }
                 let Some(at) = self.world.network.taken_at(session.pipe, frame.end) else { continue };
                 received += 1;
-                if found.contains_key(&(number as u16, is_video, frame.counter)) {
+                let which = (number as u16, is_video, frame.counter);
+                if found.contains_key(&which) {
+                    continue;
+                }
+                if tails.contains_key(&which) {
+                    tail += 1;
                     continue;
                 }
                 lost += 1;
                 let crash = self.world.crashes.iter().filter(|crash| crash.host == session.node && crash.at >= at);
                 match crash.map(|crash| crash.at - at).min() {
                     Some(before) if before <= ALLOWANCE => longest = longest.max(before),
+                    Some(_) if frame.time() + HELD >= newest => {}
                     before => unexplained.push((number, is_video, frame.counter, at, before)),
                 }
             }
         }
         let who = format!("cam{}", self.publisher.number);
-        self.world.log.say(&who, format!("{name}: {received} received, {lost} lost, at most {longest} ms before a crash"));
+        let sum = format!("{name}: {received} received, {lost} lost, at most {longest} ms before a crash");
+        self.world.log.say(&who, sum);
+        if tail > 0 {
+            self.world.log.say(&who, format!("{name}: {tail} frames only in {TAILS}"));
+        }
         if let (Some(first), Some(last)) = (unexplained.first(), unexplained.last()) {
             let count = unexplained.len();
             let what = "(session, is video, number, received at ms, ms before a crash)";
-            self.wrong("R-1", format!("{name}: {count} of {received} frames lost without cause: {first:?} to {last:?} {what}"));
+            self.wrong(
+                "R-1",
+                format!("{name}: {count} of {received} frames lost without cause: {first:?} to {last:?} {what}"),
+            );
         }
     }
 }

@@ -80,16 +80,8 @@ fn template(plan: &Plan) -> Template {
     let grows = plan.grows;
     Template {
         hls: hls.map(|resume| Hls { segment_duration: wait(2), resume_timeout: wait(resume), ..Hls::default() }),
-        flv: flv.map(|resume| Flv {
-            upload_while_recording: grows,
-            resume_timeout: wait(resume),
-            ..Flv::default()
-        }),
-        mp4: mp4.map(|resume| Mp4 {
-            upload_while_recording: grows,
-            resume_timeout: wait(resume),
-            ..Mp4::default()
-        }),
+        flv: flv.map(|resume| Flv { upload_while_recording: grows, resume_timeout: wait(resume), ..Flv::default() }),
+        mp4: mp4.map(|resume| Mp4 { upload_while_recording: grows, resume_timeout: wait(resume), ..Mp4::default() }),
         aac: aac.map(|resume| Aac {
             upload_while_recording: grows,
             resume_timeout: wait(resume),

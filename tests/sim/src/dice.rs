@@ -8,9 +8,9 @@ pub struct Dice(u64);
 impl Dice {
     /// The dice of one part.
     pub fn of(seed: u64, part: &str) -> Self {
-        let salt = part.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let salt = part
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ salt)
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use recorder_sim::check::TAILS;
 use recorder_sim::plan::{Kind, Mutant};
 use recorder_sim::run::Order;
 
@@ -59,7 +60,8 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    let (next, failed, started) = (AtomicU64::new(wish.from), AtomicU64::new(0), Instant::now());
+    let (next, failed, tails) = (AtomicU64::new(wish.from), AtomicU64::new(0), AtomicU64::new(0));
+    let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..wish.jobs.max(1) {
             scope.spawn(|| {
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
                         return;
                     }
                     let outcome = order(seed).run(&program);
+                    tails.fetch_add(u64::from(outcome.log.contains(TAILS)), Ordering::Relaxed);
                     if !outcome.clean {
                         failed.fetch_add(1, Ordering::Relaxed);
                         eprintln!("seed {seed}: {}\n  replay: {}", outcome.trouble.trim(), order(seed).replay());
@@ -77,8 +80,7 @@ fn main() -> ExitCode {
             });
         }
     });
-    let failed = failed.into_inner();
-    let seconds = started.elapsed().as_secs();
-    println!("{} seeds from {}: {failed} failed, {seconds} s", wish.seeds, wish.from);
+    let (failed, tails, seconds) = (failed.into_inner(), tails.into_inner(), started.elapsed().as_secs());
+    println!("{} seeds from {}: {failed} failed, {seconds} s; {tails} with frames in {TAILS}", wish.seeds, wish.from);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -110,9 +110,9 @@ impl State {
     }
 
     fn is_reset(&self, number: u64) -> bool {
-        self.pipes.get(&number).is_some_and(|pipe| {
-            self.arrived(pipe) && matches!(pipe.queue.front(), Some((_, Item::Reset)))
-        })
+        self.pipes
+            .get(&number)
+            .is_some_and(|pipe| self.arrived(pipe) && matches!(pipe.queue.front(), Some((_, Item::Reset))))
     }
 }
 

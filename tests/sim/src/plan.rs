@@ -135,9 +135,8 @@ impl Plan {
         let mut dice = Dice::of(seed, "plan");
         let most = if kind == Kind::Asymmetric { 7 } else { 6 };
         let count = dice.between(if kind == Kind::Asymmetric { 2 } else { 0 }, most);
-        let mut faults: Vec<(u64, Fault)> = (0..count)
-            .map(|_| (dice.between(4_000, BUSY - 4_000), fault(&mut dice, kind)))
-            .collect();
+        let mut faults: Vec<(u64, Fault)> =
+            (0..count).map(|_| (dice.between(4_000, BUSY - 4_000), fault(&mut dice, kind))).collect();
         faults.sort_by_key(|(at, _)| *at);
         let publishers = dice.between(1, 4);
         let scripts = (0..publishers).map(|_| script(&mut dice)).collect();
@@ -173,7 +172,10 @@ fn fault(dice: &mut Dice, kind: Kind) -> Fault {
         3 | 4 => Fault::Crash { host, lasts, power: dice.percent(50) },
         5 => Fault::Crash { host: CONTROL, lasts, power: false },
         6 => Fault::Bucket { percents: None, lasts },
-        7 => Fault::Bucket { percents: Some([dice.between(0, 30), dice.between(0, 40), dice.between(0, 20)]), lasts: 2 * lasts },
+        7 => Fault::Bucket {
+            percents: Some([dice.between(0, 30), dice.between(0, 40), dice.between(0, 20)]),
+            lasts: 2 * lasts,
+        },
         8 => {
             let lasts = dice.between(500, 16_000);
             Fault::Pause { host, lasts, moves: dice.percent(60).then(|| dice.between(100, lasts)) }

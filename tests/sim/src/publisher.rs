@@ -35,6 +35,16 @@ pub struct Sent {
     pub end: u64,
 }
 
+impl Sent {
+    /// Its media time within the connection, in milliseconds.
+    pub fn time(&self) -> u64 {
+        match self.track {
+            TrackKind::Video => u64::from(self.counter) * 1_000 / RATE,
+            TrackKind::Audio => u64::from(self.counter) * 1_024 * 1_000 / 44_100,
+        }
+    }
+}
+
 /// One connection that was allowed to publish.
 #[derive(Clone, Debug)]
 pub struct Session {

@@ -250,9 +250,8 @@ impl World {
             Then::Start(host) => self.start(*host),
             Then::Clear => self.bucket.set(Weather::default()),
             Then::Move(node) => {
-                let there: Vec<usize> = (0..self.publishers.len())
-                    .filter(|number| self.publishers[*number].node() == *node)
-                    .collect();
+                let there: Vec<usize> =
+                    (0..self.publishers.len()).filter(|number| self.publishers[*number].node() == *node).collect();
                 there.into_iter().for_each(|number| self.movers[number].send_modify(|moves| *moves += 1));
             }
         }
@@ -302,6 +301,8 @@ impl World {
         let seed = self.seed ^ self.now;
         let Some(place) = self.places.iter_mut().find(|place| place.id == host) else { return };
         let Some(node) = place.node.take() else { return };
+        // One that stood still has done nothing since.
+        let crash = Crash { at: node.host.now(), ..crash };
         drop(node);
         if power {
             place.disk.power_loss(seed).expect("the simulated disk");
@@ -322,8 +323,7 @@ impl World {
         }
         let bucket = self.bucket.client(&format!("m{host}"));
         let Some(place) = self.places.iter_mut().find(|place| place.id == host) else { return };
-        let node =
-            MediaNode::start(self.now, host, place.skew, &place.folder, &place.disk, bucket, &self.network);
+        let node = MediaNode::start(self.now, host, place.skew, &place.folder, &place.disk, bucket, &self.network);
         match node {
             Ok(node) => place.node = Some(node),
             Err(error) => self.log.broken(&format!("m{host}"), &broken("R-1", format!("it does not start: {error:#}"))),
