@@ -49,6 +49,11 @@ pub struct File {
     /// The playlist that ships next; a newer one waits behind it, so that under load some playlist always ships.
     due: Option<Text>,
     newest: Option<Text>,
+    /// A playlist is under way: a second one could arrive before it and be overwritten.
+    listing: bool,
+    /// A text is on its way. The next one waits: requests can overtake each other, and an older text must never
+    /// replace a newer one.
+    under_way: bool,
     /// Objects before this one are named by a playlist in the bucket.
     named: u32,
     main: Option<Main>,
@@ -111,22 +116,30 @@ impl File {
         }
     }
 
-    /// Takes the playlist that may ship now: every object it names is in the bucket.
+    /// Takes the playlist that may ship now: every object it names is in the bucket, and no other text is on its way
+    /// there.
     pub fn next_playlist(&mut self) -> Option<Text> {
+        if self.listing {
+            return None;
+        }
         let ready = |text: &Text, pending: &BTreeMap<u32, ObjectId>| {
             pending.first_key_value().is_none_or(|(first, _)| *first >= text.names)
         };
         if self.newest.as_ref().is_some_and(|text| ready(text, &self.pending)) {
             self.due = self.newest.take();
         }
-        if !self.due.as_ref().is_some_and(|text| ready(text, &self.pending)) {
+        if self.under_way || !self.due.as_ref().is_some_and(|text| ready(text, &self.pending)) {
             return None;
         }
+        self.under_way = true;
+        self.listing = true;
         std::mem::replace(&mut self.due, self.newest.take())
     }
 
     /// A playlist is in the bucket.
     pub fn playlist_stored(&mut self, text: &Text, etag: &str) {
+        self.listing = false;
+        self.under_way = false;
         self.named = self.named.max(text.names);
         if text.last {
             self.objects += 1;
@@ -206,7 +219,9 @@ mod tests {
             file.playlist(PLAYLIST, Bytes::from(number.to_string()), number == 3);
         }
         file.store(0, &stored(1), 0);
-        assert_eq!(file.next_playlist().unwrap().body, "0", "the oldest is kept");
+        let oldest = file.next_playlist().unwrap();
+        assert_eq!(oldest.body, "0", "the oldest is kept");
+        file.playlist_stored(&oldest, "p");
         file.store(1, &stored(1), 0);
         assert_eq!(file.next_playlist(), None, "those between were replaced");
         file.store(2, &stored(1), 0);
@@ -218,6 +233,34 @@ mod tests {
         assert!(file.is_complete());
         assert_eq!(file.totals(), (5, 5));
         assert_eq!(file.take_reachable().len(), 4);
+    }
+
+    /// Found by the simulation: two requests with texts of one playlist overtook each other, and the older one stayed.
+    #[test]
+    fn r8_an_older_playlist_cannot_overtake_a_newer_one() {
+        let mut file = File::default();
+        file.playlist(PLAYLIST, Bytes::from_static(b"0"), false);
+        let older = file.next_playlist().unwrap();
+        file.playlist(PLAYLIST, Bytes::from_static(b"1"), true);
+        assert_eq!(file.next_playlist(), None, "the older one is still on its way");
+        file.playlist_stored(&older, "p");
+        assert_eq!(file.next_playlist().unwrap().body, "1");
+    }
+
+    #[test]
+    fn r8_an_older_playlist_that_took_its_time_overwrote_the_last_one() {
+        let mut file = File::default();
+        for number in 0..2 {
+            let place = file.close(segment(number));
+            file.store(place, &stored(1), 0);
+            file.playlist(PLAYLIST, Bytes::from(number.to_string()), number == 1);
+            if number == 0 {
+                assert_eq!(file.next_playlist().unwrap().body, "0");
+            }
+        }
+        assert_eq!(file.next_playlist(), None, "the first one is still being tried");
+        file.playlist_stored(&Text { object: PLAYLIST, body: Bytes::from_static(b"0"), last: false, names: 1 }, "p");
+        assert!(file.next_playlist().unwrap().last);
     }
 
     #[test]
