@@ -7,8 +7,9 @@ use recorder_proto::facts::{Fact, RecordingStarted};
 use recorder_proto::ids::{EventId, RecordingId, SessionId};
 use recorder_proto::pb::node::node_link_service_server::{NodeLinkService, NodeLinkServiceServer};
 use recorder_proto::pb::node::{
-    ClaimRecordingResponse, DeregisterRequest, DeregisterResponse, GetSnapshotRequest, GetSnapshotResponse,
-    RegisterResponse, ReportFactsResponse, ValidateEpochsRequest, ValidateEpochsResponse,
+    ClaimRecordingResponse, DeregisterRequest, DeregisterResponse, FetchCredentialRequest, FetchCredentialResponse,
+    GetSnapshotRequest, GetSnapshotResponse, RegisterResponse, ReportFactsResponse, ValidateEpochsRequest,
+    ValidateEpochsResponse,
 };
 use recorder_runtime::clock::SystemClock;
 use recorder_runtime::drain::Drain;
