@@ -35,6 +35,10 @@ pub const TAILS: &str = "a playlist that a later epoch took over";
 /// the next begins, and sound waits for the picture beside it.
 const HELD: u64 = 60;
 
+/// How long the media of a new connection may wait in memory until it is known which recording it goes on with: the
+/// control plane is asked, and given up after this.
+const STARTING: u64 = 1_000;
+
 /// A recording with its files as the control plane shows them.
 struct Told {
     recording: v1::Recording,
@@ -239,14 +243,14 @@ impl<'a> Account<'a> {
         }
         let mut unexplained = Vec::new();
         for (number, session) in self.publisher.sessions().iter().enumerate() {
-            let taken = |frame: &&Sent| self.world.network.taken_at(session.pipe, frame.end).is_some();
-            let newest = session.frames.iter().filter(taken).map(Sent::time).max().unwrap_or(0);
+            let taken = |frame: &Sent| self.world.network.taken_at(session.pipe, frame.end);
+            let begun = session.frames.first().and_then(taken).unwrap_or(0) + STARTING;
             for frame in &session.frames {
                 let is_video = frame.track == TrackKind::Video;
                 if name == "AAC" && is_video {
                     continue;
                 }
-                let Some(at) = self.world.network.taken_at(session.pipe, frame.end) else { continue };
+                let Some(at) = taken(frame) else { continue };
                 received += 1;
                 let which = (number as u16, is_video, frame.counter);
                 if found.contains_key(&which) {
@@ -257,10 +261,12 @@ impl<'a> Account<'a> {
                     continue;
                 }
                 lost += 1;
+                // From here on it could have been written.
+                let after = session.frames.iter().find(|other| other.time() > frame.time() + HELD);
+                let free = after.and_then(taken).unwrap_or(u64::MAX).max(begun);
                 let crash = self.world.crashes.iter().filter(|crash| crash.host == session.node && crash.at >= at);
-                match crash.map(|crash| crash.at - at).min() {
+                match crash.map(|crash| crash.at.saturating_sub(free)).min() {
                     Some(before) if before <= ALLOWANCE => longest = longest.max(before),
-                    Some(_) if frame.time() + HELD >= newest => {}
                     before => unexplained.push((number, is_video, frame.counter, at, before)),
                 }
             }
