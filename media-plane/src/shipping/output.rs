@@ -197,9 +197,8 @@ impl Shipment {
                     }
                 },
                 Some(done) = self.running.next() => self.done(done).await,
-                Some(done) = self.growing.next() => match done {
-                    Some(done) => self.done(done).await,
-                    None => {}
+                Some(done) = self.growing.next() => if let Some(done) = done {
+                    self.done(done).await;
                 },
             }
         }
