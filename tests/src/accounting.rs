@@ -13,6 +13,9 @@ use crate::reading::{FileFrames, Found};
 /// Both tracks.
 pub const BOTH: [TrackKind; 2] = [TrackKind::Video, TrackKind::Audio];
 
+/// Length of a frame in milliseconds.
+const FRAME: u64 = 34;
+
 /// A node that was killed, or stopped for so long that its publishers moved on.
 #[derive(Clone, Copy, Debug)]
 pub struct Crash {
@@ -31,7 +34,9 @@ pub struct Lost {
     pub track: TrackKind,
     /// When it was sent.
     pub at: Instant,
-    /// How long before the crash that explains it; zero when it was sent after it. `None`: nothing explains it.
+    /// How much media before the crash that explains it; zero when it was sent after it. `None`: nothing explains it.
+    ///
+    /// Media, not time: when nothing was sent for a while before the crash, that costs nothing.
     pub before_crash: Option<Duration>,
 }
 
@@ -136,7 +141,15 @@ impl Ledger<'_> {
         // The first crash of its node after the connection began ended it, whatever came later.
         let crash = self.crashes.iter().filter(|crash| crash.node == session.node && crash.at >= session.started);
         let crash = crash.min_by_key(|crash| crash.at);
-        Lost { mark, track, at, before_crash: crash.map(|crash| crash.at.saturating_duration_since(at)) }
+        // What was sent behind it until the end, and itself.
+        let later = |track: TrackKind| {
+            let last = (session.sent[index(track)].len() as u32).checked_sub(1)?;
+            self.footage.has(track).then(|| self.footage.time_of(track, last))
+        };
+        let end = BOTH.into_iter().filter_map(later).max().unwrap_or(0);
+        let media = end.saturating_sub(self.footage.time_of(track, counter)) + FRAME;
+        let media = Duration::from_millis(media);
+        Lost { mark, track, at, before_crash: crash.map(|crash| media.min(crash.at.saturating_duration_since(at))) }
     }
 }
 
@@ -209,11 +222,11 @@ mod tests {
         let whole: Vec<(u16, u32)> = (0..10).map(|counter| (0, counter)).collect();
         let clean = account(&whole);
         assert_eq!((clean.sent, clean.present, clean.problems(Duration::ZERO)), (10, 10, String::new()));
-        // The last frame was sent 93 ms before the crash, the one before 116 ms.
+        // The last two frames: 23 ms and one frame, although the crash came later.
         let short = account(&whole[..8]);
-        assert_eq!(short.longest_loss(), Duration::from_millis(116));
-        assert_eq!(short.unexplained(Duration::from_millis(100)).len(), 1);
-        assert!(short.problems(Duration::from_millis(120)).is_empty());
+        assert_eq!(short.longest_loss().as_millis() / 10, 5);
+        assert_eq!(short.unexplained(Duration::from_millis(40)).len(), 1);
+        assert!(short.problems(Duration::from_millis(60)).is_empty());
         let twice = account(&[&whole[..], &[(0, 3)]].concat());
         assert_eq!((twice.duplicates, twice.out_of_order), (1, 1));
         assert_eq!(account(&[&whole[..], &[(0, 11)], &[(5, 0)]].concat()).strangers, 2);

@@ -70,7 +70,9 @@ impl Watch {
             return Err(format!("{key}: its {new} entries do not begin with the {old} it had"));
         }
         if before.end_list && now != before {
-            return Err(format!("{key} changed after its end"));
+            let differs = now.segments.iter().zip(&before.segments).find(|(now, before)| now != before);
+            let (old, new) = (before.segments.len(), now.segments.len());
+            return Err(format!("{key} changed after its end: {old} entries, {new} now, {differs:?}"));
         }
         Ok(())
     }

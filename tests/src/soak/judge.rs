@@ -78,6 +78,8 @@ fn check(world: &World, done: &Done, told: &[Told]) -> (Verdict, Leftovers) {
     for key in world.s3.keys().into_iter().filter(|key| key.contains(&folder)) {
         if key.ends_with("manifest.json") {
             leftovers.manifests += 1;
+        } else if key.ends_with(".m3u8") && told.iter().any(|(recording, _)| recording.epoch > 1) {
+            leftovers.superseded += 1;
         } else if !verdict.objects.contains(&key) {
             leftovers.unclaimed.push(key.clone());
         }
@@ -93,6 +95,8 @@ fn check(world: &World, done: &Done, told: &[Told]) -> (Verdict, Leftovers) {
 pub(super) struct Leftovers {
     pub(super) states: BTreeMap<&'static str, usize>,
     pub(super) manifests: usize,
+    /// Playlists that another node's took over.
+    pub(super) superseded: usize,
     pub(super) unclaimed: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{NODES, PLANS, World};
 use crate::publisher::{Live, ffmpeg};
-use crate::verify;
+use crate::verify::{self, Told};
 
 /// The stream's plan: every format, no window.
 const PLAN: super::Plan = PLANS[0];
@@ -34,7 +34,10 @@ pub(super) async fn publish(world: Arc<World>, folder: PathBuf, seed: u64) {
             live.kill();
             sleep(Duration::from_millis(500)).await;
         }
-        judge(&world, &stream, &folder).await;
+        let told = outcome(&world, &stream).await;
+        let (world, folder) = (Arc::clone(&world), folder.clone());
+        // ffmpeg is waited for: not where publishers run.
+        tokio::task::spawn_blocking(move || decode(&world, &stream, &folder, &told)).await.expect("decode");
     }
 }
 
@@ -48,17 +51,22 @@ fn encode(url: &str) -> Live {
     Live::spawn(command)
 }
 
-async fn judge(world: &Arc<World>, stream: &str, folder: &Path) {
+/// Waits until every recording of the stream is over.
+async fn outcome(world: &World, stream: &str) -> Vec<Told> {
     let mut clients = world.clients();
     let latest = Instant::now() + Duration::from_secs(180);
-    let told = loop {
+    loop {
         sleep(Duration::from_secs(3)).await;
         let told = verify::told(&mut clients, &PLAN.domain(), stream).await.unwrap_or_default();
         let over = !told.is_empty() && told.iter().all(|(recording, _)| verify::is_over(recording));
         if over || Instant::now() > latest {
-            break told;
+            return told;
         }
-    };
+    }
+}
+
+/// Has every file decoded; its objects are dropped.
+fn decode(world: &World, stream: &str, folder: &Path, told: &[Told]) {
     let root = folder.join("real");
     let prefix = format!("/{}/live/{stream}/", PLAN.domain());
     for key in world.s3.keys().into_iter().filter(|key| key.contains(&prefix)) {

@@ -59,6 +59,8 @@ pub struct Report {
     pub recordings: BTreeMap<&'static str, usize>,
     /// Manifests found.
     pub manifests: usize,
+    /// Playlists that were continued by another node's, and are kept as they were.
+    pub superseded: usize,
     /// Files read back frame by frame.
     pub files: usize,
     /// Bytes of these.
@@ -103,6 +105,7 @@ impl Report {
         self.files += verdict.files;
         self.file_bytes += verdict.bytes;
         self.manifests += leftovers.manifests;
+        self.superseded += leftovers.superseded;
         self.unclaimed.extend(leftovers.unclaimed);
         for (state, count) in leftovers.states {
             *self.recordings.entry(state).or_default() += count;
@@ -161,7 +164,13 @@ impl fmt::Display for Report {
             self.frames_due
         )?;
         let states: Vec<_> = self.recordings.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        writeln!(f, "recordings            {}; {} manifests", states.join(", "), self.manifests)?;
+        writeln!(
+            f,
+            "recordings            {}; {} manifests; {} playlists taken over",
+            states.join(", "),
+            self.manifests,
+            self.superseded
+        )?;
         writeln!(f, "decoded by ffmpeg     {} files of a real encoder", self.decoded)?;
         writeln!(
             f,
