@@ -1,11 +1,13 @@
 //! SIGKILL at any moment between a fact's arrival and its answer: reliability test 19.
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use recorder_db::events;
 use recorder_db::scratch::{Scratch, kinds};
+use recorder_db::{events, facts_seen};
 use recorder_proto::pb::node::node_link_service_client::NodeLinkServiceClient;
 use recorder_proto::pb::node::{Fact, RegisterRequest, ReportFactsRequest};
 use recorder_proto::pb::v1;
@@ -15,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::control::{PATIENCE, until};
+use super::proxy::{Answers, Proxy};
 use super::story::Story;
 
 /// How often the process is killed; 100 times in the long form.
@@ -46,9 +49,8 @@ impl Process {
         Self { addresses: addresses.await, child }
     }
 
-    async fn channel(&self, listener: &str) -> Channel {
-        let address = self.addresses[listener].as_str().unwrap();
-        Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    fn address(&self, listener: &str) -> SocketAddr {
+        self.addresses[listener].as_str().unwrap().parse().unwrap()
     }
 
     fn kill(&mut self) {
@@ -64,28 +66,200 @@ impl Drop for Process {
     }
 }
 
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
 /// Facts that a node sends before it waits for an answer.
 const BATCH: usize = 30;
 
 /// Reports as a node does: what was not confirmed, in order. The sequence that is durable, if it is told.
-async fn report(process: &Process, facts: &[Fact]) -> Option<u64> {
-    let mut client = NodeLinkServiceClient::new(process.channel("link").await);
-    let register = RegisterRequest { node: "m1".into(), boot_id: "boot-1".into(), ..Default::default() };
-    let node_epoch = client.register(register).await.ok()?.into_inner().node_epoch;
+async fn report(link: SocketAddr, report: ReportFactsRequest) -> Option<u64> {
+    let mut client = NodeLinkServiceClient::new(channel(link).await);
     let (send, outbox) = tokio::sync::mpsc::channel(1);
-    send.send(ReportFactsRequest { node_epoch, facts: facts.iter().take(BATCH).cloned().collect() }).await.ok()?;
+    send.send(report).await.ok()?;
     let mut answers = client.report_facts(ReceiverStream::new(outbox)).await.ok()?.into_inner();
     let answer = tokio::time::timeout(PATIENCE, answers.message()).await.expect("an answer or an end").ok()??;
     assert_eq!(answer.refusals, [], "nothing is refused because it comes again");
     Some(answer.durable_sequence)
 }
 
-fn chapter(story: &mut Story) -> Vec<Fact> {
-    let mut facts = vec![story.started()];
-    facts.extend((0..FILES).map(|index| story.opened(index)));
-    facts.push(story.ended(FILES));
-    facts.extend((0..FILES).map(|index| story.available(index)));
-    facts
+/// When the process is killed.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    /// So long after the report's last byte was sent to it.
+    Receipt(Duration),
+    /// When it has answered, but the answer has not arrived.
+    Reply,
+}
+
+impl Process {
+    async fn register(&self) -> u64 {
+        let mut client = NodeLinkServiceClient::new(channel(self.address("link")).await);
+        let register = RegisterRequest { node: "m1".into(), boot_id: "boot-1".into(), ..Default::default() };
+        client.register(register).await.unwrap().into_inner().node_epoch
+    }
+
+    /// Kills the process in the middle of this report; the sequence that is durable, if the node was told before.
+    async fn strike(&mut self, facts: &[Fact], aim: Aim) -> Option<u64> {
+        let request = ReportFactsRequest { node_epoch: self.register().await, facts: facts.to_vec() };
+        let answers = if matches!(aim, Aim::Reply) { Answers::Keep } else { Answers::Pass };
+        let mut proxy = Proxy::before(self.address("link"), answers).await;
+        let reporting = tokio::spawn(report(proxy.address, request));
+        match aim {
+            Aim::Receipt(delay) => {
+                proxy.requested().await;
+                // Finer than the timers of the runtime, whose other threads go on.
+                std::thread::sleep(delay);
+            }
+            Aim::Reply => proxy.answered().await,
+        }
+        self.kill();
+        reporting.await.unwrap()
+    }
+}
+
+/// The last fact of the node that the database holds. As a writer, because a Postgres may still be busy with the COMMIT
+/// of a process that is dead.
+async fn held(scratch: &Scratch) -> u64 {
+    let mark = scratch.db.write(|db| facts_seen::get(db, "m1")).await.unwrap();
+    mark.map_or(0, |mark| mark.sequence.try_into().unwrap())
+}
+
+/// A node that is never sure whether its facts have arrived, and what it has seen.
+struct Ordeal {
+    seed: u64,
+    random: StdRng,
+    story: Story,
+    /// Names of the recordings told of.
+    recordings: Vec<String>,
+    /// Not confirmed.
+    waiting: Vec<Fact>,
+    /// Confirmed.
+    told: Vec<Fact>,
+    /// Longest delay of the next kill from the receipt: shorter after one that was late, longer after one that was not, so
+    /// that most are close to the commit.
+    reach: Duration,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Killed with nothing of the report in the database.
+    before_commit: u64,
+    /// Killed with all of it there, and the node did not know; of these, on an answer that was on its way.
+    reply_lost: u64,
+    reply_kept: u64,
+    /// Killed after the node knew.
+    confirmed: u64,
+    /// Facts reported though the database held them.
+    resent: usize,
+}
+
+/// Where [`Ordeal::reach`] begins, and where it ends should no kill be late.
+const FIRST_REACH: Duration = Duration::from_millis(20);
+const LONGEST_REACH: Duration = Duration::from_millis(200);
+
+impl Ordeal {
+    fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            random: StdRng::seed_from_u64(seed),
+            story: Story::new("push.example.com", "cam"),
+            recordings: Vec::new(),
+            waiting: Vec::new(),
+            told: Vec::new(),
+            reach: FIRST_REACH,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Another recording, from its start to its last file.
+    fn chapter(&mut self) -> Vec<Fact> {
+        let number = self.recordings.len();
+        self.story = self.story.another(&format!("cam{number}"));
+        self.recordings.push(self.story.name());
+        let mut facts = vec![self.story.started()];
+        facts.extend((0..FILES).map(|index| self.story.opened(index)));
+        facts.push(self.story.ended(FILES));
+        facts.extend((0..FILES).map(|index| self.story.available(index)));
+        facts
+    }
+
+    /// Of every two kills one is of each kind, in an order of the seed.
+    fn aims(&mut self) -> [bool; 2] {
+        let first = self.random.random();
+        [first, !first]
+    }
+
+    /// Reports news, and what was never confirmed, to a process that does not survive it.
+    async fn strike(&mut self, process: &mut Process, scratch: &Scratch, reply: bool) {
+        let chapter = self.chapter();
+        if self.waiting.len() + chapter.len() > BATCH {
+            self.catch_up(process, scratch).await;
+        }
+        self.waiting.extend(chapter);
+        let delay = self.reach.mul_f64(self.random.random());
+        let aim = if reply { Aim::Reply } else { Aim::Receipt(delay) };
+        let before = held(scratch).await;
+        self.counts.resent += self.waiting.iter().filter(|fact| fact.sequence <= before).count();
+        let told = process.strike(&self.waiting, aim).await;
+        let (after, sent) = (held(scratch).await, self.waiting.last().unwrap().sequence);
+        assert!(after == before || after == sent, "{after} of {before}..{sent}: a report is in or out; {}", self.seed);
+        match (told, after == sent) {
+            (Some(durable), committed) => {
+                assert!(committed && durable == sent, "{durable} was told, {after} is there; seed {}", self.seed);
+                self.counts.confirmed += 1;
+                self.confirm(durable);
+            }
+            (None, true) => self.counts.reply_lost += 1,
+            (None, false) => self.counts.before_commit += 1,
+        }
+        match aim {
+            Aim::Reply => {
+                assert_eq!((told, after), (None, sent), "an answer comes after its commit; seed {}", self.seed);
+                self.counts.reply_kept += 1;
+            }
+            Aim::Receipt(_) if after == sent => self.reach /= 2,
+            Aim::Receipt(_) => self.reach = (self.reach * 3 / 2).min(LONGEST_REACH),
+        }
+    }
+
+    /// Reports what was never confirmed to a process that lives.
+    async fn catch_up(&mut self, process: &Process, scratch: &Scratch) {
+        let before = held(scratch).await;
+        self.counts.resent += self.waiting.iter().filter(|fact| fact.sequence <= before).count();
+        let request = ReportFactsRequest { node_epoch: process.register().await, facts: self.waiting.clone() };
+        let durable = report(process.address("link"), request).await.expect("nobody kills it");
+        assert_eq!(Some(durable), self.waiting.last().map(|fact| fact.sequence), "seed {}", self.seed);
+        self.confirm(durable);
+    }
+
+    fn confirm(&mut self, durable: u64) {
+        let confirmed = self.waiting.iter().take_while(|fact| fact.sequence <= durable).count();
+        self.told.extend(self.waiting.drain(..confirmed));
+    }
+
+    /// Each fact was applied once.
+    async fn settle(&self, process: &Process, scratch: &Scratch) {
+        let seed = self.seed;
+        let rows = scratch.db.read(|db| events::after(db, 0, i64::from(u16::MAX))).await.unwrap();
+        let sequences: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+        assert_eq!(sequences, (1..=rows.len() as i64).collect::<Vec<_>>(), "events without a gap; seed {seed}");
+        for fact in &self.told {
+            let events = rows.iter().filter(|row| row.id == fact.id).count();
+            assert_eq!(events, 1, "{} {} is one event; seed {seed}", fact.sequence, fact.r#type);
+        }
+        let mut client = RecordingServiceClient::new(channel(process.address("api")).await);
+        for name in &self.recordings {
+            let shown =
+                client.get_recording(v1::GetRecordingRequest { name: name.clone() }).await.unwrap().into_inner();
+            assert_eq!(shown.state(), State::Succeeded, "{name}; seed {seed}");
+            let output = &shown.outputs[0];
+            let counted = (output.files, output.bytes_uploaded);
+            assert_eq!(counted, (FILES, 1_000 * u64::from(FILES)), "each file counts once; {name}, seed {seed}");
+        }
+    }
 }
 
 #[test]
@@ -101,56 +275,21 @@ fn control_kill9_in_transaction() {
 
 async fn killed(scratch: &Scratch, seed: u64) {
     let folder = tempfile::tempdir().unwrap();
-    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-    let mut story = Story::new("push.example.com", "cam1");
-    let (mut told, mut waiting, mut recordings, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let mut ordeal = Ordeal::new(seed);
     let mut process = Process::start(folder.path(), &scratch.url).await;
-    for number in 0..kills() {
-        waiting.extend(chapter(&mut story));
-        recordings.push(story.name());
-        story = story.another(&format!("cam{number}"));
-        // From before the report has arrived to after its answer is there.
-        let delay = Duration::from_micros(random.random_range(0..150_000));
-        let outcome = {
-            let reporting = report(&process, &waiting);
-            tokio::pin!(reporting);
-            tokio::select! {
-                outcome = &mut reporting => outcome,
-                () = tokio::time::sleep(delay) => None,
-            }
-        };
-        process.kill();
-        match outcome {
-            Some(durable) => confirm(&mut waiting, &mut told, durable),
-            None => lost += 1,
+    for _ in 0..kills().div_ceil(2) {
+        for reply in ordeal.aims() {
+            ordeal.strike(&mut process, scratch, reply).await;
+            process = Process::start(folder.path(), &scratch.url).await;
         }
-        process = Process::start(folder.path(), &scratch.url).await;
     }
-    while !waiting.is_empty() {
-        let durable = report(&process, &waiting).await.expect("nobody kills it any more");
-        confirm(&mut waiting, &mut told, durable);
+    if !ordeal.waiting.is_empty() {
+        ordeal.catch_up(&process, scratch).await;
     }
-    assert!(lost > 0 || kills() < 50, "{lost} of {} kills hit; seed {seed}", kills());
-
-    let rows = scratch.db.read(|db| events::after(db, 0, i64::from(u16::MAX))).await.unwrap();
-    let sequences: Vec<i64> = rows.iter().map(|row| row.seq).collect();
-    assert_eq!(sequences, (1..=rows.len() as i64).collect::<Vec<_>>(), "events without a gap; seed {seed}");
-    for fact in &told {
-        let events = rows.iter().filter(|row| row.id == fact.id).count();
-        assert_eq!(events, 1, "{} {} is one event; seed {seed}", fact.sequence, fact.r#type);
-    }
-    let mut client = RecordingServiceClient::new(process.channel("api").await);
-    for name in recordings {
-        let shown = client.get_recording(v1::GetRecordingRequest { name: name.clone() }).await.unwrap().into_inner();
-        assert_eq!(shown.state(), State::Succeeded, "{name}; seed {seed}");
-        let output = &shown.outputs[0];
-        let counted = (output.files, output.bytes_uploaded);
-        assert_eq!(counted, (FILES, 1_000 * u64::from(FILES)), "each file counts once; {name}, seed {seed}");
-    }
-    println!("{}: {} kills, {lost} before the answer, {} facts", scratch.db.kind().as_str(), kills(), told.len());
-}
-
-fn confirm(waiting: &mut Vec<Fact>, told: &mut Vec<Fact>, durable: u64) {
-    let confirmed = waiting.iter().take_while(|fact| fact.sequence <= durable).count();
-    told.extend(waiting.drain(..confirmed));
+    let counts = &ordeal.counts;
+    println!("{}: {counts:?}, {} facts", scratch.db.kind().as_str(), ordeal.told.len());
+    assert!(counts.before_commit > 0, "no kill was before its commit; seed {seed}: {counts:?}");
+    assert_eq!(counts.reply_kept, kills().div_ceil(2), "seed {seed}: {counts:?}");
+    assert!(counts.resent > 0, "nothing came again; seed {seed}: {counts:?}");
+    ordeal.settle(&process, scratch).await;
 }

@@ -15,6 +15,7 @@ mod listeners;
 mod node;
 mod outages;
 mod process;
+mod proxy;
 mod recordings;
 mod resuming;
 mod running;
