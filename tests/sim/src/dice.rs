@@ -15,7 +15,7 @@ impl Dice {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Dice {
 
     /// From `low` up to, not including, `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % high.saturating_sub(low).max(1)
+        low + self.roll() % high.saturating_sub(low).max(1)
     }
 
     /// True so many times of a hundred.

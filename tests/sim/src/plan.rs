@@ -165,7 +165,7 @@ fn fault(dice: &mut Dice, kind: Kind) -> Fault {
     let lasts = dice.between(300, 9_000);
     let which = dice.between(0, if kind == Kind::Asymmetric { 5 } else { 12 });
     match which {
-        0 | 1 | 2 => {
+        0..=2 => {
             let (from, to) = if dice.percent(50) { (CONTROL, host) } else { (host, CONTROL) };
             Fault::Silence { from, to, lasts: dice.between(500, 15_000) }
         }

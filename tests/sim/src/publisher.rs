@@ -248,7 +248,7 @@ fn filled(first: u8, size: u64, dice: &mut Dice) -> Bytes {
     let mut bytes = BytesMut::with_capacity(size as usize + 8);
     bytes.put_u8(first);
     // No byte is zero, so that no start code appears.
-    (0..size).for_each(|_| bytes.put_u8(0x80 | dice.next() as u8));
+    (0..size).for_each(|_| bytes.put_u8(0x80 | dice.roll() as u8));
     bytes.freeze()
 }
 
