@@ -14,7 +14,7 @@ pub struct Config {
     pub limit: u64,
     /// Share of `limit` (0 to 1) from which [`Usage::accepting`] is false, so that running recordings keep the rest.
     pub high_water: f64,
-    /// How much media a crash may cost: the longest time between two syncs of a file that grows.
+    /// How much media a crash may cost. Syncs begin a little earlier, because a frame is read, queued and written first.
     pub flush_interval: Duration,
     /// Bytes of one output after which it is synced before the interval is over.
     pub flush_bytes: usize,
@@ -34,6 +34,12 @@ impl Config {
             flush_bytes: 4 << 20,
             max_queued: 64 << 20,
         }
+    }
+
+    /// When the oldest bytes that are not durable have to be synced: what a frame waits for in front of the disk (the
+    /// socket's reading pace, the queue, the pause between rounds) is part of what a crash costs.
+    pub(crate) fn flush_after(&self) -> Duration {
+        self.flush_interval - (self.flush_interval / 8).min(Duration::from_millis(60))
     }
 
     /// Every directory, in the order of preference.

@@ -50,6 +50,15 @@ impl State {
         Self { remembers: true, ..Self::default() }
     }
 
+    /// End of the newest media.
+    pub fn ends_at(&self) -> Option<MediaTime> {
+        let objects = self.objects.values().filter_map(|object| match &object.closed {
+            Some((summary, _)) => Some(summary.ends_at),
+            None => object.mark.map(|mark| mark.ends_at),
+        });
+        objects.chain(self.files.values().map(|summary| summary.ends_at)).max()
+    }
+
     /// Drops what only a start needs.
     pub fn forget(&mut self) {
         self.remembers = false;

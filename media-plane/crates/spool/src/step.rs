@@ -34,7 +34,7 @@ impl Stepper {
     }
 
     fn round(&mut self, now: Duration) -> bool {
-        let interval = self.volume.config.flush_interval;
+        let interval = self.volume.config.flush_after();
         let mut worked = false;
         for (shard, since) in self.volume.shards.iter().zip(&mut self.since) {
             let round = {

@@ -43,7 +43,7 @@ pub(crate) fn start(volume: &Arc<Volume>) -> Result<Vec<JoinHandle<()>>, Error> 
 fn write_loop(volume: &Volume, number: usize) {
     let Some(shard) = volume.shards.get(number) else { return };
     let mut spare = Batch::default();
-    while let Some(round) = next_round(shard, volume.config.flush_interval) {
+    while let Some(round) = next_round(shard, volume.config.flush_after()) {
         work::write_round(volume, &round, &mut spare);
         let mut queue = lock(&shard.queue);
         let hurry = |queue: &mut Queue| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use media::MediaTime;
 use mux::{ObjectId, ObjectPart, Output};
 
 use crate::inbox::{Batch, Op};
@@ -46,6 +47,11 @@ impl Writer {
             batch.ops.push(Op::Record(Box::new(Record::Note(note)), None));
             0
         })
+    }
+
+    /// End of the newest media that is durable; none while nothing is, or once all of it was released.
+    pub fn durable(&self) -> Option<MediaTime> {
+        self.output.state().ends_at()
     }
 
     fn push(&mut self, add: impl FnOnce(&mut Batch) -> usize) -> Result<(), Error> {
