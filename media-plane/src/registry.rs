@@ -134,7 +134,10 @@ impl Registry {
     /// Notes that `recording` is being made of `stream`. True when its stop was asked for before it was known here.
     pub fn recording_started(&self, recording: RecordingId, epoch: Epoch, stream: &StreamKey) -> bool {
         let mut state = self.lock();
-        state.recordings.insert(recording, Running { stream: stream.clone(), epoch });
+        // An older epoch is revived only to be closed.
+        if state.recordings.get(&recording).is_none_or(|running| running.epoch <= epoch) {
+            state.recordings.insert(recording, Running { stream: stream.clone(), epoch });
+        }
         let early = state.early_stops.iter().position(|stopped| *stopped == recording);
         early.is_some_and(|at| state.early_stops.remove(at).is_some())
     }
@@ -249,6 +252,17 @@ mod tests {
         assert!(!registry.command(Command::Stop { recording: name.clone() }));
         assert!(registry.recording_started(id, Epoch(1), &stream()), "stop at once");
         assert!(!registry.recording_started(id, Epoch(1), &stream()), "once");
+    }
+
+    #[test]
+    fn reviving_an_older_epoch_unregistered_the_newest() {
+        let registry = Registry::default();
+        let (id, name) = recording();
+        registry.recording_started(id, Epoch(2), &stream());
+        registry.recording_started(id, Epoch(1), &stream());
+        assert!(registry.has(&name, 2));
+        registry.recording_ended(id, Epoch(1));
+        assert!(registry.has(&name, 2), "only the older one has ended");
     }
 
     #[tokio::test]

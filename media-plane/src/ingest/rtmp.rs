@@ -343,6 +343,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // A drain that began meanwhile has not seen this publisher.
         if let Err(reason) = self.node.admits() {
             self.node.registry.leave(&stream, session);
+            if let Some(mut replaced) = admission.replaced {
+                // What was handed over already goes on waiting; from now on it comes back to the one who hands it over.
+                replaced.close();
+                if let Ok(publication) = replaced.try_recv() {
+                    hold::take_back(&self.node, publication);
+                }
+            }
             return self.refuse(Refusal::Failed, reason, "admission");
         }
         let replaced = match admission.replaced {

@@ -71,14 +71,15 @@ pub fn granted(reply: node::ClaimRecordingResponse, proposed: RecordingId, now: 
         return Grant { id, epoch: Epoch(reply.epoch.max(1)), inheritance: None };
     }
     let state = reply.resume_state.unwrap_or_default();
-    let since = text(&state, "since").and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let time = |name| text(&state, name).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let (since, began) = (time("since"), time("start_time").map(|began| began.to_utc()));
     let reason = match text(&state, "reason").and_then(v1::gap::Reason::from_str_name) {
         Some(v1::gap::Reason::NodeCrashed) => GapReason::NodeCrashed,
         _ => GapReason::PublisherLost,
     };
     let files = state.fields.get("files").into_iter().flat_map(items).filter_map(file).collect();
     let since = since.map_or(now, |since| since.to_utc());
-    Grant { id, epoch: Epoch(reply.epoch), inheritance: Some(Inheritance { files, since, reason }) }
+    Grant { id, epoch: Epoch(reply.epoch), inheritance: Some(Inheritance { files, began, since, reason }) }
 }
 
 fn file(value: &Value) -> Option<Inherited> {
@@ -122,6 +123,7 @@ mod tests {
                 { "format": "flv", "index": 2, "object_key": "a-2.flv", "epoch": 1 },
                 { "format": "tape", "index": 0, "object_key": "x", "epoch": 1 },
             ],
+            "start_time": "2026-11-22T14:00:00Z",
             "since": "2026-11-22T15:00:00Z",
             "reason": "NODE_CRASHED",
         });
@@ -140,6 +142,7 @@ mod tests {
         assert_eq!(inheritance.files.len(), 2, "{inheritance:?}");
         assert_eq!(inheritance.files[1].key, "a-2.flv");
         assert_eq!((inheritance.reason, inheritance.since.timestamp()), (GapReason::NodeCrashed, 1_795_359_600));
+        assert_eq!(inheritance.began.unwrap().timestamp(), 1_795_356_000, "max_duration began anew with every epoch");
         let new =
             granted(node::ClaimRecordingResponse { resumed: false, epoch: 1, ..reply }, proposed, DateTime::UNIX_EPOCH);
         assert!(new.inheritance.is_none() && new.id == id);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prost::Message;
 use recorder_proto::facts::RecordingStarted;
 use recorder_proto::format::Format;
@@ -29,6 +30,9 @@ pub struct RecordingMeta {
     pub resume_timeout: Duration,
     /// Where the manifest goes in `output.storage`.
     pub key: String,
+    /// When the first epoch of the recording began; none when that is this one, or is not known.
+    #[serde(default)]
+    pub began: Option<DateTime<Utc>>,
 }
 
 impl RecordingMeta {
@@ -37,7 +41,12 @@ impl RecordingMeta {
         let format = started.formats.first().copied().unwrap_or(output.format);
         let output = OutputMeta { format, ..output };
         let key = output.manifest_key();
-        Self { started, output, plan: hex::encode(plan.encode_to_vec()), resume_timeout, key }
+        Self { started, output, plan: hex::encode(plan.encode_to_vec()), resume_timeout, key, began: None }
+    }
+
+    /// How long earlier epochs recorded, holes included.
+    pub fn recorded_before(&self) -> Duration {
+        self.began.and_then(|began| (self.output.wall.at - began).to_std().ok()).unwrap_or_default()
     }
 
     /// Which recording.

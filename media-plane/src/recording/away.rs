@@ -98,7 +98,7 @@ impl Recording {
         let Some(absence) = self.away else { return Waiting::Until(Duration::MAX) };
         let gone = absence.lasted(now);
         let window = self.window();
-        let left = self.max_duration.map(|limit| limit.saturating_sub(self.media_duration()));
+        let left = self.max_duration.map(|limit| limit.saturating_sub(self.recorded()));
         if left.is_some_and(|left| gone >= left && left < window) {
             return Waiting::Over(EndReason::MaxDuration);
         }
@@ -127,6 +127,7 @@ impl Recording {
         let gap = span(&self.wall(), gap);
         let resumed = RecordingResumed { session: self.session, time: self.node.clock.now(), gap };
         tracing::info!(recording = %self.id(), stream = %self.stream(), "the publisher is back");
+        self.told_session = self.session;
         self.note(Entry::Resumed(resumed.clone()));
         self.tell(resumed);
     }

@@ -38,6 +38,8 @@ pub struct Recording {
     manifest: Handle,
     /// Whose frames it gets.
     session: SessionId,
+    /// Whose frames it gets as far as the control plane has been told.
+    told_session: SessionId,
     outputs: Vec<OutputPipe>,
     /// Formats that ended early, with why.
     failed: Vec<OutputTotals>,
@@ -118,7 +120,7 @@ impl Recording {
             return Some(EndReason::Error);
         }
         let limit = self.max_duration?;
-        (self.media_duration() >= limit).then_some(EndReason::MaxDuration)
+        (self.recorded() >= limit).then_some(EndReason::MaxDuration)
     }
 
     /// A hole in the media. The first one after an absence is the absence.
@@ -129,7 +131,9 @@ impl Recording {
         let gap = Gap { starts_at, reason: away.map_or(gap.reason, |absence| absence.reason), ..gap };
         metrics::counter!("recorder_timeline_gaps_total", "reason" => gap_label(gap.reason)).increment(1);
         let told = span(&self.wall(), &gap);
-        if away.is_some() {
+        // A publisher that took over from one that was still there is another one all the same: who is not told of it
+        // takes the recording for that of a session that is dead.
+        if away.is_some() || self.session != self.told_session {
             self.resumed(&gap);
         } else if !self.gaps_full {
             self.note(Entry::Gap(told.clone()));
@@ -187,6 +191,11 @@ impl Recording {
 
     fn media_duration(&self) -> Duration {
         (self.last - self.first.unwrap_or(self.last)).as_duration()
+    }
+
+    /// How long it has been recorded, what earlier epochs recorded included: what its limit is about.
+    fn recorded(&self) -> Duration {
+        self.meta.recorded_before().saturating_add(self.media_duration())
     }
 
     /// A new file in every format at the next key frame.

@@ -81,6 +81,7 @@ impl Recording {
             node: Arc::clone(node),
             manifest,
             session: meta.started.session,
+            told_session: meta.started.session,
             outputs,
             failed,
             gaps: Vec::new(),
@@ -106,7 +107,7 @@ impl Recording {
             match entry {
                 Entry::Gap(gap) => self.keep_gap(gap),
                 Entry::Resumed(resumed) => {
-                    self.session = resumed.session;
+                    (self.session, self.told_session) = (resumed.session, resumed.session);
                     self.keep_gap(resumed.gap);
                 }
                 Entry::Codec(change) => {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use media::{Gap, GapReason, MediaTime, Tracks};
 use mux::Restored;
 use mux::registry::{Format, Options};
-use recorder_proto::facts::{RecordingStarted, event_type};
+use recorder_proto::facts::{Failure, RecordingStarted, event_type};
 use recorder_proto::format::Format as ApiFormat;
 use recorder_proto::ids::{Epoch, RecordingId};
 use recorder_proto::pb::node::Plan;
@@ -15,8 +15,8 @@ use recorder_proto::pb::v1::Template;
 use recorder_proto::time::std_duration;
 use spool::OutputKey;
 
-use super::output::OutputPipe;
-use super::report::{api_format, span};
+use super::output::{Count, OutputPipe};
+use super::report::{api_format, internal, span, totals};
 use super::{Recording, formats};
 use crate::manifest::{Entry, RecordingMeta};
 use crate::node::Node;
@@ -59,6 +59,8 @@ pub struct Grant {
 pub struct Inheritance {
     /// Every file they wrote.
     pub files: Vec<Inherited>,
+    /// When the recording began; none when the control plane does not say.
+    pub began: Option<DateTime<Utc>>,
     /// When the media stopped, as far as is known.
     pub since: DateTime<Utc>,
     /// Why it stopped.
@@ -139,28 +141,40 @@ impl Recording {
             claim_key: format!("{}/{}/{}/{}", node.settings.node.id, node.boot, publisher.session, grant.id),
         };
         let window = window_of(template, tracks);
-        let meta = RecordingMeta::new(started, common, &plan, window);
+        let mut meta = RecordingMeta::new(started, common, &plan, window);
+        meta.began = grant.inheritance.as_ref().and_then(|left| left.began);
         // First, so that whatever a restart finds of the outputs, it finds what they belong to.
         let manifest = node.manifests.create(meta.clone())?;
-        let mut outputs = Vec::with_capacity(wanted.len());
-        for (format, options) in wanted {
-            outputs.push(open(node, &meta, template, grant, (format, &options)).map_err(|error| match error {
-                Refused::Spool(error) => error.into(),
-                Refused::Mux(problem) => broken(&problem),
-            })?);
+        let (mut outputs, mut failed) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for (kind, options) in wanted {
+            match open(node, &meta, template, grant, (kind, &options)) {
+                Ok(output) => outputs.push(output),
+                // The process is on its way out.
+                Err(Refused::Spool(spool::Error::Closed)) => return Err(spool::Error::Closed.into()),
+                // The other formats go on without it; without any the recording ends as failed as soon as it has begun.
+                Err(refused) => {
+                    let (format, failure) = (api_format(kind), refused.failure());
+                    tracing::error!(recording = %grant.id, %format, failure.message, "an output cannot be opened");
+                    manifest.note(Entry::Settled(format));
+                    failed.push(totals(format, Count::default(), Some(failure)));
+                }
+            }
         }
         let mut recording = Self {
             node: Arc::clone(node),
             manifest,
             session: publisher.session,
+            told_session: publisher.session,
             outputs,
-            failed: Vec::new(),
+            failed,
             gaps: Vec::new(),
             gaps_full: false,
             codecs: Vec::new(),
             last: wall.media,
             first: None,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
+            lost: None,
+            gone: None,
             away: None,
             stop_asked: node.registry.recording_started(grant.id, grant.epoch, &publisher.stream),
             orphaned: false,
@@ -216,6 +230,15 @@ fn common_meta(publisher: &Publisher, plan: &Plan, wall: Wall, grant: &Grant) ->
 enum Refused {
     Spool(spool::Error),
     Mux(String),
+}
+
+impl Refused {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Spool(error) => internal("SPOOL_FAILED", &error.to_string()),
+            Self::Mux(problem) => internal("MUXER_UNAVAILABLE", problem),
+        }
+    }
 }
 
 /// Opens one output: a new one, or behind the files of earlier epochs.
@@ -279,6 +302,7 @@ mod tests {
                 file(ApiFormat::Hls, 0, "a-e2/0.m3u8", 2),
                 file(ApiFormat::Flv, 3, "a-3.flv", 1),
             ],
+            began: None,
             since,
             reason: GapReason::NodeCrashed,
         };

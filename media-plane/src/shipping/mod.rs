@@ -117,6 +117,8 @@ pub struct Shipping {
     /// Whether something is still being recorded.
     busy: Box<dyn Fn() -> bool + Send>,
     outputs: HashMap<OutputKey, mpsc::UnboundedSender<Event>>,
+    /// Outputs that go on after the next start were let go of: what still comes of them is for that start.
+    let_go: bool,
     tasks: JoinSet<OutputKey>,
     /// Files on their way back from a backup storage: they are safe there, so nobody waits for them at the end.
     returning: mpsc::UnboundedReceiver<CopyBack>,
@@ -177,9 +179,11 @@ impl Shipping {
         busy: Box<dyn Fn() -> bool + Send>,
     ) -> Self {
         let guard = drain.guard("uploads");
-        let (outputs, tasks, copies) = Default::default();
+        context.log.begin_behind(restore::highest_reported(&stored));
+        let (outputs, let_go, tasks, copies) = Default::default();
         context.manifests.backed_up().into_iter().for_each(|copy| context.copies.send(copy));
-        Self { context: Arc::new(context), events, returning, stored, drain, guard, busy, outputs, tasks, copies }
+        let context = Arc::new(context);
+        Self { context, events, returning, stored, drain, guard, busy, outputs, let_go, tasks, copies }
     }
 
     /// Ships until the drain's deadline, or until the drain has begun and nothing is left.
@@ -242,6 +246,7 @@ impl Shipping {
         }
         // Outputs that wait for their publisher go on after the next start; what there is of them ships now.
         self.outputs.clear();
+        self.let_go = true;
         self.tasks.is_empty() && self.context.manifests.is_idle()
     }
 
@@ -267,6 +272,8 @@ impl Shipping {
         } else if let Some(output) = self.outputs.get(key) {
             // A shipment that is gone has ended: its output was over.
             let _ = output.send(event);
+        } else if self.let_go {
+            // Half of an output's events would make a manifest without its files.
         } else if matches!(event, Event::Opened { .. }) {
             let key = key.clone();
             let Some((meta, name)) = self.context.spool.meta(&key).and_then(|meta| read_meta(&key, meta)) else {
