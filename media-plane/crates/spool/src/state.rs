@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use media::MediaTime;
 use mux::{ObjectId, ObjectSpec, Summary};
 
 use crate::journal::{Entry, Extent, Step};
