@@ -23,7 +23,7 @@ fn absence() -> Duration {
 }
 
 /// UNAVAILABLE, with the time to come back.
-fn away<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) {
+pub fn away<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) {
     let problem = Problem::from(&outcome.expect_err("the database is away"));
     assert_eq!((problem.code, problem.reason.as_str()), (Code::Unavailable, "DATABASE_UNAVAILABLE"), "{problem}");
     assert!(problem.details.retry_after.is_some(), "{problem:?}");

@@ -1,22 +1,16 @@
 //! SIGKILL at any moment between a fact's arrival and its answer: reliability test 19.
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use recorder_db::scratch::{Scratch, kinds};
 use recorder_db::{events, facts_seen};
-use recorder_proto::pb::node::node_link_service_client::NodeLinkServiceClient;
-use recorder_proto::pb::node::{Fact, RegisterRequest, ReportFactsRequest};
+use recorder_proto::pb::node::{Fact, ReportFactsRequest};
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::recording::State;
 use recorder_proto::pb::v1::recording_service_client::RecordingServiceClient;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
-use super::control::{PATIENCE, until};
+use super::binary::{Process, channel, report};
 use super::proxy::{Answers, Proxy};
 use super::story::Story;
 
@@ -25,64 +19,11 @@ fn kills() -> u64 {
     std::env::var("RECORDER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
-/// Facts of one report.
+/// Files of each recording.
 const FILES: u32 = 6;
-
-/// The real binary, on a database that outlives it.
-struct Process {
-    child: Child,
-    addresses: serde_json::Value,
-}
-
-impl Process {
-    async fn start(folder: &Path, database: &str) -> Self {
-        let ready = folder.join("ready.json");
-        let _ = std::fs::remove_file(&ready);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_recorder-control"));
-        let any = "127.0.0.1:0";
-        command.env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.args(["--api-listen", any, "--link-listen", any, "--admin-listen", any, "--ready-file", "ready.json"]);
-        command.args(["--database-url", database, "--seal-key", &"5e".repeat(32)]);
-        let child = command.spawn().unwrap();
-        let addresses =
-            until("the process to be ready", async || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok());
-        Self { addresses: addresses.await, child }
-    }
-
-    fn address(&self, listener: &str) -> SocketAddr {
-        self.addresses[listener].as_str().unwrap().parse().unwrap()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn channel(address: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
-}
 
 /// Facts that a node sends before it waits for an answer.
 const BATCH: usize = 30;
-
-/// Reports as a node does: what was not confirmed, in order. The sequence that is durable, if it is told.
-async fn report(link: SocketAddr, report: ReportFactsRequest) -> Option<u64> {
-    let mut client = NodeLinkServiceClient::new(channel(link).await);
-    let (send, outbox) = tokio::sync::mpsc::channel(1);
-    send.send(report).await.ok()?;
-    let mut answers = client.report_facts(ReceiverStream::new(outbox)).await.ok()?.into_inner();
-    let answer = tokio::time::timeout(PATIENCE, answers.message()).await.expect("an answer or an end").ok()??;
-    assert_eq!(answer.refusals, [], "nothing is refused because it comes again");
-    Some(answer.durable_sequence)
-}
 
 /// When the process is killed.
 #[derive(Clone, Copy, Debug)]
@@ -94,12 +35,6 @@ enum Aim {
 }
 
 impl Process {
-    async fn register(&self) -> u64 {
-        let mut client = NodeLinkServiceClient::new(channel(self.address("link")).await);
-        let register = RegisterRequest { node: "m1".into(), boot_id: "boot-1".into(), ..Default::default() };
-        client.register(register).await.unwrap().into_inner().node_epoch
-    }
-
     /// Kills the process in the middle of this report; the sequence that is durable, if the node was told before.
     async fn strike(&mut self, facts: &[Fact], aim: Aim) -> Option<u64> {
         let request = ReportFactsRequest { node_epoch: self.register().await, facts: facts.to_vec() };
@@ -115,26 +50,26 @@ impl Process {
             Aim::Reply => proxy.answered().await,
         }
         self.kill();
-        reporting.await.unwrap()
+        reporting.await.unwrap().ok()?.map(|answer| answer.durable_sequence)
     }
 }
 
 /// The last fact of the node that the database holds. As a writer, because a Postgres may still be busy with the COMMIT
 /// of a process that is dead.
-async fn held(scratch: &Scratch) -> u64 {
+pub async fn held(scratch: &Scratch) -> u64 {
     let mark = scratch.db.write(|db| facts_seen::get(db, "m1")).await.unwrap();
     mark.map_or(0, |mark| mark.sequence.try_into().unwrap())
 }
 
 /// A node that is never sure whether its facts have arrived, and what it has seen.
-struct Ordeal {
+pub struct Ordeal {
     seed: u64,
-    random: StdRng,
-    story: Story,
+    pub random: StdRng,
+    pub story: Story,
     /// Names of the recordings told of.
     recordings: Vec<String>,
     /// Not confirmed.
-    waiting: Vec<Fact>,
+    pub waiting: Vec<Fact>,
     /// Confirmed.
     told: Vec<Fact>,
     /// Longest delay of the next kill from the receipt: shorter after one that was late, longer after one that was not, so
@@ -161,7 +96,7 @@ const FIRST_REACH: Duration = Duration::from_millis(20);
 const LONGEST_REACH: Duration = Duration::from_millis(200);
 
 impl Ordeal {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self {
             seed,
             random: StdRng::seed_from_u64(seed),
@@ -175,7 +110,7 @@ impl Ordeal {
     }
 
     /// Another recording, from its start to its last file.
-    fn chapter(&mut self) -> Vec<Fact> {
+    pub fn chapter(&mut self) -> Vec<Fact> {
         let number = self.recordings.len();
         self.story = self.story.another(&format!("cam{number}"));
         self.recordings.push(self.story.name());
@@ -226,22 +161,23 @@ impl Ordeal {
     }
 
     /// Reports what was never confirmed to a process that lives.
-    async fn catch_up(&mut self, process: &Process, scratch: &Scratch) {
+    pub async fn catch_up(&mut self, process: &Process, scratch: &Scratch) {
         let before = held(scratch).await;
         self.counts.resent += self.waiting.iter().filter(|fact| fact.sequence <= before).count();
         let request = ReportFactsRequest { node_epoch: process.register().await, facts: self.waiting.clone() };
-        let durable = report(process.address("link"), request).await.expect("nobody kills it");
+        let answer = report(process.address("link"), request).await.unwrap().expect("nobody kills it");
+        let durable = answer.durable_sequence;
         assert_eq!(Some(durable), self.waiting.last().map(|fact| fact.sequence), "seed {}", self.seed);
         self.confirm(durable);
     }
 
-    fn confirm(&mut self, durable: u64) {
+    pub fn confirm(&mut self, durable: u64) {
         let confirmed = self.waiting.iter().take_while(|fact| fact.sequence <= durable).count();
         self.told.extend(self.waiting.drain(..confirmed));
     }
 
     /// Each fact was applied once.
-    async fn settle(&self, process: &Process, scratch: &Scratch) {
+    pub async fn settle(&self, process: &Process, scratch: &Scratch) {
         let seed = self.seed;
         let rows = scratch.db.read(|db| events::after(db, 0, i64::from(u16::MAX))).await.unwrap();
         let sequences: Vec<i64> = rows.iter().map(|row| row.seq).collect();
