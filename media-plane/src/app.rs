@@ -28,6 +28,7 @@ use crate::link::{Directives, FactLog, Link};
 use crate::manifest::Manifests;
 use crate::node::{Facts, Node};
 use crate::registry::Command;
+use crate::relief::{Measure, Relief};
 use crate::shipping::{self, Shipping};
 use crate::{fencing, revival};
 
@@ -232,17 +233,14 @@ struct Checks {
 /// Reads what nobody pushes: readiness and gauges.
 async fn measure(node: Arc<Node>, checks: Checks) {
     let mut interval = tokio::time::interval(GAUGE_INTERVAL);
-    let mut was_accepting = true;
+    let mut relief = Relief::default();
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = node.drain.deadline() => return,
         }
         let usage = node.spool.usage();
-        if was_accepting && !usage.accepting {
-            cut_files(&node);
-        }
-        was_accepting = usage.accepting;
+        relieve(&node, relief.look(&usage, node.lag.oldest().is_zero()));
         if usage.accepting {
             checks.spool.ready();
         } else {
@@ -262,10 +260,16 @@ async fn measure(node: Arc<Node>, checks: Checks) {
     }
 }
 
-/// Open files cannot be shipped, so that a disk full of them would stay full for ever: they are cut while there is room.
-fn cut_files(node: &Node) {
+/// Has every recording do what a spool that fills up needs.
+fn relieve(node: &Node, measure: Measure) {
     for (recording, _) in node.registry.running() {
-        node.registry.command(Command::Split { recording: RecordingName(recording).to_string() });
+        let recording = RecordingName(recording).to_string();
+        let command = match measure {
+            Measure::Nothing => return,
+            Measure::Cut => Command::Split { recording },
+            Measure::PutDown => Command::PutDown { recording },
+        };
+        node.registry.command(command);
     }
 }
 

@@ -50,8 +50,10 @@ async fn wait(node: Arc<Node>, stream: StreamKey, mut publication: Box<Publicati
             Command::Stop { recording } => publication.stop(&recording),
             Command::Orphan { recording } => drop(publication.orphan(&recording)),
             Command::Move { .. } => publication.put_down(),
-            // Nobody publishes, and the next file begins at a key frame anyway.
-            Command::Disconnect { .. } | Command::Split { .. } => {}
+            // No key frame comes at which to cut.
+            Command::Split { recording } | Command::PutDown { recording } => publication.put_down_one(&recording),
+            // Nobody publishes.
+            Command::Disconnect { .. } => {}
         }
     }
     node.registry.leave(&stream, session);

@@ -20,6 +20,7 @@ mod plans;
 mod publication;
 mod recording;
 mod registry;
+mod relief;
 mod revival;
 mod shipping;
 #[cfg(feature = "sim")]

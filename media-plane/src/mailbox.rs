@@ -89,6 +89,7 @@ fn is_same(one: &Command, other: &Command) -> bool {
     match (one, other) {
         (Command::Stop { recording: one }, Command::Stop { recording: other })
         | (Command::Split { recording: one }, Command::Split { recording: other })
+        | (Command::PutDown { recording: one }, Command::PutDown { recording: other })
         | (Command::Orphan { recording: one }, Command::Orphan { recording: other }) => one == other,
         (Command::Disconnect { .. }, Command::Disconnect { .. }) | (Command::Move { .. }, Command::Move { .. }) => true,
         _ => false,

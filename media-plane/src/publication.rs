@@ -73,6 +73,8 @@ pub struct Publication {
     recordings: Vec<Recording>,
     /// Recordings about to begin, with the frames they have missed so far.
     starting: Option<Starting>,
+    /// Nothing is recorded because of this: the publisher has to come again.
+    failure: Option<String>,
     timed: Vec<Timed>,
     ready: Vec<Timed>,
     /// When the start gate has to be looked at although nothing arrives.
@@ -107,6 +109,7 @@ impl Publication {
             wall: None,
             recordings,
             starting: None,
+            failure: None,
             timed: Vec::new(),
             ready: Vec::new(),
             gate_due: None,
@@ -275,6 +278,11 @@ impl Publication {
         self.settle(now, false);
     }
 
+    /// Why nothing is recorded although it should be; told once.
+    pub fn take_failure(&mut self) -> Option<String> {
+        self.failure.take()
+    }
+
     /// So much waits for recordings that are about to begin that the publisher has to wait too.
     pub fn is_full(&self) -> bool {
         self.starting.as_ref().is_some_and(Starting::is_full)
@@ -288,6 +296,11 @@ impl Publication {
     /// New files in every format of one recording at the next key frame.
     pub fn split(&mut self, recording: &str) {
         self.recordings.iter_mut().filter(|running| running.name() == recording).for_each(Recording::split);
+    }
+
+    /// Closes what one recording keeps open, so that it ships.
+    pub fn put_down_one(&mut self, recording: &str) {
+        self.recordings.iter_mut().filter(|running| running.name() == recording).for_each(Recording::put_down);
     }
 
     /// Another node goes on with a recording. True when it was one of these: then its publisher belongs there too.
@@ -407,7 +420,11 @@ impl Publication {
             return;
         }
         let Some(starting) = self.starting.take() else { return };
-        self.recordings.extend(starting.start(&self.node, &self.publisher));
+        let started = starting.start(&self.node, &self.publisher);
+        self.recordings.extend(started.recordings);
+        // A publisher that stays although nothing is recorded would never be recorded; one that comes back may be. Where
+        // another recording is made it is not interrupted for that.
+        self.failure = started.failure.filter(|_| self.recordings.is_empty());
         self.report_tracks();
     }
 

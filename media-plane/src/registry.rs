@@ -31,6 +31,11 @@ pub enum Command {
         /// `recordings/{ulid}`.
         recording: String,
     },
+    /// Close what is open at once: the spool is full of it.
+    PutDown {
+        /// `recordings/{ulid}`.
+        recording: String,
+    },
     /// Another node goes on with this recording: close and ship what there is, and stop speaking for it.
     Orphan {
         /// `recordings/{ulid}`.
@@ -52,7 +57,10 @@ impl Command {
     /// The recording it is about.
     fn recording(&self) -> Option<&str> {
         match self {
-            Self::Stop { recording } | Self::Split { recording } | Self::Orphan { recording } => Some(recording),
+            Self::Stop { recording }
+            | Self::Split { recording }
+            | Self::PutDown { recording }
+            | Self::Orphan { recording } => Some(recording),
             Self::TakeOver(_) | Self::Disconnect { .. } | Self::Move { .. } => None,
         }
     }

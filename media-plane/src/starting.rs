@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use media::{Timed, Tracks};
 use recorder_proto::ids::RecordingId;
+use recorder_proto::pb::v1::recording::EndReason;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::node::Node;
 use crate::plans::Chosen;
 use crate::publication::Publisher;
-use crate::recording::{Grant, Recording, is_wanted, window_of};
+use crate::recording::{Grant, Recording, StartError, is_wanted, window_of};
 use crate::shipping::Wall;
 
 /// How long the control plane may take to say whether a recording goes on. Later than that it is a new one.
@@ -29,6 +30,15 @@ pub struct Starting {
     held_bytes: usize,
     next_look: Duration,
     deadline: Duration,
+}
+
+/// What has begun.
+#[derive(Default)]
+pub struct Started {
+    /// The recordings.
+    pub recordings: Vec<Recording>,
+    /// Why one of them did not, if the next attempt may do better.
+    pub failure: Option<String>,
 }
 
 struct Candidate {
@@ -78,23 +88,34 @@ impl Starting {
     }
 
     /// Begins them, with everything held for them.
-    pub fn start(self, node: &Arc<Node>, publisher: &Publisher) -> Vec<Recording> {
+    pub fn start(self, node: &Arc<Node>, publisher: &Publisher) -> Started {
         let Self { candidates, tracks, wall, held, .. } = self;
-        let mut recordings = Vec::new();
+        let mut started = Started::default();
         for mut candidate in candidates {
             candidate.look();
             let Candidate { chosen, grant, .. } = candidate;
             match Recording::start(node, publisher, chosen, tracks, wall, &grant) {
                 Ok(Some(mut recording)) => match recording.take(&held) {
-                    None => recordings.push(recording),
-                    Some(reason) => recording.finish(reason),
+                    None => started.recordings.push(recording),
+                    Some(reason) => {
+                        if reason == EndReason::Error {
+                            started.failure = Some("the recording failed as it began".to_owned());
+                        }
+                        recording.finish(reason);
+                    }
                 },
                 // The plan has no format for these tracks, for example AAC of a stream with picture.
                 Ok(None) => {}
-                Err(error) => tracing::error!(stream = %publisher.stream, %error, "recording cannot start"),
+                Err(error) => {
+                    tracing::error!(stream = %publisher.stream, %error, "recording cannot start");
+                    // A directive that is not usable is not usable the next time either.
+                    if let StartError::Spool(error) = error {
+                        started.failure = Some(format!("the recording cannot start: {error}"));
+                    }
+                }
             }
         }
-        recordings
+        started
     }
 }
 

@@ -119,6 +119,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(cause) = self.advance().await {
                 return cause;
             }
+            let publishing = self.publishing.as_mut();
+            if let Some(reason) = publishing.and_then(|publishing| publishing.publication.take_failure()) {
+                return EndCause::Disconnected(reason);
+            }
             match self.wake().await {
                 Wake::Read(Ok(0)) => return EndCause::ConnectionLost,
                 Wake::Read(Ok(_)) => {}
@@ -156,6 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Command::Stop { recording } => publication?.stop(&recording),
             Command::Split { recording } => publication?.split(&recording),
+            Command::PutDown { recording } => publication?.put_down_one(&recording),
             Command::Orphan { recording } => {
                 let reason = || EndCause::Disconnected("the stream goes on at another node".into());
                 return publication?.orphan(&recording).then(reason);
@@ -408,7 +413,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Command::Stop { recording } => publishing.publication.stop(&recording),
                 Command::Orphan { recording } => drop(publishing.publication.orphan(&recording)),
-                Command::Split { .. } | Command::Disconnect { .. } | Command::Move { .. } => {}
+                Command::Split { .. } | Command::PutDown { .. } | Command::Disconnect { .. } | Command::Move { .. } => {}
             }
         }
         publishing.lose(&self.node, cause, drained);

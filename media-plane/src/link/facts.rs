@@ -50,6 +50,8 @@ struct Pending {
     window: Window,
     next_sequence: u64,
     acked: u64,
+    /// Facts on their way to the disk.
+    queued: usize,
 }
 
 /// The durable queue of facts. Clones share it.
@@ -99,7 +101,7 @@ impl FactLog {
         if valid < size {
             tracing::warn!(bytes = size - valid, kept = valid, "a torn or damaged tail of the fact log was cut off");
         }
-        let pending = Arc::new(Mutex::new(Pending { window, next_sequence: last_sequence + 1, acked }));
+        let pending = Arc::new(Mutex::new(Pending { window, next_sequence: last_sequence + 1, acked, queued: 0 }));
         let (orders, inbox) = mpsc::channel();
         let (announce, last) = watch::channel(last_sequence);
         let (tell, trouble) = watch::channel(None);
@@ -129,7 +131,10 @@ impl FactLog {
             tracing::error!(id, kind, recording, bytes, "a fact is too large to be kept and is lost");
             return written;
         }
-        let _ = self.orders.send(Order::Append(Append { fact, done }));
+        lock(&self.pending).queued += 1;
+        if self.orders.send(Order::Append(Append { fact, done })).is_err() {
+            lock(&self.pending).queued -= 1;
+        }
         written
     }
 
@@ -173,9 +178,10 @@ impl FactLog {
         lock(&self.pending).acked
     }
 
-    /// Facts not yet acknowledged.
+    /// Facts not yet acknowledged, durable here or on their way to the disk.
     pub fn unreported(&self) -> usize {
-        lock(&self.pending).window.len()
+        let pending = lock(&self.pending);
+        pending.window.len() + pending.queued
     }
 
     /// Whether facts can be written; if not, why. They are kept in memory and tried again until they can.

@@ -30,6 +30,7 @@ pub struct Fold {
     files: BTreeMap<(Format, u32), FileEntry>,
     pieces: BTreeMap<(Format, u32), BTreeMap<ObjectPart, Piece>>,
     settled: BTreeSet<Format>,
+    failed: BTreeMap<Format, OutputTotals>,
     ended: Option<Box<RecordingEnded>>,
 }
 
@@ -42,6 +43,7 @@ impl Fold {
             Entry::Codec(change) if self.codecs.len() < MAX_CHANGES => self.codecs.push(change),
             Entry::Codec(_) => self.codecs_left_out += 1,
             Entry::Interrupted(_) | Entry::Told(_) => {}
+            Entry::OutputFailed(totals) => drop(self.failed.insert(totals.format, *totals)),
             Entry::Objects { format, index, pieces } => {
                 let known = self.pieces.entry((format, index)).or_default();
                 known.extend(pieces.pieces().into_iter().map(|piece| (piece.part, piece)));

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use mux::ObjectPart;
-use recorder_proto::facts::{Audio, Failure, GapSpan, RecordingEnded, RecordingInterrupted, RecordingResumed, Video};
+use recorder_proto::facts::{
+    Audio, Failure, GapSpan, OutputTotals, RecordingEnded, RecordingInterrupted, RecordingResumed, Video,
+};
 use recorder_proto::format::Format;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,8 @@ pub enum Entry {
     },
     /// A file is settled: available or failed. Noted again when it moves to another storage; the last one holds.
     File(Box<FileEntry>),
+    /// A format has failed; what it had is closed and shipped, and nothing more is recorded in it.
+    OutputFailed(Box<OutputTotals>),
     /// Every file of an output is settled and nothing more comes from it.
     Settled(Format),
     /// The recording is over; its manifest is due once its outputs are settled.

@@ -26,7 +26,7 @@ use report::{api_format, codec_text, gap_label, internal, span, totals, track_na
 pub use away::{Absence, Waiting};
 pub use formats::of_template;
 pub use restore::{Revived, finish_leftovers, retell};
-pub use start::{Grant, Inheritance, Inherited, is_wanted, window_of};
+pub use start::{Grant, Inheritance, Inherited, StartError, is_wanted, window_of};
 
 /// Holes told one by one; a recording with more of them is beyond a list.
 const MAX_GAPS: usize = 1_000;
@@ -177,6 +177,8 @@ impl Recording {
             let format = output.format();
             match catch_unwind(AssertUnwindSafe(|| step(output))) {
                 Ok(Ok(())) => index += 1,
+                // The process is on its way out: as after a crash, the next start goes on.
+                Ok(Err(spool::Error::Closed)) => index += 1,
                 Ok(Err(error)) => self.fail_output(index, format, "SPOOL_FAILED", &error.to_string()),
                 Err(_) => self.fail_output(index, format, "MUXER_PANICKED", "the muxer panicked; this is a bug"),
             }
@@ -186,7 +188,13 @@ impl Recording {
     fn fail_output(&mut self, index: usize, format: mux::Format, reason: &str, message: &str) {
         tracing::error!(recording = %self.id(), ?format, message, "output failed");
         let count = self.outputs.remove(index).count();
-        self.failed.push(totals(api_format(format), count, Some(internal(reason, message))));
+        self.failed_for_good(totals(api_format(format), count, Some(internal(reason, message))));
+    }
+
+    /// A format has failed, and a restart must not take it for healthy.
+    fn failed_for_good(&mut self, totals: OutputTotals) {
+        self.note(Entry::OutputFailed(Box::new(totals.clone())));
+        self.failed.push(totals);
     }
 
     fn media_duration(&self) -> Duration {
@@ -223,12 +231,17 @@ impl Recording {
 
     /// Ends the recording: every output is closed, and shipped from the spool.
     pub fn finish(mut self, reason: EndReason) {
+        if self.node.spool.is_closed() {
+            // The process is on its way out: the next start finds the recording running, and ends it if it has to.
+            return;
+        }
         let mut outputs = std::mem::take(&mut self.failed);
         for output in std::mem::take(&mut self.outputs) {
             let (format, before) = (api_format(output.format()), output.count());
             let failed = |reason, message: &str| totals(format, before, Some(internal(reason, message)));
             outputs.push(match catch_unwind(AssertUnwindSafe(|| output.finish())) {
                 Ok(Ok(count)) => totals(format, count, None),
+                Ok(Err(spool::Error::Closed)) => return,
                 Ok(Err(error)) => failed("SPOOL_FAILED", &error.to_string()),
                 Err(_) => failed("MUXER_PANICKED", "the muxer panicked; this is a bug"),
             });

@@ -155,8 +155,10 @@ impl Recording {
                 Err(refused) => {
                     let (format, failure) = (api_format(kind), refused.failure());
                     tracing::error!(recording = %grant.id, %format, failure.message, "an output cannot be opened");
+                    let totals = totals(format, Count::default(), Some(failure));
+                    manifest.note(Entry::OutputFailed(Box::new(totals.clone())));
                     manifest.note(Entry::Settled(format));
-                    failed.push(totals(format, Count::default(), Some(failure)));
+                    failed.push(totals);
                 }
             }
         }

@@ -315,6 +315,11 @@ impl Spool {
         }
     }
 
+    /// Whether [`Self::close`] was called: nothing is durable any more, as after a crash.
+    pub fn is_closed(&self) -> bool {
+        self.handle.volume.closed.load(Ordering::Relaxed)
+    }
+
     /// Flushes, ends the I/O threads and closes [`Events`]. Later calls of any clone answer [`Error::Closed`].
     pub async fn close(&self) {
         if !self.handle.volume.closed.load(Ordering::Relaxed) {

@@ -148,6 +148,7 @@ impl Writer {
         self.healed();
         let mut pending = lock(&self.pending);
         pending.next_sequence = first + appends.len() as u64;
+        pending.queued = pending.queued.saturating_sub(appends.len());
         let mut confirmed = Vec::with_capacity(appends.len());
         let mut begins = self.size - appends.iter().map(|append| record::len(&append.fact)).sum::<u64>();
         for append in appends {
