@@ -200,7 +200,7 @@ pub fn matrix() -> String {
     text.push_str("|---|---|---|---|---|---|\n");
     for row in &FORMATS {
         let codecs: Vec<String> = row.carries.iter().map(|codec| format!("{codec:?}")).collect();
-        let upload = if row.appendable { "uploadable" } else { "at the end" };
+        let upload = if row.appendable { "uploadable" } else { "uploadable, index last" };
         let Row { name, extension, content_type, about, .. } = row;
         let _ =
             writeln!(text, "| {name} | .{extension} | {content_type} | {} | {upload} | {about} |", codecs.join(", "));
