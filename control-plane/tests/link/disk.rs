@@ -39,8 +39,11 @@ async fn failing(scratch: &Scratch, seed: u64) {
     for round in 0..ROUNDS {
         let node_epoch = process.register().await;
         let log = std::fs::metadata(scratch.file().unwrap().with_extension("db-wal")).unwrap().len();
-        let nothing = round == 0;
-        let limit = if nothing { 0 } else { log.saturating_sub(4_096) + ordeal.random.random_range(0..ROOM) };
+        let limit = match round {
+            0 => 0,
+            1 => log + ROOM,
+            _ => log.saturating_sub(4_096) + ordeal.random.random_range(0..ROOM),
+        };
         process.limit_files(Some(limit));
         for _ in 0..3 {
             let chapter = ordeal.chapter();
@@ -61,7 +64,7 @@ async fn failing(scratch: &Scratch, seed: u64) {
                 }
             }
         }
-        if nothing {
+        if limit == 0 {
             only_reads(&process, &ordeal, node_epoch).await;
         }
         if ordeal.random.random() {
