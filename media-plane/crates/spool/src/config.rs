@@ -37,9 +37,10 @@ impl Config {
     }
 
     /// When the oldest bytes that are not durable have to be synced: what a frame waits for in front of the disk (the
-    /// socket's reading pace, the queue, the pause between rounds) is part of what a crash costs.
+    /// socket's reading pace, a muxer that waits for the next frame, the queue, the pause between rounds) is part of what
+    /// a crash costs.
     pub(crate) fn flush_after(&self) -> Duration {
-        self.flush_interval - (self.flush_interval / 8).min(Duration::from_millis(60))
+        self.flush_interval - (self.flush_interval / 5).min(Duration::from_millis(90))
     }
 
     /// Every directory, in the order of preference.
