@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use recorder_proto::pb::v1::Template;
 use tokio::time::sleep;
 
 use crate::accounting::Ledger;
@@ -22,8 +23,24 @@ const WARM_UP: Duration = Duration::from_secs(60);
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How long the delivery of everything may take afterwards.
 const DELIVERY: Duration = Duration::from_secs(600);
-/// The formats of the template.
-const FORMATS: [&str; 4] = ["AAC", "FLV", "HLS", "MP4"];
+/// Formats of the template: all, or those that `SOAK_FORMATS` names. A fast-start MP4 keeps its index in memory, which
+/// grows with the media whatever the bucket does.
+fn formats() -> Vec<&'static str> {
+    let wanted = std::env::var("SOAK_FORMATS").unwrap_or_default();
+    let is_wanted = |name: &&str| wanted.is_empty() || wanted.split(',').any(|one| one == *name);
+    ["AAC", "FLV", "HLS", "MP4"].into_iter().filter(is_wanted).collect()
+}
+
+/// The template for them.
+fn template() -> Template {
+    let formats = formats();
+    let mut template = Template { storage: STORAGE.into(), ..all_formats() };
+    template.aac = template.aac.filter(|_| formats.contains(&"AAC"));
+    template.flv = template.flv.filter(|_| formats.contains(&"FLV"));
+    template.hls = template.hls.filter(|_| formats.contains(&"HLS"));
+    template.mp4 = template.mp4.filter(|_| formats.contains(&"MP4"));
+    template
+}
 
 /// What was measured.
 #[derive(Debug, Default)]
@@ -48,7 +65,7 @@ pub async fn run(outage: Duration, streams: usize) -> Memory {
     let s3 = S3Server::start("AKTEST", "SKTEST-very-secret").await;
     let mut clients = Clients::of(&cluster).await;
     clients.storage(STORAGE, s3_target(&s3)).await;
-    clients.template("all", recorder_proto::pb::v1::Template { storage: STORAGE.into(), ..all_formats() }).await;
+    clients.template("all", template()).await;
     clients.bind("all", DOMAIN).await;
     let source = Source { seconds: 12, kilobits: 300, gop: 60, ..Default::default() };
     let footage = Footage::encode(&source, cluster.folder());
@@ -100,7 +117,7 @@ impl Memory {
         let ledger =
             Ledger { stream: publisher.number, footage: &publisher.footage, sessions: &sessions, crashes: &[] };
         let fetch = |key: &str| s3.object(key).map(|object| object.body);
-        let verdict = verify::verify(&ledger, &told, &FORMATS, ALLOWANCE, &fetch);
+        let verdict = verify::verify(&ledger, &told, &formats(), ALLOWANCE, &fetch);
         self.bytes += verdict.bytes;
         verdict.objects.iter().for_each(|key| s3.forget(key));
         let named = verdict.problems.into_iter().map(|problem| format!("{}: {problem}", publisher.name));
@@ -128,7 +145,13 @@ impl Memory {
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (least, most) = self.range();
-        writeln!(f, "bucket away           {} s, {} streams in four formats", self.outage.as_secs(), self.streams)?;
+        writeln!(
+            f,
+            "bucket away           {} s, {} streams in {}",
+            self.outage.as_secs(),
+            self.streams,
+            formats().join(", ")
+        )?;
         writeln!(f, "memory of the node    {least} to {most} KiB after the warm-up, {:.1} % apart", self.growth())?;
         let mib = self.bytes / (1 << 20);
         writeln!(f, "delivered             {mib} MiB, frame-exact, within {:.1} s", self.delivery.as_secs_f64())?;
