@@ -375,6 +375,7 @@ impl Shared {
                     Ok(Some(reply)) => reply,
                     other => return closed(other.map(drop)),
                 };
+                reply.refusals.iter().for_each(|refusal| self.facts.refuse(refusal.sequence));
                 heed_refusals(&reply, &about, report);
                 self.facts.acknowledge(reply.durable_sequence);
             }

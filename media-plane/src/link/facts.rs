@@ -4,10 +4,12 @@
 //! sequence. The acknowledged mark is written before the log is emptied, so sequences never repeat. Memory holds the oldest
 //! part of what is not acknowledged; a log most of which is acknowledged is rewritten without that.
 
+mod lost;
 mod record;
 mod window;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
@@ -16,6 +18,7 @@ use prost::Message;
 use recorder_proto::pb::node::Fact;
 use tokio::sync::{oneshot, watch};
 
+use lost::Lost;
 use window::Window;
 #[cfg(feature = "sim")]
 pub use writer::FactStepper;
@@ -25,6 +28,8 @@ use writer::{Append, Order, Writer};
 const BATCH_BYTES: usize = 1 << 20;
 /// The largest fact, encoded. A larger one could neither be sent nor be read back.
 const MAX_FACT_BYTES: usize = 1 << 20;
+/// Refused facts that are remembered: whoever asks, asks soon.
+const REFUSED: usize = 10_000;
 const LOG: &str = "facts.log";
 const ACKED: &str = "facts.acked";
 
@@ -52,11 +57,35 @@ struct Pending {
     acked: u64,
     /// Facts on their way to the disk.
     queued: usize,
+    lost: Lost,
+    /// Sequences that the control plane did not apply.
+    refused: BTreeSet<u64>,
+}
+
+impl Pending {
+    /// Nobody has what was given after `sequence`; gives the text to be noted.
+    fn lose_after(&mut self, sequence: u64) -> String {
+        self.lost.add(sequence + 1..=self.next_sequence.saturating_sub(1))
+    }
+}
+
+/// What has become of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is on its way.
+    Waits,
+    /// It is durable at the control plane.
+    Durable,
+    /// The control plane did not apply it.
+    Refused,
+    /// It is gone, and is to be told again.
+    Lost,
 }
 
 /// The durable queue of facts. Clones share it.
 #[derive(Clone)]
 pub struct FactLog {
+    folder: Arc<Path>,
     pending: Arc<Mutex<Pending>>,
     orders: mpsc::Sender<Order>,
     last: watch::Receiver<u64>,
@@ -101,7 +130,10 @@ impl FactLog {
         if valid < size {
             tracing::warn!(bytes = size - valid, kept = valid, "a torn or damaged tail of the fact log was cut off");
         }
-        let pending = Arc::new(Mutex::new(Pending { window, next_sequence: last_sequence + 1, acked, queued: 0 }));
+        let lost = Lost::read(folder).map_err(io)?;
+        let next_sequence = last_sequence + 1;
+        let pending = Pending { window, next_sequence, acked, queued: 0, lost, refused: BTreeSet::new() };
+        let pending = Arc::new(Mutex::new(pending));
         let (orders, inbox) = mpsc::channel();
         let (announce, last) = watch::channel(last_sequence);
         let (tell, trouble) = watch::channel(None);
@@ -117,7 +149,7 @@ impl FactLog {
             trouble: tell,
         };
         writer.rewind().map_err(io)?;
-        Ok((Self { pending, orders, last, trouble }, writer, inbox))
+        Ok((Self { folder: folder.into(), pending, orders, last, trouble }, writer, inbox))
     }
 
     /// Puts a fact in line; facts are written in the order of these calls. `sequence` of the argument is ignored. The
@@ -173,6 +205,44 @@ impl FactLog {
         let _ = self.orders.send(Order::Acked);
     }
 
+    /// The spool knows of facts up to `sequence`. If this log does not, they are gone, and their sequences are not given
+    /// again: an acknowledgement of other facts would be taken for theirs.
+    pub fn begin_behind(&self, sequence: u64) {
+        let text = {
+            let mut pending = lock(&self.pending);
+            let last = pending.next_sequence - 1;
+            if sequence <= last {
+                return;
+            }
+            pending.next_sequence = sequence + 1;
+            pending.lose_after(last)
+        };
+        tracing::warn!(sequence, "facts that the spool knows of are not in the fact log; they are told again");
+        if let Err(error) = lost::write(&self.folder, &text) {
+            tracing::error!(%error, "lost facts cannot be noted");
+        }
+    }
+
+    /// The control plane did not apply a fact.
+    pub fn refuse(&self, sequence: u64) {
+        let mut pending = lock(&self.pending);
+        pending.refused.insert(sequence);
+        if pending.refused.len() > REFUSED {
+            pending.refused.pop_first();
+        }
+    }
+
+    /// What has become of the fact of this sequence.
+    pub fn fate(&self, sequence: u64) -> Fate {
+        let pending = lock(&self.pending);
+        match () {
+            () if pending.lost.contains(sequence) => Fate::Lost,
+            () if sequence > pending.acked => Fate::Waits,
+            () if pending.refused.contains(&sequence) => Fate::Refused,
+            () => Fate::Durable,
+        }
+    }
+
     /// Highest acknowledged sequence.
     pub fn acknowledged(&self) -> u64 {
         lock(&self.pending).acked
@@ -208,5 +278,7 @@ fn read_acked(path: &Path) -> std::io::Result<u64> {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

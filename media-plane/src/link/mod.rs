@@ -11,4 +11,4 @@ pub use client::{Dial, Link, Report};
 pub use directives::Directives;
 #[cfg(feature = "sim")]
 pub use facts::FactStepper;
-pub use facts::{FactError, FactLog};
+pub use facts::{FactError, FactLog, Fate};

@@ -5,7 +5,8 @@
 //! every object was seen in the primary storage with its size and checksum and the fact that says so is durable at the
 //! control plane. An object that breaks off is copied again from its beginning.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,17 +15,17 @@ use mux::{ObjectId, ObjectPart};
 use recorder_proto::facts::FileAvailable;
 use recorder_proto::format::Format;
 use recorder_proto::ids::FileIndex;
+use spool::OutputKey;
 use store::{
     Bucket, ByteStream, CACHE_IMMUTABLE, If, Kind, ObjectMeta, Stored, content_type_of_key, crc32c_base64, part_size,
 };
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::budget::Who;
 use super::report::main_object;
 use super::storage::Storage;
 use super::upload::UploadError;
 use super::{Context, OutputMeta, Target};
+use crate::link::Fate;
 use crate::manifest::{Entry, FileEntry, Piece};
 
 /// Bytes read from the backup at once.
@@ -53,20 +54,35 @@ struct Object {
     headers: ObjectMeta,
 }
 
+/// Copies that move bytes at the same time: what is being recorded comes first.
+const AT_ONCE: usize = 2;
+
 /// Files to be copied back; clones send to the same.
 #[derive(Clone)]
-pub struct Copies(mpsc::UnboundedSender<CopyBack>);
+pub struct Copies {
+    sender: mpsc::UnboundedSender<CopyBack>,
+    /// Those that are in line or under way: a crash can leave two reasons to copy one file.
+    known: Arc<Mutex<HashSet<(OutputKey, u32)>>>,
+    /// Held while bytes move.
+    lanes: Arc<Semaphore>,
+}
 
 impl Copies {
     /// Where they are sent, and where they come.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<CopyBack>) {
         let (sender, inbox) = mpsc::unbounded_channel();
-        (Self(sender), inbox)
+        (Self { sender, known: Arc::default(), lanes: Arc::new(Semaphore::new(AT_ONCE)) }, inbox)
     }
 
     /// Puts one in line. After the end of shipping the next start finds it in the manifest.
     pub fn send(&self, copy: CopyBack) {
-        let _ = self.0.send(copy);
+        if self.known().insert(copy.which()) {
+            let _ = self.sender.send(copy);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<(OutputKey, u32)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,26 +95,54 @@ enum Failed {
 impl CopyBack {
     /// Copies until all of it is back.
     pub async fn run(self, context: Arc<Context>) {
+        self.bring_all(&context).await;
+        context.copies.known().remove(&self.which());
+    }
+
+    fn which(&self) -> (OutputKey, u32) {
+        (self.meta.output_key(), self.file.index)
+    }
+
+    async fn bring_all(&self, context: &Context) {
         let Some(backup) = self.meta.backup.clone() else { return };
         let (primary, backup) = (context.storage(&self.meta.storage), context.storage(&backup));
+        let objects = self.objects(backup.target());
         let mut main = None;
-        for object in self.objects(backup.target()) {
-            main = Some(self.bring(&context, &primary, &backup, &object).await);
+        for object in &objects {
+            main = Some(self.bring(context, &primary, &backup, object).await);
         }
         let Some(main) = main else { return };
-        let Some(available) = self.available(&context, &main) else { return };
+        let Some(available) = self.available(context, &main) else { return };
         let entry = self.entry(&available);
-        let about = Some((self.meta.recording, self.meta.epoch));
-        let Ok(sequence) = context.facts.report(context.clock.now(), about, available.into()).await else { return };
-        while context.log.acknowledged() < sequence {
-            tokio::time::sleep(LOOK).await;
+        let Some(fate) = self.tell(context, available).await else { return };
+        // Before the backup's objects go: a restart must not look for what is not there any more.
+        context.manifests.noted(&self.meta.output_key(), Entry::File(Box::new(entry))).await;
+        let (recording, format) = (self.meta.recording, self.meta.format);
+        if fate == Fate::Refused {
+            // For the control plane the file is where it was.
+            tracing::warn!(%recording, %format, file = self.file.index, "in both storages: the copy back is refused");
+            return;
         }
-        for object in self.objects(backup.target()) {
+        for object in &objects {
             remove(&backup, &object.from).await;
         }
-        let (recording, format) = (self.meta.recording, self.meta.format);
         tracing::info!(%recording, %format, file = self.file.index, "copied back from the backup storage");
-        context.manifests.noted(&self.meta.output_key(), Entry::File(Box::new(entry))).await;
+    }
+
+    /// Tells the control plane until it has answered; none when the fact log is broken.
+    async fn tell(&self, context: &Context, available: FileAvailable) -> Option<Fate> {
+        let about = Some((self.meta.recording, self.meta.epoch));
+        loop {
+            let told = context.facts.report(context.clock.now(), about, available.clone().into()).await;
+            let sequence = told.ok()?;
+            loop {
+                match context.log.fate(sequence) {
+                    Fate::Waits => tokio::time::sleep(LOOK).await,
+                    Fate::Lost => break,
+                    answered => return Some(answered),
+                }
+            }
+        }
     }
 
     /// Every object, the one that a customer opens last.
@@ -141,27 +185,21 @@ impl CopyBack {
         backup: &Storage,
         object: &Object,
     ) -> Result<Stored, Failed> {
-        let of_primary = |error: store::Error| Failed::Primary(error.into());
         primary.turn().await;
         let to = primary.bucket().await.map_err(Failed::Primary)?;
         // The primary answers before anything is read from the backup: that may cost money.
         if let Some(found) = to.head(&object.to).await.map_err(of_primary)?
-            && self.is_right(object, &found, found.crc32c)
+            && self.is_there(context, to.as_ref(), object, &found).await?
         {
             primary.worked();
             return Ok(found);
         }
-        // Parts of an attempt of this node, whose key is its own alone, are no longer needed.
-        for left in to.list_uploads(&object.to).await.map_err(of_primary)? {
-            if left.key == object.to {
-                to.abort(&left.key, &left.id).await.map_err(of_primary)?;
-            }
-        }
+        take_back(to.as_ref(), &object.to).await.map_err(of_primary)?;
         let from = backup.bucket().await.map_err(Failed::Backup)?;
-        let file = format!("back/{}", object.to).into();
-        let who = Who { file, storage: primary.label(), is_playlist: false, since: Instant::now() };
-        let _permit = context.gate.enter(&who).await;
-        let (crc32c, stored) = pour(context, &from, to.as_ref(), object).await?;
+        let (crc32c, stored) = {
+            let _lane = context.copies.lanes.acquire().await;
+            pour(context, &from, to.as_ref(), object).await?
+        };
         let found = to.head(&object.to).await.map_err(of_primary)?;
         let found = found.filter(|found| self.is_right(object, found, Some(crc32c)) && found.size == stored.size);
         let Some(found) = found else {
@@ -170,6 +208,32 @@ impl CopyBack {
         };
         primary.worked();
         Ok(found)
+    }
+
+    /// Whether an earlier attempt has brought it. A store that knows no checksums is read: the backup's object may be
+    /// gone already.
+    async fn is_there(
+        &self,
+        context: &Context,
+        to: &dyn Bucket,
+        object: &Object,
+        found: &Stored,
+    ) -> Result<bool, Failed> {
+        if found.crc32c.is_some() || found.size != object.size {
+            return Ok(self.is_right(object, found, found.crc32c));
+        }
+        let _lane = context.copies.lanes.acquire().await;
+        let (mut offset, mut crc32c) = (0, 0);
+        while offset < object.size {
+            let end = (offset + CHUNK).min(object.size);
+            let chunk = to.get_range(&object.to, offset..end).await.map_err(of_primary)?;
+            if chunk.is_empty() {
+                return Ok(false);
+            }
+            offset += chunk.len() as u64;
+            crc32c = crc32c::crc32c_append(crc32c, &chunk);
+        }
+        Ok(self.is_right(object, found, Some(crc32c)))
     }
 
     /// Whether it has the size and checksum that were recorded.
@@ -215,6 +279,32 @@ impl CopyBack {
     }
 }
 
+/// A failure of the storage that the file belongs to. An upload that is gone is no reason to give up: it begins anew.
+fn of_primary(mut error: store::Error) -> Failed {
+    if error.kind == Kind::NoSuchUpload {
+        error.kind = Kind::Interrupted;
+    }
+    Failed::Primary(error.into())
+}
+
+/// Aborts parts of earlier attempts of this node, whose key is its own alone, as far as the credential allows.
+async fn take_back(to: &dyn Bucket, key: &str) -> Result<(), store::Error> {
+    let is_forbidden = |error: &store::Error| matches!(error.kind, Kind::Denied | Kind::Unsupported);
+    let listed = match to.list_uploads(key).await {
+        Err(error) if is_forbidden(&error) => return Ok(()),
+        listed => listed?,
+    };
+    for left in listed.into_iter().filter(|left| left.key == key) {
+        match to.abort(&left.key, &left.id).await {
+            Err(error) if is_forbidden(&error) => {
+                tracing::warn!(key, %error, "an upload of ours that is not needed stays open");
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
 /// Copies the bytes; gives their checksum.
 async fn pour(
     context: &Context,
@@ -223,7 +313,7 @@ async fn pour(
     object: &Object,
 ) -> Result<(u32, Stored), Failed> {
     let crc = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let broken = Arc::new(std::sync::Mutex::new(None::<store::Error>));
+    let broken = Arc::new(Mutex::new(None::<store::Error>));
     let state = (Arc::clone(from), object.from.clone(), Arc::clone(&crc), Arc::clone(&broken));
     let (size, bandwidth) = (object.size, context.bandwidth.clone());
     let chunks = stream::unfold(0u64, move |offset| {
@@ -247,7 +337,7 @@ async fn pour(
                     Some((Ok(chunk.clone()), offset + chunk.len() as u64))
                 }
                 Err(error) => {
-                    *broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error.clone());
+                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
                     Some((Err(std::io::Error::other(error.to_string())), size))
                 }
             }
@@ -257,11 +347,11 @@ async fn pour(
     let limits = to.capabilities();
     let part = part_size(size).clamp(limits.min_part, limits.max_part);
     let stored = to.upload_stream(&object.to, body, &object.headers, part, If::Any).await;
-    let read = broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let read = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(error) = read {
         return Err(Failed::Backup(error.into()));
     }
-    let stored = stored.map_err(|error| Failed::Primary(error.into()))?;
+    let stored = stored.map_err(of_primary)?;
     Ok((crc.load(std::sync::atomic::Ordering::Relaxed), stored))
 }
 
@@ -272,6 +362,10 @@ async fn remove(storage: &Storage, key: &str) {
             Ok(bucket) => match bucket.delete(key).await {
                 Ok(()) => return,
                 Err(error) if error.kind == Kind::NotFound => return,
+                Err(error) if matches!(error.kind, Kind::Denied | Kind::Unsupported) => {
+                    tracing::warn!(key, %error, "an object in the backup storage cannot be deleted and stays");
+                    return;
+                }
                 Err(error) => error.into(),
             },
             Err(error) => error,

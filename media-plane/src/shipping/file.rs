@@ -49,8 +49,6 @@ pub struct File {
     /// The playlist that ships next; a newer one waits behind it, so that under load some playlist always ships.
     due: Option<Text>,
     newest: Option<Text>,
-    /// A playlist is under way: a second one could arrive before it and be overwritten.
-    listing: bool,
     /// A text is on its way. The next one waits: requests can overtake each other, and an older text must never
     /// replace a newer one.
     under_way: bool,
@@ -119,9 +117,6 @@ impl File {
     /// Takes the playlist that may ship now: every object it names is in the bucket, and no other text is on its way
     /// there.
     pub fn next_playlist(&mut self) -> Option<Text> {
-        if self.listing {
-            return None;
-        }
         let ready = |text: &Text, pending: &BTreeMap<u32, ObjectId>| {
             pending.first_key_value().is_none_or(|(first, _)| *first >= text.names)
         };
@@ -132,13 +127,11 @@ impl File {
             return None;
         }
         self.under_way = true;
-        self.listing = true;
         std::mem::replace(&mut self.due, self.newest.take())
     }
 
     /// A playlist is in the bucket.
     pub fn playlist_stored(&mut self, text: &Text, etag: &str) {
-        self.listing = false;
         self.under_way = false;
         self.named = self.named.max(text.names);
         if text.last {
@@ -155,6 +148,11 @@ impl File {
         let named = if self.is_complete() { self.closed } else { self.named };
         let rest = self.stored.split_off(&named);
         std::mem::replace(&mut self.stored, rest).into_values().collect()
+    }
+
+    /// Segments in the bucket that were never handed out for release.
+    pub fn take_stored(&mut self) -> Vec<ObjectId> {
+        std::mem::take(&mut self.stored).into_values().collect()
     }
 
     /// Every object is in the bucket, the final playlist too.
@@ -245,22 +243,6 @@ mod tests {
         assert_eq!(file.next_playlist(), None, "the older one is still on its way");
         file.playlist_stored(&older, "p");
         assert_eq!(file.next_playlist().unwrap().body, "1");
-    }
-
-    #[test]
-    fn r8_an_older_playlist_that_took_its_time_overwrote_the_last_one() {
-        let mut file = File::default();
-        for number in 0..2 {
-            let place = file.close(segment(number));
-            file.store(place, &stored(1), 0);
-            file.playlist(PLAYLIST, Bytes::from(number.to_string()), number == 1);
-            if number == 0 {
-                assert_eq!(file.next_playlist().unwrap().body, "0");
-            }
-        }
-        assert_eq!(file.next_playlist(), None, "the first one is still being tried");
-        file.playlist_stored(&Text { object: PLAYLIST, body: Bytes::from_static(b"0"), last: false, names: 1 }, "p");
-        assert!(file.next_playlist().unwrap().last);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! An object that is sent while it grows: its parts go as they become durable, so that little is left to do when it is
 //! closed.
 
+use std::sync::Arc;
+
 use mux::ObjectSpec;
 use tokio::sync::watch;
 
-use super::Context;
 use super::compose::media_of;
+use super::lag::Waiting;
 use super::plan::Way;
 use super::progress::Progress;
 use super::storage::Storage;
 use super::upload::{Parcel, UploadError};
+use super::{Context, OutputMeta};
 
 /// Attempts to take back what was sent of an object that will never be closed.
 const LAST_ATTEMPTS: u32 = 5;
@@ -56,7 +59,7 @@ impl Growth {
     pub fn begin(&mut self, parcel: Parcel, progress: Progress, durable: u64) -> Sender {
         let (news, inbox) = watch::channel(News { durable, ..News::default() });
         self.news = Some(news);
-        Sender { parcel, progress, inbox, is_off: false }
+        Sender { parcel, progress, inbox, is_off: false, waiting: None }
     }
 
     /// More of it is durable.
@@ -88,25 +91,37 @@ pub struct Sender {
     inbox: watch::Receiver<News>,
     /// Nothing is sent before it is closed: the storage refused what it was asked for.
     is_off: bool,
+    /// Parts that could have gone wait for their storage.
+    waiting: Option<Waiting>,
 }
 
 impl Sender {
     /// Sends parts until the object is closed; then it is ready for its last attempt. None when it is lost.
-    pub async fn grow(mut self, context: &Context, storage: &Storage) -> Option<(Parcel, Progress, Closed)> {
+    pub async fn grow(
+        mut self,
+        context: &Context,
+        storage: &Storage,
+        meta: &Arc<OutputMeta>,
+    ) -> Option<(Parcel, Progress, Closed, Waiting)> {
         let mut attempts = storage.attempts();
         loop {
             let news = *self.inbox.borrow_and_update();
             if let Some(closed) = news.closed {
-                return Some(self.closed(context, closed));
+                return Some(self.closed(context, meta, closed));
             }
             if news.lost {
                 self.take_back(context, storage).await;
                 return None;
             }
+            self.wait_from_now(context, meta, news.durable);
             match self.step(context, storage, news.durable).await {
-                Ok(()) => attempts = storage.attempts(),
+                Ok(()) => {
+                    attempts = storage.attempts();
+                    self.waiting = None;
+                }
                 Err(error) if error.is_final() => {
                     tracing::warn!(output = %self.parcel.output, %error, "a file is sent after it is closed");
+                    self.waiting = None;
                     self.is_off = true;
                     self.progress.anew();
                 }
@@ -124,16 +139,38 @@ impl Sender {
         }
     }
 
-    fn closed(mut self, context: &Context, closed: Closed) -> (Parcel, Progress, Closed) {
+    /// What has waited goes on waiting: an episode does not end because the file does.
+    fn closed(
+        mut self,
+        context: &Context,
+        meta: &Arc<OutputMeta>,
+        closed: Closed,
+    ) -> (Parcel, Progress, Closed, Waiting) {
         (self.parcel.size, self.parcel.crc32c) = (closed.size, closed.crc32c);
-        self.progress.head = context.spool.head_len(&self.parcel.output, self.parcel.spec.object);
-        (self.parcel, self.progress, closed)
+        let object = self.parcel.spec.object;
+        self.progress.head = context.spool.head_len(&self.parcel.output, object);
+        let mut waiting = self.waiting.unwrap_or_else(|| context.lag.enter(meta, object, closed.size));
+        waiting.resize(closed.size);
+        (self.parcel, self.progress, closed, waiting)
+    }
+
+    /// Counts what could be sent and is not; less than a part has nothing to wait for.
+    fn wait_from_now(&mut self, context: &Context, meta: &Arc<OutputMeta>, durable: u64) {
+        let Some(growing) = self.progress.growing.filter(|_| !self.is_off) else { return };
+        let sent = self.progress.parts.values().map(|part| part.size).sum();
+        let unsent = durable.saturating_sub(sent);
+        if unsent < growing.threshold() {
+            return;
+        }
+        let object = self.parcel.spec.object;
+        self.waiting.get_or_insert_with(|| context.lag.enter(meta, object, unsent)).resize(unsent);
     }
 
     async fn step(&mut self, context: &Context, storage: &Storage, durable: u64) -> Result<(), UploadError> {
         let Some(growing) = self.progress.growing.filter(|_| !self.is_off) else { return Ok(()) };
+        storage.turn().await;
         let bucket = storage.bucket().await?;
-        let lane = context.lane(&bucket, storage, &self.parcel, None);
+        let lane = context.lane(&bucket, storage, &self.parcel, self.waiting.as_ref());
         let before = self.progress.parts.len();
         match growing.way(lane.limits()) {
             Way::Parts(plan) => self.parcel.advance(&lane, &mut self.progress, plan, durable).await?,

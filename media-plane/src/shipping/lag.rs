@@ -145,6 +145,14 @@ impl Waiting {
         self.lag.moved(&self.file, None);
     }
 
+    /// It has so many bytes now.
+    pub fn resize(&mut self, bytes: u64) {
+        if let Some(standing) = self.lag.lock().files.get_mut(&self.file) {
+            standing.bytes = standing.bytes.saturating_sub(self.bytes).saturating_add(bytes);
+        }
+        self.bytes = bytes;
+    }
+
     /// Since when it waits.
     pub fn since(&self) -> Instant {
         self.since

@@ -10,9 +10,8 @@ use super::Context;
 use super::progress::Progress;
 use super::sending::attempt;
 use super::upload::Parcel;
+use crate::link::Fate;
 use crate::manifest::RecordingMeta;
-
-pub use crate::manifest::FORMAT;
 
 /// A closed document that waits for its upload, or for the release of its bytes.
 pub struct Document {
@@ -36,7 +35,8 @@ impl Document {
     pub fn of_stored(context: &Context, stored: &StoredOutput) -> Option<Self> {
         let object = stored.objects.first()?;
         let ObjectState::Closed { size, crc32c, .. } = object.state else { return None };
-        if let (Some(_), Some(sequence)) = (&object.committed, object.reported) {
+        let reported = object.reported.filter(|sequence| context.log.fate(*sequence) != Fate::Lost);
+        if let (Some(_), Some(sequence)) = (&object.committed, reported) {
             context.releases.add(sequence, stored.key.clone(), object.spec.object);
             return None;
         }

@@ -23,8 +23,8 @@ use super::plan::Growing;
 use super::playlist::{Beginning, Letter};
 use super::progress::Progress;
 use super::report::{Reporter, available_entry, failed_entry};
-use super::sending::{Done, Ship, committed, ship};
-use super::storage::{failure, internal};
+use super::sending::{Done, Ship, ship};
+use super::storage::internal;
 use super::upload::Parcel;
 use super::{Context, OutputMeta};
 use crate::manifest::{Entry, FileEntry, MAX_PIECES, Packed};
@@ -56,6 +56,8 @@ pub struct Shipment {
     over: bool,
     /// Nor from a later start: the output has ended, so that what is incomplete stays so.
     ended: bool,
+    /// Objects that an earlier process told of and did not note so, with the sequence of the fact.
+    told_before: Vec<(ObjectId, u64)>,
 }
 
 impl Shipment {
@@ -80,6 +82,7 @@ impl Shipment {
             ends_at,
             over: false,
             ended: false,
+            told_before: Vec::new(),
         }
     }
 
@@ -89,6 +92,16 @@ impl Shipment {
             OutputNote::Backup(file) => self.placement.set_moved(file),
             OutputNote::Previous(text) => self.beginning = Arc::new(Beginning::new(&self.meta, Some(text))),
         }
+    }
+
+    /// Whether a file goes to the backup storage.
+    pub fn is_moved(&self, file: u32) -> bool {
+        self.placement.is_moved(file)
+    }
+
+    /// Objects of a settled file: the fact that tells of them has this sequence.
+    pub fn told_before(&mut self, objects: Vec<ObjectId>, sequence: u64) {
+        self.told_before.extend(objects.into_iter().map(|object| (object, sequence)));
     }
 
     /// How its files are sent while they grow.
@@ -153,8 +166,7 @@ impl Shipment {
         let meta = Arc::clone(&self.meta);
         let movable = self.placement.may_move(spec.object.file);
         self.growing.push(Box::pin(async move {
-            let (parcel, progress, closed) = sender.grow(&context, &storage).await?;
-            let waiting = context.lag.enter(&meta, parcel.spec.object, parcel.size);
+            let (parcel, progress, closed, waiting) = sender.grow(&context, &storage, &meta).await?;
             Some(ship(context, storage, Ship { parcel, place: closed.place, progress, waiting, movable }).await)
         }));
     }
@@ -172,6 +184,9 @@ impl Shipment {
 
     /// Ships until the output is over and everything of it is settled; false when a later start may go on with it.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> bool {
+        for (object, sequence) in std::mem::take(&mut self.told_before) {
+            self.reported(object, sequence).await;
+        }
         loop {
             self.report_opened().await;
             self.decide().await;
@@ -320,32 +335,13 @@ impl Shipment {
         let (context, storage, output) = (Arc::clone(&self.context), self.placement.storage(file), self.key.clone());
         let is_first = self.files.keys().next() == Some(&file) && !self.placement.is_moved(file);
         let letter = Letter {
-            output: output.clone(),
+            output,
             key: self.meta.object_key_in(self.placement.target(file), text.object),
             meta: self.meta.playlist_headers(text.last),
             beginning: is_first.then(|| Arc::clone(&self.beginning)),
             text,
         };
-        Box::pin(async move {
-            let mut attempts = storage.attempts();
-            let result = loop {
-                let error = match letter.send(&context, &storage).await {
-                    Ok(sent) => break Ok(sent),
-                    Err(error) => error,
-                };
-                if error.is_final() {
-                    break Err(failure(&error));
-                }
-                storage.failed(&error, &mut attempts).await;
-            };
-            let result = match result {
-                Ok((text, stored)) if text.last => {
-                    committed(&context, &output, text.object, stored).await.map(|stored| (text, stored))
-                }
-                other => other,
-            };
-            Done::Playlist { file, result }
-        })
+        Box::pin(async move { Done::Playlist { file, result: letter.ship(&context, &storage).await } })
     }
 
     async fn done(&mut self, done: Done) {

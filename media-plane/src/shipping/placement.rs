@@ -18,6 +18,8 @@ pub struct Placement {
     primary_name: StorageName,
     backup: Option<(Arc<Storage>, StorageName)>,
     moved: BTreeSet<u32>,
+    /// No file may move: what an earlier epoch wrote is reached from the primary storage only.
+    stays: bool,
 }
 
 impl Placement {
@@ -25,7 +27,8 @@ impl Placement {
     pub fn new(context: &Context, meta: &OutputMeta, primary_name: StorageName) -> Self {
         let backup = meta.backup.as_ref().filter(|backup| backup.name != meta.storage.name);
         let backup = backup.and_then(|target| Some((context.storage(target), target.name.parse().ok()?)));
-        Self { primary: context.storage(&meta.storage), primary_name, backup, moved: BTreeSet::new() }
+        let stays = meta.continues.is_some();
+        Self { primary: context.storage(&meta.storage), primary_name, backup, moved: BTreeSet::new(), stays }
     }
 
     /// The storage of a file.
@@ -57,7 +60,7 @@ impl Placement {
 
     /// Whether it may still go there.
     pub fn may_move(&self, file: u32) -> bool {
-        self.backup.is_some() && !self.moved.contains(&file)
+        self.backup.is_some() && !self.stays && !self.moved.contains(&file)
     }
 
     /// It goes there.

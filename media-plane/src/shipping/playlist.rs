@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use recorder_proto::facts::Failure;
 use recorder_proto::format::Format;
 use spool::OutputKey;
 use store::{Bucket, CACHE_NO_STORE, If, Kind, ObjectMeta, Stored};
@@ -11,8 +12,9 @@ use tokio::time::Instant;
 use super::budget::Who;
 use super::file::Text;
 use super::note::OutputNote;
+use super::sending::committed;
 use super::splice::splice;
-use super::storage::Storage;
+use super::storage::{Storage, failure};
 use super::upload::UploadError;
 use super::{Context, OutputMeta};
 
@@ -55,7 +57,10 @@ impl Beginning {
             if found.is_none() {
                 tracing::warn!(%output, key, "there is no playlist of an earlier epoch to go on with");
             }
-            OutputNote::Previous(found.clone()).keep(&context.spool, output).await?;
+            if let Err(error) = OutputNote::Previous(found.clone()).keep(&context.spool, output).await {
+                // An output that the spool lost still ships what there is of it.
+                tracing::warn!(%output, %error, "the playlist of an earlier epoch is not noted");
+            }
             Ok(found)
         };
         let previous = self.text.get_or_try_init(read).await?;
@@ -85,6 +90,25 @@ pub struct Letter {
 }
 
 impl Letter {
+    /// Brings it home, however often that takes; an error is final.
+    pub async fn ship(&self, context: &Context, storage: &Storage) -> Result<(Text, Stored), Failure> {
+        let mut attempts = storage.attempts();
+        let (text, stored) = loop {
+            let error = match self.send(context, storage).await {
+                Ok(sent) => break sent,
+                Err(error) => error,
+            };
+            if error.is_final() {
+                return Err(failure(&error));
+            }
+            storage.failed(&error, &mut attempts).await;
+        };
+        if !text.last {
+            return Ok((text, stored));
+        }
+        committed(context, &self.output, text.object, stored).await.map(|stored| (text, stored))
+    }
+
     /// One attempt; gives the text as it is stored.
     pub async fn send(&self, context: &Context, storage: &Storage) -> Result<(Text, Stored), UploadError> {
         storage.turn().await;
@@ -110,7 +134,12 @@ impl Letter {
             return Ok(put);
         }
         let found = bucket.head(&self.key).await?;
-        found.filter(|found| found.size == text.body.len() as u64).ok_or_else(|| {
+        let crc32c = crc32c::crc32c(&text.body);
+        let is_ours = |found: &Stored| {
+            let same_size = found.size == text.body.len() as u64;
+            same_size && found.etag == put.etag && found.crc32c.is_none_or(|theirs| theirs == crc32c)
+        };
+        found.filter(is_ours).ok_or_else(|| {
             store::Error::new(
                 "head",
                 &self.key,

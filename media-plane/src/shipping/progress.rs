@@ -7,6 +7,12 @@ use store::{Bucket, Capabilities, Part, UploadId};
 
 use super::plan::{Growing, Plan};
 
+/// What a disk says that cannot read a sector.
+const EIO: i32 = 5;
+
+/// Read errors of one object, over minutes, after which its bytes count as lost.
+const MOST_READ_ERRORS: u32 = 20;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -30,6 +36,10 @@ pub struct Progress {
     pub etag: Option<String>,
     /// Uploads of ours that are no longer needed.
     pub orphans: Vec<UploadId>,
+    /// How often the disk could not read the object's bytes.
+    pub read_errors: u32,
+    /// How often the storage refused the upload as wrong.
+    pub refusals: u32,
     /// The client that sent the last part; a sequential store's sessions are known to their client only.
     pub client: Option<Arc<dyn Bucket>>,
 }
@@ -82,6 +92,28 @@ impl Progress {
     pub fn discard(&mut self) {
         self.orphans.extend(self.upload.take());
         self.forget();
+    }
+
+    /// The spool gave no bytes. A disk that never can read them has lost them.
+    pub fn unreadable(&mut self, error: &spool::Error) -> bool {
+        let is_broken = matches!(error, spool::Error::Io { source, .. } if source.raw_os_error() == Some(EIO));
+        self.read_errors += u32::from(is_broken);
+        is_broken && self.read_errors >= MOST_READ_ERRORS
+    }
+
+    /// The storage refuses the upload as wrong. First the bucket is asked what it holds, then the object is sent once
+    /// more as a whole; false = neither is left to try.
+    pub fn refused(&mut self) -> bool {
+        if self.upload.is_none() {
+            return false;
+        }
+        self.refusals += 1;
+        match self.refusals {
+            1 => self.unsure = true,
+            2 => self.anew(),
+            _ => return false,
+        }
+        true
     }
 
     /// It is sent once more, in parts that are right for its size.

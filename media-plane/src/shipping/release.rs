@@ -8,7 +8,7 @@ use mux::ObjectId;
 use spool::{OutputKey, Spool};
 use tokio::sync::Notify;
 
-use crate::link::FactLog;
+use crate::link::{FactLog, Fate};
 
 /// How often the acknowledgements are looked at while something waits for one.
 const LOOK: Duration = Duration::from_millis(100);
@@ -52,7 +52,14 @@ impl Releases {
     pub async fn run(&self, spool: &Spool, log: &FactLog) {
         loop {
             let (ready, more) = self.acknowledged(log.acknowledged());
-            for (output, object) in ready.into_values().flatten() {
+            let told = ready.into_iter().filter(|(sequence, objects)| {
+                let is_lost = log.fate(*sequence) == Fate::Lost;
+                if is_lost {
+                    tracing::warn!(sequence, objects = objects.len(), "the fact of shipped bytes is lost; a start tells it");
+                }
+                !is_lost
+            });
+            for (output, object) in told.flat_map(|(_, objects)| objects) {
                 if let Err(error) = spool.release(&output, object).await {
                     tracing::warn!(%output, object = spool::object_name(object), %error, "shipped bytes stay spooled");
                 }

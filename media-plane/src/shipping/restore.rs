@@ -15,6 +15,7 @@ use super::note::OutputNote;
 use super::output::Shipment;
 use super::progress::Progress;
 use super::{Context, OutputMeta};
+use crate::link::Fate;
 
 /// An object of at most this many bytes never went by parts.
 const SMALLEST_PART: u64 = 5 << 20;
@@ -42,6 +43,13 @@ pub fn inventory(stored: &[StoredOutput]) -> Vec<SpoolEntry> {
     entries.into_values().collect()
 }
 
+/// The highest sequence of a fact that the spool knows of.
+pub fn highest_reported(stored: &[StoredOutput]) -> u64 {
+    let objects = stored.iter().flat_map(|output| &output.objects).filter_map(|object| object.reported);
+    let playlists = stored.iter().flat_map(|output| &output.playlists).filter_map(|playlist| playlist.reported);
+    objects.chain(playlists).max().unwrap_or_default()
+}
+
 /// A shipment that goes on where the earlier process was.
 pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) -> Option<Shipment> {
     let name = meta.storage.name.parse().ok()?;
@@ -55,6 +63,8 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
             shipment.file(released.file).add_released(object.object, object.size, object.crc32c);
         }
     }
+    // A fact that is gone is told again.
+    let is_told = |sequence: &u64| context.log.fate(*sequence) != Fate::Lost;
     for object in stored.objects {
         let (size, crc32c) = match object.state {
             ObjectState::Closed { size, crc32c, .. } => (size, crc32c),
@@ -66,7 +76,7 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
             }
         };
         let id = object.spec.object;
-        match (object.committed, object.reported) {
+        match (object.committed, object.reported.filter(is_told)) {
             (Some(done), Some(sequence)) => {
                 context.releases.add(sequence, key.clone(), id);
                 shipment.file(id.file).add_released(id, done.size, crc32c);
@@ -77,19 +87,23 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
                 file.store(place, &Stored { size: done.size, etag: done.etag, crc32c: None }, crc32c);
             }
             (None, _) => {
-                let growing = shipment.growing_parts().filter(|_| object.upload.is_some());
                 let is_large = object.upload.is_some() || size > SMALLEST_PART;
+                // What the journal knows may be the other storage's: there it means nothing, or another upload.
+                let upload = object.upload.filter(|_| !shipment.is_moved(id.file));
+                let growing = shipment.growing_parts().filter(|_| upload.is_some());
                 let head = context.spool.head_len(&key, id);
-                let progress = Progress { growing, head, ..Progress::restored(object.upload, is_large) };
+                let progress = Progress { growing, head, ..Progress::restored(upload, is_large) };
                 shipment.queue(object.spec, size, crc32c, progress);
             }
         }
     }
     let mut listed = BTreeSet::new();
+    let mut told = BTreeMap::new();
     for playlist in stored.playlists {
         let file = shipment.file(playlist.object.file);
-        if let (Some(_), Some(sequence)) = (&playlist.committed, playlist.reported) {
+        if let (Some(_), Some(sequence)) = (&playlist.committed, playlist.reported.filter(is_told)) {
             context.releases.add(sequence, key.clone(), playlist.object);
+            told.insert(playlist.object.file, sequence);
         } else {
             listed.insert(playlist.object.file);
             file.playlist(playlist.object, playlist.body, playlist.last);
@@ -101,6 +115,12 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
         file.summary = Some(done.summary);
         // Its main object is reported, or even gone: the control plane knows it as available.
         file.settled = file.main().is_none() && file.is_idle() && !listed.contains(&done.file);
+        if file.settled {
+            // Told with their playlist; where that is released, its fact is durable.
+            let sequence = told.get(&done.file).copied().unwrap_or_default();
+            let left = file.take_stored();
+            shipment.told_before(left, sequence);
+        }
     }
     Some(shipment)
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -66,10 +67,10 @@ impl UploadError {
             Self::Credential { .. } => false,
         }
     }
+}
 
-    fn is_kind(&self, kind: Kind) -> bool {
-        matches!(self, Self::Store(error) if error.kind == kind)
-    }
+fn error_path(error: &spool::Error) -> PathBuf {
+    if let spool::Error::Io { path, .. } = error { path.clone() } else { PathBuf::new() }
 }
 
 /// The spool does not have the bytes, as opposed to: could not give them.
@@ -132,11 +133,6 @@ impl Parcel {
             None => Plan::closed(self.size, limits),
         };
         let sent = self.deliver(lane, progress, plan).await;
-        if plan.reserve > 0 && sent.as_ref().is_err_and(|error| error.is_kind(Kind::Invalid)) {
-            tracing::info!(key = self.key, "the storage wants equal parts; the file is sent again in such");
-            progress.anew();
-            return Err(again(&self.key, "UnevenParts", "parts of several sizes are refused").into());
-        }
         Self::outcome(lane, progress, sent)
     }
 
@@ -152,6 +148,17 @@ impl Parcel {
                 // It begins anew, so this is no reason to give up.
                 error.kind = Kind::Interrupted;
                 Err(error.into())
+            }
+            Err(UploadError::Store(mut error)) if error.kind == Kind::Invalid && progress.refused() => {
+                // The store may have other parts than we know of: a late request of an earlier attempt replaced one, or
+                // it lost one. Or it wants parts of one size.
+                tracing::warn!(key = error.key, %error, "an upload is refused; it is tried once more");
+                error.kind = Kind::Interrupted;
+                Err(error.into())
+            }
+            Err(UploadError::Spool(error)) if progress.unreadable(&error) => {
+                let problem = format!("it cannot be read, however often that is tried: {error}");
+                Err(spool::Error::Corrupt { path: error_path(&error), problem }.into())
             }
             Err(error) => {
                 progress.failed(lane.limits());
@@ -244,6 +251,7 @@ impl Parcel {
             part.crc32c = Some(crc32c);
             return Ok(Some(part));
         }
+        let _permit = lane.permit().await;
         let body = self.read(lane.spool, range.start, part.size).await?;
         let crc32c = crc32c::crc32c(&body);
         let is_same = body.len() as u64 == part.size

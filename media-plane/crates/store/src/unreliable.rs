@@ -58,7 +58,7 @@ struct State {
     calls: BTreeMap<&'static str, u64>,
     /// Number of the call that never ends, and whether it is carried out before.
     death: Option<(u64, bool)>,
-    refuse_next: Option<(&'static str, Kind)>,
+    refuse_next: Option<(&'static str, Kind, u32)>,
 }
 
 enum Fate {
@@ -97,7 +97,12 @@ impl Unreliable {
 
     /// The next call of this operation is refused so.
     pub fn refuse_next(&self, operation: &'static str, refusal: Kind) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).refuse_next = Some((operation, refusal));
+        self.refuse_times(operation, refusal, 1);
+    }
+
+    /// The next so many calls of this operation are refused so.
+    pub fn refuse_times(&self, operation: &'static str, refusal: Kind, times: u32) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).refuse_next = Some((operation, refusal, times));
     }
 
     /// The caller dies at this call, counted from 0: it never ends, nor does any after it. `applied`: after the store
@@ -119,7 +124,8 @@ impl Unreliable {
         if let Some((at, applied)) = state.death.filter(|(at, _)| call >= *at) {
             return Fate::Die { applied: applied && call == at };
         }
-        if let Some((_, refusal)) = state.refuse_next.take_if(|(named, _)| *named == operation) {
+        if let Some((_, refusal, times)) = state.refuse_next.take_if(|(named, ..)| *named == operation) {
+            state.refuse_next = (times > 1).then(|| (operation, refusal, times - 1));
             return Fate::Refuse(refusal);
         }
         let faults = state.faults;

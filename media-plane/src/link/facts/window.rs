@@ -61,9 +61,11 @@ impl Window {
         }
     }
 
-    /// What is on disk cannot be read: it is gone.
-    pub(super) fn lose_spilled(&mut self) -> u64 {
-        std::mem::take(&mut self.spilled)
+    /// What is on disk behind the oldest `kept` cannot be read: it is gone. Gives how many were lost.
+    pub(super) fn lose_spilled(&mut self, kept: u64) -> u64 {
+        let lost = self.spilled.saturating_sub(kept);
+        self.spilled -= lost;
+        lost
     }
 
     /// Those in memory, oldest first.

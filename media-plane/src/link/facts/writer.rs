@@ -10,7 +10,7 @@ use std::time::Duration;
 use recorder_proto::pb::node::Fact;
 use tokio::sync::{oneshot, watch};
 
-use super::{ACKED, LOG, Pending, lock, record};
+use super::{ACKED, LOG, Pending, lock, lost, record};
 use crate::link::persist;
 
 /// A log this long is emptied as soon as everything in it is acknowledged.
@@ -79,7 +79,7 @@ impl Writer {
         }
     }
 
-    fn turn(&mut self, first: Order, inbox: &mpsc::Receiver<Order>) {
+    pub(super) fn turn(&mut self, first: Order, inbox: &mpsc::Receiver<Order>) {
         let (mut appends, mut acked) = (Vec::new(), false);
         for order in std::iter::once(first).chain(inbox.try_iter()) {
             match order {
@@ -98,7 +98,7 @@ impl Writer {
     }
 
     /// Brings facts into memory as those before them are acknowledged.
-    fn refill(&mut self) {
+    pub(super) fn refill(&mut self) {
         if !lock(&self.pending).window.is_low() {
             return;
         }
@@ -122,8 +122,13 @@ impl Writer {
                 return Ok(());
             }
             let Some(fact) = reader.next()? else {
-                let lost = lock(&self.pending).window.lose_spilled();
-                tracing::error!(facts = lost, "the fact log is damaged: facts that nobody has are lost");
+                let last = {
+                    let pending = lock(&self.pending);
+                    pending.window.facts().last().map_or(pending.acked, |fact| fact.sequence)
+                };
+                self.lose_spilled(0, last);
+                // A start reads no further than the damage: what is appended must not stand behind it.
+                self.suspect = true;
                 return Ok(());
             };
             if !lock(&self.pending).window.refill(fact) {
@@ -133,8 +138,20 @@ impl Writer {
         }
     }
 
+    /// Facts on disk behind `kept` others, all after `last`, are gone; nobody may take their acknowledgement for given.
+    fn lose_spilled(&self, kept: u64, last: u64) {
+        let (facts, text) = {
+            let mut pending = lock(&self.pending);
+            (pending.window.lose_spilled(kept), pending.lose_after(last))
+        };
+        tracing::error!(facts, "the fact log is damaged: facts that nobody has are lost");
+        if let Err(error) = lost::write(&self.folder, &text) {
+            tracing::error!(%error, "lost facts cannot be noted");
+        }
+    }
+
     /// Writes until it worked, then confirms.
-    fn write(&mut self, mut appends: Vec<Append>) {
+    pub(super) fn write(&mut self, mut appends: Vec<Append>) {
         let first = lock(&self.pending).next_sequence;
         for (sequence, append) in (first..).zip(&mut appends) {
             append.fact.sequence = sequence;
@@ -147,7 +164,7 @@ impl Writer {
         }
         self.healed();
         let mut pending = lock(&self.pending);
-        pending.next_sequence = first + appends.len() as u64;
+        pending.next_sequence = pending.next_sequence.max(first + appends.len() as u64);
         pending.queued = pending.queued.saturating_sub(appends.len());
         let mut confirmed = Vec::with_capacity(appends.len());
         let mut begins = self.size - appends.iter().map(|append| record::len(&append.fact)).sum::<u64>();
@@ -208,18 +225,21 @@ impl Writer {
     }
 
     /// Replaces the log by a new file with everything confirmed and not yet acknowledged.
-    fn rebuild(&mut self) -> std::io::Result<()> {
+    pub(super) fn rebuild(&mut self) -> std::io::Result<()> {
+        // Until its end nothing may be written where the cursor is, nor to a file that was replaced.
+        self.suspect = true;
         let mut bytes = Vec::new();
-        let (acked, mut spilled) = {
+        let (acked, spilled, mut last) = {
             let pending = lock(&self.pending);
             pending.window.facts().for_each(|fact| record::put(fact, &mut bytes));
-            (pending.acked, pending.window.spilled())
+            let last = pending.window.facts().last().map_or(pending.acked, |fact| fact.sequence);
+            (pending.acked, pending.window.spilled(), last)
         };
         let path = self.folder.join(LOG);
         // First the mark: a log without the last facts and without the mark would give their sequences away again.
         persist::replace(&self.folder.join(ACKED), acked.to_string().as_bytes())?;
         let spill_at = bytes.len() as u64;
-        let mut size = spill_at;
+        let (mut size, mut kept) = (spill_at, 0);
         let (old, begins) = (&mut self.file, self.spill_at);
         persist::replace_with(&path, |file| {
             file.write_all(&bytes)?;
@@ -228,17 +248,22 @@ impl Writer {
             }
             old.seek(SeekFrom::Start(begins))?;
             let mut reader = record::Reader::new(old);
-            while spilled > 0 {
-                // What the page cache gives back after a failed sync is ours as long as its checksums say so.
-                let Some(fact) = reader.next()? else { return Err(std::io::Error::other("the fact log is damaged")) };
+            // What the page cache gives back after a failed sync is ours as long as its checksums say so.
+            while kept < spilled
+                && let Some(fact) = reader.next()?
+            {
                 bytes.clear();
                 record::put(&fact, &mut bytes);
                 file.write_all(&bytes)?;
                 size += bytes.len() as u64;
-                spilled -= 1;
+                last = fact.sequence;
+                kept += 1;
             }
             Ok(())
         })?;
+        if kept < spilled {
+            self.lose_spilled(kept, last);
+        }
         self.file = OpenOptions::new().read(true).write(true).open(&path)?;
         (self.size, self.spill_at) = (size, spill_at);
         self.rewind()?;
@@ -246,7 +271,7 @@ impl Writer {
         Ok(())
     }
 
-    fn note_acked(&mut self) -> std::io::Result<()> {
+    pub(super) fn note_acked(&mut self) -> std::io::Result<()> {
         // Both in one look: the queue may be acknowledged further at any time, and a log may only be emptied of what
         // the mark on disk covers.
         let (acked, empty, live) = {

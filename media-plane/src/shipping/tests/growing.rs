@@ -37,11 +37,11 @@ pub fn end(mut writer: Writer, head: Option<Bytes>) {
 }
 
 /// Waits until so many parts were sent.
-async fn parts(yard: &Yard, count: u64) {
+pub async fn parts(yard: &Yard, count: u64) {
     wait(|| (yard.bucket.calls_of("put_part") >= count).then_some(())).await;
 }
 
-async fn assert_one(yard: &Yard, meta: &OutputMeta, whole: &[u8]) {
+pub async fn assert_one(yard: &Yard, meta: &OutputMeta, whole: &[u8]) {
     let available = yard.available().await;
     assert_eq!(available.object_key, meta.object_key(WHOLE));
     assert_eq!(available.size_bytes, whole.len() as u64);
@@ -248,7 +248,7 @@ async fn uneven_parts_refused_are_sent_again_in_equal_ones() {
     append(&mut writer, media.clone());
     parts(&yard, 1).await;
     let upload = yard.memory.list_uploads("").await.unwrap().remove(0);
-    yard.bucket.refuse_next("complete", store::Kind::Invalid);
+    yard.bucket.refuse_times("complete", store::Kind::Invalid, 2);
     end(writer, Some(head.clone()));
     assert_one(&yard, &meta, &[head, media].concat()).await;
     assert_eq!(yard.bucket.calls_of("create_upload"), 2);

@@ -7,6 +7,7 @@ mod happy;
 mod incomplete;
 mod manifests;
 mod outages;
+mod refusals;
 mod restart;
 
 use std::sync::Arc;

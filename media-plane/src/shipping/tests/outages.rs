@@ -13,7 +13,7 @@ use crate::shipping::meta::Continues;
 
 const MILLIS: fn(u64) -> Duration = Duration::from_millis;
 
-fn refusing(refusal: Kind) -> Faults {
+pub fn refusing(refusal: Kind) -> Faults {
     Faults { refuse: 1.0, refusal, ..Faults::default() }
 }
 
@@ -23,7 +23,7 @@ fn of_recording(number: u8, format: Format) -> OutputMeta {
     OutputMeta { recording: recorder_proto::ids::RecordingId::new(at, [number; 10]), ..meta(format) }
 }
 
-fn flv(yard: &Yard, meta: &OutputMeta, data: &Bytes) {
+pub fn flv(yard: &Yard, meta: &OutputMeta, data: &Bytes) {
     let mut writer = yard.writer(meta);
     object(&mut writer, WHOLE, data.clone());
     writer.apply(Output::FileDone(0, summary(0, 1_000))).unwrap();
@@ -99,7 +99,7 @@ async fn s3_slowdown() {
     yard.acknowledged_and_empty().await;
 }
 
-fn backed_up(formats: &[Format]) -> RecordingMeta {
+pub fn backed_up(formats: &[Format]) -> RecordingMeta {
     let mut meta = recording_meta(formats);
     let backup = Target {
         name: "storages/backup".into(),
@@ -111,17 +111,17 @@ fn backed_up(formats: &[Format]) -> RecordingMeta {
     meta
 }
 
-async fn in_backup(yard: &Yard) -> Vec<String> {
+pub async fn in_backup(yard: &Yard) -> Vec<String> {
     yard.backup.list("").await.unwrap().into_iter().map(|listed| listed.key).collect()
 }
 
-async fn manifest(yard: &Yard, meta: &RecordingMeta) -> Value {
+pub async fn manifest(yard: &Yard, meta: &RecordingMeta) -> Value {
     yard.fact(|kind| matches!(kind, FactKind::RecordingManifest(_)).then_some(())).await;
     serde_json::from_slice(&yard.get(&meta.key).await).unwrap()
 }
 
 /// The control plane takes every fact until it stops.
-fn acknowledging(yard: &Yard) -> tokio::task::JoinHandle<()> {
+pub fn acknowledging(yard: &Yard) -> tokio::task::JoinHandle<()> {
     let log = yard.log.clone();
     tokio::spawn(async move {
         let mut appended = log.appended();
