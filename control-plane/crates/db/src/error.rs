@@ -90,11 +90,13 @@ impl From<ConnectionError> for Error {
 
 /// Messages of both databases (in English, as libpq and SQLite say them without a locale) about states that pass.
 fn passes(said: &str) -> bool {
-    const PASSING: [&str; 14] = [
+    const PASSING: [&str; 16] = [
         "database is locked",
         "database table is locked",
         "database or disk is full",
         "disk I/O error",
+        "No space left on device",
+        "could not extend file",
         "unable to open database file",
         "deadlock detected",
         "due to lock timeout",
