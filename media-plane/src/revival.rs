@@ -19,7 +19,7 @@ pub fn revive(node: &Arc<Node>, stored: &[StoredOutput]) {
     let (ended, mut running): (Vec<_>, Vec<_>) = node.manifests.restored().into_iter().partition(|left| left.ended);
     let left_running: HashSet<(String, u64)> = running.iter().map(which).collect();
     ended.iter().for_each(|left| recording::retell(node, left));
-    recording::finish_leftovers(node, stored, |output| {
+    recording::finish_leftovers(node, stored, &ended, |output| {
         left_running.contains(&(output.key.recording.clone(), output.key.epoch))
     });
     // Of one recording the newest epoch is the one that may go on.

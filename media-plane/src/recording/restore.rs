@@ -253,16 +253,31 @@ pub fn retell(node: &Arc<Node>, left: &RestoredRecording) {
 
 /// Closes outputs that no running recording has: their recording ended while they were being closed, or died before its
 /// manifest was durable. `taken` says which outputs are not left over.
-pub fn finish_leftovers(node: &Arc<Node>, stored: &[StoredOutput], taken: impl Fn(&StoredOutput) -> bool) {
+/// `ended` are the recordings whose manifests say how they were begun.
+pub fn finish_leftovers(
+    node: &Arc<Node>,
+    stored: &[StoredOutput],
+    ended: &[RestoredRecording],
+    taken: impl Fn(&StoredOutput) -> bool,
+) {
     for output in stored.iter().filter(|output| !output.finished && output.key.format != crate::manifest::FORMAT) {
         if taken(output) {
             continue;
         }
         let Ok(meta) = serde_json::from_value::<OutputMeta>(output.meta.clone()) else { continue };
-        let anchor = Some(meta.wall.at(MediaTime::ZERO).into());
-        let options = Options { wall_anchor: anchor, ..Options::default() };
+        let (kind, anchor) = (kind_of(meta.format), Some(meta.wall.at(MediaTime::ZERO).into()));
+        // As they were begun: an MP4 that was fragmented is closed as such.
+        let is_its = |left: &&RestoredRecording| {
+            let key = left.meta.spool_key();
+            (&key.recording, key.epoch) == (&output.key.recording, output.key.epoch)
+        };
+        let plan = ended.iter().find(is_its).and_then(|left| left.meta.plan());
+        let template = plan.and_then(|plan| plan.template).unwrap_or_default();
+        let options = formats::of_template(&template, anchor).into_iter().find(|(of, _)| *of == kind);
+        let options = options
+            .map_or_else(|| Options { wall_anchor: anchor, ..Options::default() }, |(_, options)| options);
         let left = Left::of(output);
-        let finished = left.reopen(node, kind_of(meta.format), &options).map(OutputPipe::finish);
+        let finished = left.reopen(node, kind, &options).map(OutputPipe::finish);
         let total = match finished {
             Ok(Ok(count)) => totals(meta.format, count, None),
             Ok(Err(error)) => totals(meta.format, left.count(), Some(internal("SPOOL_FAILED", &error.to_string()))),

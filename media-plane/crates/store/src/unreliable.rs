@@ -43,6 +43,9 @@ impl Default for Faults {
     }
 }
 
+/// Calls whose keys are remembered.
+const KEYS: usize = 10_000;
+
 /// A bucket behind faults; counts calls.
 #[derive(Debug)]
 pub struct Unreliable {
@@ -56,6 +59,8 @@ struct State {
     random: StdRng,
     attempts: BTreeMap<(&'static str, String, u32), u32>,
     calls: BTreeMap<&'static str, u64>,
+    /// Of the first calls: which, and with which key.
+    keys: Vec<(&'static str, String)>,
     /// Number of the call that never ends, and whether it is carried out before.
     death: Option<(u64, bool)>,
     refuse_next: Option<(&'static str, Kind, u32)>,
@@ -72,8 +77,15 @@ impl Unreliable {
     /// Around a working bucket.
     pub fn new(inner: Arc<dyn Bucket>, faults: Faults) -> Self {
         let random = StdRng::seed_from_u64(faults.seed);
-        let state =
-            State { faults, random, attempts: BTreeMap::new(), calls: BTreeMap::new(), death: None, refuse_next: None };
+        let state = State {
+            faults,
+            random,
+            attempts: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            keys: Vec::new(),
+            death: None,
+            refuse_next: None,
+        };
         Self { inner, state: Mutex::new(state) }
     }
 
@@ -93,6 +105,12 @@ impl Unreliable {
     /// Calls of one operation.
     pub fn calls_of(&self, operation: &str) -> u64 {
         self.calls().get(operation).copied().unwrap_or_default()
+    }
+
+    /// The keys of the calls of one operation, in the order in which they came.
+    pub fn keys_of(&self, operation: &str) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.keys.iter().filter(|(of, _)| *of == operation).map(|(_, key)| key.clone()).collect()
     }
 
     /// The next call of this operation is refused so.
@@ -121,6 +139,9 @@ impl Unreliable {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let call = state.calls.values().sum::<u64>();
         *state.calls.entry(operation).or_default() += 1;
+        if state.keys.len() < KEYS {
+            state.keys.push((operation, key.to_owned()));
+        }
         if let Some((at, applied)) = state.death.filter(|(at, _)| call >= *at) {
             return Fate::Die { applied: applied && call == at };
         }

@@ -95,13 +95,10 @@ async fn facts_that_only_the_spool_knew_of_gave_their_sequences_away_again() {
     log.acknowledge(41);
     log.append(large(42)).await.unwrap();
     log.refuse(42);
-    assert_eq!([1, 2, 40, 41, 42].map(|sequence| log.fate(sequence)), [
-        Fate::Durable,
-        Fate::Lost,
-        Fate::Lost,
-        Fate::Durable,
-        Fate::Waits
-    ]);
+    assert_eq!(
+        [1, 2, 40, 41, 42].map(|sequence| log.fate(sequence)),
+        [Fate::Durable, Fate::Lost, Fate::Lost, Fate::Durable, Fate::Waits]
+    );
     drop(log);
     let log = FactLog::open(folder.path()).unwrap();
     assert_eq!([2, 40, 41].map(|sequence| log.fate(sequence)), [Fate::Lost, Fate::Lost, Fate::Durable]);

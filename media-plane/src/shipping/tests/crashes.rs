@@ -207,18 +207,11 @@ async fn a_restart_ships_the_oldest_recordings_first() {
     }
     yard.spool.flush().await;
     let yard = yard.restart(Faults::default()).await;
-    let told = |yard: &Yard| -> Vec<_> {
-        let facts = yard.facts();
-        facts
-            .iter()
-            .filter(|fact| matches!(fact.kind, FactKind::FileAvailable(_)))
-            .filter_map(|f| f.recording)
-            .collect()
-    };
-    wait(|| (told(&yard).len() == metas.len()).then_some(())).await;
+    let wanted: Vec<String> = metas.iter().map(|meta| meta.object_key(WHOLE)).collect();
+    wait(|| (yard.bucket.calls_of("put") as usize == metas.len()).then_some(())).await;
     // Four go side by side, so an order to within as many.
-    for (place, recording) in told(&yard).iter().enumerate() {
-        let age = metas.iter().position(|meta| meta.recording == *recording).unwrap();
+    for (place, key) in yard.bucket.keys_of("put").iter().enumerate() {
+        let age = wanted.iter().position(|other| other == key).unwrap();
         assert!(age.abs_diff(place) <= 6, "recording {age} came as number {place}");
     }
 }

@@ -12,8 +12,11 @@ use crate::manifest::tests::ended;
 use crate::shipping::backup::CopyBack;
 use crate::shipping::meta::Continues;
 
-const SHORT: Patience =
-    Patience { stalled_after: Duration::from_millis(100), backup_after: Duration::from_millis(50), slot: Duration::ZERO };
+const SHORT: Patience = Patience {
+    stalled_after: Duration::from_millis(100),
+    backup_after: Duration::from_millis(50),
+    slot: Duration::ZERO,
+};
 
 /// A late request of an attempt that was given up replaces a part: the completion names a tag that is no more.
 #[tokio::test]
