@@ -55,7 +55,11 @@ impl Releases {
             let told = ready.into_iter().filter(|(sequence, objects)| {
                 let is_lost = log.fate(*sequence) == Fate::Lost;
                 if is_lost {
-                    tracing::warn!(sequence, objects = objects.len(), "the fact of shipped bytes is lost; a start tells it");
+                    tracing::warn!(
+                        sequence,
+                        objects = objects.len(),
+                        "the fact of shipped bytes is lost; a start tells it"
+                    );
                 }
                 !is_lost
             });
