@@ -168,6 +168,7 @@ fn open(
 /// The spool as the settings want it.
 pub(crate) fn spool_config(config: &Config) -> spool::Config {
     spool::Config {
+        spares: config.spool.spares.clone(),
         limit: config.spool.limit,
         high_water: f64::from(config.spool.high_water) / 100.0,
         flush_interval: config.spool.flush_interval,

@@ -42,6 +42,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("spool", "path", Kind::Path)
         .or("recorder-data/node")
         .help("local journal: every recorded byte is here before it is anywhere else"),
+    setting("spool", "spares", Kind::List)
+        .or("")
+        .help("folders on other disks, tried in turn: recordings go on there when the disk before has failed")
+        .extremes("none: a failed disk ends every recording on it; must be there again at the next start"),
     setting("spool", "limit", Kind::Size)
         .or("200GiB")
         .help("bytes the spool may hold")
@@ -174,6 +178,8 @@ pub struct Library {
 pub struct Spool {
     /// Folder.
     pub path: PathBuf,
+    /// Folders on other disks.
+    pub spares: Vec<PathBuf>,
     /// Bytes.
     pub limit: u64,
     /// Percent of the limit.

@@ -25,5 +25,6 @@ mod revival;
 mod shipping;
 #[cfg(feature = "sim")]
 pub mod simulated;
+mod spool_names;
 mod starting;
 mod stream_facts;

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use mux::{ObjectId, ObjectPart};
-use recorder_proto::facts::{GapSpan, RecordingEnded};
+use recorder_proto::facts::{GapSpan, OutputTotals, RecordingEnded, RecordingInterrupted};
 use recorder_proto::format::Format;
 use recorder_proto::names::RecordingName;
 use recorder_proto::pb::v1::recording::State;
 use serde_json::{Map, Value, json};
 use store::crc32c_base64;
 
-use super::entry::{CodecChange, Entry, FileEntry, FileState, Piece};
+use super::entry::{CodecChange, Entry, FileEntry, FileState, MAX_PIECES, Packed, Piece};
 use super::meta::RecordingMeta;
+use crate::spool_names;
 
 /// Changes kept one by one; a stream with more of them is beyond a list.
 const MAX_CHANGES: usize = 1_000;
@@ -31,6 +32,11 @@ pub struct Fold {
     pieces: BTreeMap<(Format, u32), BTreeMap<ObjectPart, Piece>>,
     settled: BTreeSet<Format>,
     failed: BTreeMap<Format, OutputTotals>,
+    /// Outputs under way, by their names in the spool: a format has several when a disk has failed.
+    under_way: BTreeSet<String>,
+    /// Facts that were told, and the interruption that lasts; for a manifest that begins anew on another disk.
+    told: BTreeSet<String>,
+    interrupted: Option<RecordingInterrupted>,
     ended: Option<Box<RecordingEnded>>,
 }
 
@@ -39,10 +45,14 @@ impl Fold {
     pub fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Gap(gap) => self.gap(gap),
-            Entry::Resumed(resumed) => self.gap(resumed.gap),
+            Entry::Resumed(resumed) => {
+                self.interrupted = None;
+                self.gap(resumed.gap);
+            }
             Entry::Codec(change) if self.codecs.len() < MAX_CHANGES => self.codecs.push(change),
             Entry::Codec(_) => self.codecs_left_out += 1,
-            Entry::Interrupted(_) | Entry::Told(_) => {}
+            Entry::Interrupted(interrupted) => self.interrupted = Some(interrupted),
+            Entry::Told(name) => drop(self.told.insert(name)),
             Entry::OutputFailed(totals) => drop(self.failed.insert(totals.format, *totals)),
             Entry::Objects { format, index, pieces } => {
                 let known = self.pieces.entry((format, index)).or_default();
@@ -61,9 +71,46 @@ impl Fold {
         }
     }
 
-    /// An output is being written (again): it is not settled yet.
-    pub fn begun(&mut self, format: Format) {
-        self.settled.remove(&format);
+    /// An output of this name is being written (again): its format is not settled yet.
+    pub fn begun(&mut self, name: &str) {
+        if let Some(format) = spool_names::format(name) {
+            self.settled.remove(&format);
+            self.under_way.insert(name.to_owned());
+        }
+    }
+
+    /// Nothing more comes of an output. The entry to note when its format is settled with it.
+    pub fn over(&mut self, name: &str) -> Option<Entry> {
+        self.under_way.remove(name);
+        let format = spool_names::format(name)?;
+        let goes_on = self.under_way.iter().any(|other| spool_names::format(other) == Some(format));
+        (!goes_on).then_some(Entry::Settled(format))
+    }
+
+    /// Entries that make the same state: what a manifest begins with that goes on on another disk.
+    pub fn entries(&self) -> Vec<Entry> {
+        let told = self.told.iter().cloned().map(Entry::Told);
+        let gaps = self.gaps.iter().cloned().map(Entry::Gap);
+        let codecs = self.codecs.iter().cloned().map(Entry::Codec);
+        let objects = self.pieces.iter().flat_map(|((format, index), pieces)| {
+            let pieces: Vec<Piece> = pieces.values().copied().collect();
+            let packed: Vec<Packed> = pieces.chunks(MAX_PIECES).map(Packed::new).collect();
+            packed.into_iter().map(|pieces| Entry::Objects { format: *format, index: *index, pieces })
+        });
+        let files = self.files.values().cloned().map(|file| Entry::File(Box::new(file)));
+        let failed = self.failed.values().cloned().map(|totals| Entry::OutputFailed(Box::new(totals)));
+        let settled = self.settled.iter().copied().map(Entry::Settled);
+        let interrupted = self.interrupted.iter().cloned().map(Entry::Interrupted);
+        let ended = self.ended.iter().cloned().map(Entry::Ended);
+        told.chain(gaps)
+            .chain(codecs)
+            .chain(objects)
+            .chain(files)
+            .chain(failed)
+            .chain(settled)
+            .chain(interrupted)
+            .chain(ended)
+            .collect()
     }
 
     /// Whether the recording is over.
@@ -148,12 +195,18 @@ impl Fold {
         }
     }
 
-    /// The recording's own list where it has told one, else what was noted on the way.
-    fn all_gaps(&self) -> &[GapSpan] {
+    /// What the recording has told at its end, and what was noted besides.
+    fn all_gaps(&self) -> Vec<GapSpan> {
         match &self.ended {
-            Some(ended) if ended.gaps.len() >= self.gaps.len() => &ended.gaps,
-            _ => &self.gaps,
+            Some(ended) => with_gaps(ended.gaps.clone(), &self.gaps),
+            None => self.gaps.clone(),
         }
+    }
+
+    /// The end of the recording as it is known now.
+    pub fn end(&self) -> Option<RecordingEnded> {
+        let ended = self.ended.as_deref()?.clone();
+        Some(RecordingEnded { gaps: self.all_gaps(), ..ended })
     }
 
     fn file(&self, meta: &RecordingMeta, file: &FileEntry) -> Value {
@@ -205,6 +258,19 @@ fn object(meta: &RecordingMeta, file: &FileEntry, folder: &str, piece: &Piece) -
     let own = meta.output_of(file.format).object_key(id);
     let name = own.rsplit('/').next().unwrap_or_default();
     json!({ "key": format!("{folder}{name}"), "size": piece.size, "crc32c": crc32c_base64(piece.crc32c) })
+}
+
+/// Every hole once, the oldest first; lists that are full stay as they are.
+pub fn with_gaps(mut gaps: Vec<GapSpan>, more: &[GapSpan]) -> Vec<GapSpan> {
+    for gap in more {
+        let at = gaps.partition_point(|known| known.start_time < gap.start_time);
+        let is_known =
+            gaps.iter().skip(at).take_while(|known| known.start_time == gap.start_time).any(|known| known == gap);
+        if !is_known && gaps.len() < MAX_CHANGES {
+            gaps.insert(at, gap.clone());
+        }
+    }
+    gaps
 }
 
 fn gap(span: &GapSpan) -> Value {

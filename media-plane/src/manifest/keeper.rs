@@ -1,20 +1,21 @@
 //! Between the recordings, which note, and the spool, which keeps: one small task a recording.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use mux::{Mark, ObjectId, ObjectPart, ObjectSpec, Output, Summary};
-use recorder_proto::format::Format;
+use recorder_proto::facts::{GapSpan, RecordingEnded};
 use spool::{ObjectState, OutputKey, Record, Spool, StoredOutput, Writer};
 use tokio::sync::{mpsc, oneshot};
 
-use super::document::Fold;
+use super::document::{Fold, with_gaps};
 use super::entry::Entry;
 use super::meta::{FORMAT, RecordingMeta};
 use crate::shipping::CopyBack;
+use crate::spool_names;
 
 /// The document as an object of the spool.
 pub const DOCUMENT: ObjectId = ObjectId { file: 0, part: ObjectPart::Whole };
@@ -33,7 +34,10 @@ fn which(key: &OutputKey) -> Which {
 
 enum Message {
     Note(Box<Entry>, oneshot::Sender<()>),
-    Begun(Format),
+    /// An output of this name is under way.
+    Begun(String),
+    /// Nothing more comes of it.
+    Over(String),
 }
 
 /// A recording that an earlier process left.
@@ -53,6 +57,8 @@ struct Shared {
     restored: Mutex<Vec<RestoredRecording>>,
     /// Files that an earlier process stored in a backup storage.
     backed_up: Mutex<Vec<CopyBack>>,
+    /// Manifests that are done and stay in the spool until the next start.
+    lingering: Mutex<Vec<Writer>>,
     /// Messages that no keeper has dealt with yet.
     queued: AtomicUsize,
 }
@@ -68,10 +74,41 @@ pub struct Manifests {
 #[derive(Clone)]
 pub struct Handle {
     sender: mpsc::UnboundedSender<Message>,
+    losses: Arc<Mutex<Losses>>,
     shared: Arc<Shared>,
 }
 
+/// What was recorded and is lost, and the end it has to be told with.
+#[derive(Default)]
+struct Losses {
+    gaps: Vec<GapSpan>,
+    ended: Option<RecordingEnded>,
+}
+
 impl Handle {
+    /// The end of the recording, with what shipping knows to be lost so far.
+    pub fn end(&self, mut ended: RecordingEnded) -> RecordingEnded {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.gaps = with_gaps(ended.gaps, &losses.gaps);
+        losses.ended = Some(ended.clone());
+        ended
+    }
+
+    /// The end that is known.
+    pub fn ended(&self) -> Option<RecordingEnded> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).ended.clone()
+    }
+
+    /// Recorded media is lost. The end that has to be told anew, when there was one already.
+    pub fn lose(&self, gap: GapSpan) -> Option<RecordingEnded> {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.gaps = with_gaps(std::mem::take(&mut losses.gaps), &[gap]);
+        let Losses { gaps, ended } = &mut *losses;
+        let ended = ended.as_mut()?;
+        ended.gaps = with_gaps(std::mem::take(&mut ended.gaps), gaps);
+        Some(ended.clone())
+    }
+
     /// Puts an entry in line; never waits. After [`Entry::Ended`] the manifest is due.
     pub fn note(&self, entry: Entry) {
         drop(self.send(entry));
@@ -80,6 +117,11 @@ impl Handle {
     /// Puts an entry in line and returns once it is durable, or once that is out of the question (which is logged).
     pub async fn noted(&self, entry: Entry) {
         let _ = self.send(entry).await;
+    }
+
+    /// Nothing more comes of an output. Once that is so of all of its format, the format is settled.
+    pub fn over(&self, key: &OutputKey) {
+        self.message(Message::Over(key.format.clone()));
     }
 
     fn send(&self, entry: Entry) -> oneshot::Receiver<()> {
@@ -100,10 +142,25 @@ impl Manifests {
     /// Over what an earlier process left. Has to be called within a runtime, before shipping starts.
     pub fn open(spool: &Spool, stored: &[StoredOutput]) -> Self {
         let manifests = Self { spool: spool.clone(), shared: Arc::default() };
-        for output in stored.iter().filter(|output| output.key.format == FORMAT && !output.finished) {
+        let mut newest: BTreeMap<Which, &StoredOutput> = BTreeMap::new();
+        let mut left: Vec<_> = stored.iter().filter(|output| spool_names::is_manifest(&output.key)).collect();
+        left.sort_by_key(|output| spool_names::split(&output.key.format).1);
+        for output in left {
+            if let Some(older) = newest.insert(which(&output.key), output) {
+                manifests.discard(older);
+            }
+        }
+        for output in newest.into_values().filter(|output| !output.finished) {
             manifests.restore(output, stored);
         }
         manifests
+    }
+
+    /// Its disk had failed, and all of it is noted in a newer one.
+    fn discard(&self, output: &StoredOutput) {
+        if let Ok(writer) = self.spool.reopen(&output.key) {
+            writer.finish();
+        }
     }
 
     /// Starts the manifest of a recording. Never waits.
@@ -135,8 +192,8 @@ impl Manifests {
 
     /// An output is being written or shipped, so that the manifest has to wait for its [`Entry::Settled`].
     pub fn begun(&self, key: &OutputKey) {
-        if let (Some(handle), Ok(format)) = (self.handle(key), key.format.parse()) {
-            handle.message(Message::Begun(format));
+        if let Some(handle) = self.handle(key) {
+            handle.message(Message::Begun(key.format.clone()));
         }
     }
 
@@ -185,10 +242,12 @@ impl Manifests {
             }
         }
         for format in &meta.started.formats {
-            let is_kept =
-                |other: &StoredOutput| which(&other.key) == which(&output.key) && other.key.format == format.as_str();
-            if stored.iter().any(is_kept) {
-                fold.begun(*format);
+            let is_kept = |other: &&StoredOutput| {
+                which(&other.key) == which(&output.key) && spool_names::format(&other.key.format) == Some(*format)
+            };
+            let mut kept = stored.iter().filter(is_kept).peekable();
+            if kept.peek().is_some() {
+                kept.for_each(|other| fold.begun(&other.key.format));
             } else {
                 // Released down to its last object, hence settled; or the crash came before it was durable at all.
                 fold.take(Entry::Settled(*format));
@@ -207,13 +266,14 @@ impl Manifests {
 
     fn keep(&self, meta: RecordingMeta, fold: Fold, writer: Writer, draft: Draft) -> Handle {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let handle = Handle { sender, shared: Arc::clone(&self.shared) };
+        let losses = Losses { gaps: Vec::new(), ended: fold.end() };
+        let handle = Handle { sender, losses: Arc::new(Mutex::new(losses)), shared: Arc::clone(&self.shared) };
         let key = meta.spool_key();
         self.keepers().insert(which(&key), handle.clone());
         let (manifests, spool) = (self.clone(), self.spool.clone());
         // The first look at a restored manifest counts as a message: it may be due at once.
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        let keeper = Keeper { manifests, spool, key, meta, fold, writer, draft };
+        let keeper = Keeper { manifests, spool, key, meta, fold, writer, draft, moved: false };
         tokio::spawn(keeper.run(inbox));
         handle
     }
@@ -246,6 +306,8 @@ struct Keeper {
     fold: Fold,
     writer: Writer,
     draft: Draft,
+    /// It began on a disk that has failed since.
+    moved: bool,
 }
 
 impl Keeper {
@@ -278,23 +340,62 @@ impl Keeper {
         let (mut notes, mut done) = (Vec::new(), Vec::new());
         for message in batch {
             match message {
-                Message::Begun(format) => self.fold.begun(format),
-                Message::Note(entry, ack) => {
-                    if let Ok(value) = serde_json::to_value(&entry) {
-                        notes.push(self.spool.record(&self.key, Record::Note(value)));
+                Message::Begun(name) => self.fold.begun(&name),
+                Message::Over(name) => {
+                    if let Some(entry) = self.fold.over(&name) {
+                        notes.push(self.record(&entry));
+                        done.push((entry, None));
                     }
-                    done.push((entry, ack));
+                }
+                Message::Note(entry, ack) => {
+                    notes.push(self.record(&entry));
+                    done.push((*entry, Some(ack)));
                 }
             }
         }
+        let mut failed = None;
         for result in join_all(notes).await {
-            if let Err(error) = result {
-                tracing::warn!(output = %self.key, %error, "an entry of a manifest is not durable");
+            failed = result.err().or(failed);
+        }
+        let mut acks = Vec::new();
+        for (entry, ack) in done {
+            self.fold.take(entry);
+            acks.extend(ack);
+        }
+        if let Some(error) = failed {
+            tracing::warn!(output = %self.key, %error, "entries of a manifest are not durable");
+            if matches!(error, spool::Error::Failed(_) | spool::Error::Io { .. }) {
+                self.go_on_elsewhere().await;
             }
         }
-        for (entry, ack) in done {
-            self.fold.take(*entry);
+        for ack in acks {
             let _ = ack.send(());
+        }
+    }
+
+    fn record(&self, entry: &Entry) -> impl Future<Output = Result<(), spool::Error>> + use<> {
+        let value = serde_json::to_value(entry).map(Record::Note);
+        let (spool, key) = (self.spool.clone(), self.key.clone());
+        async move {
+            match value {
+                Ok(note) => spool.record(&key, note).await,
+                Err(_) => Ok(()),
+            }
+        }
+    }
+
+    /// The disk has failed: all of it is noted once more, on another one.
+    async fn go_on_elsewhere(&mut self) {
+        let (_, number) = spool_names::split(&self.key.format);
+        let key = OutputKey { format: spool_names::name(FORMAT, number + 1), ..self.key.clone() };
+        let created = serde_json::to_value(&self.meta).ok().map(|meta| self.spool.create(key.clone(), &meta));
+        let Some(Ok(writer)) = created else {
+            return tracing::error!(output = %self.key, "no disk for a manifest; the next start knows of less");
+        };
+        (self.key, self.writer, self.draft, self.moved) = (key, writer, Draft::Nothing, true);
+        let notes: Vec<_> = self.fold.entries().iter().map(|entry| self.record(entry)).collect();
+        if let Some(error) = join_all(notes).await.into_iter().find_map(Result::err) {
+            tracing::error!(output = %self.key, %error, "entries of a manifest are not durable");
         }
     }
 
@@ -303,24 +404,24 @@ impl Keeper {
             tracing::warn!(output = %self.key, %error, "the manifest is written after the next start");
             return;
         }
+        if self.moved {
+            // What the failed disk has of the recording may be back at the next start: this says that it has ended.
+            self.manifests.shared.lingering.lock().unwrap_or_else(PoisonError::into_inner).push(self.writer);
+            return;
+        }
         self.writer.finish();
     }
 
     fn apply(&mut self) -> Result<(), spool::Error> {
         if !matches!(self.draft, Draft::Closed) {
-            let document = Bytes::from(self.fold.render(&self.meta));
-            let len = document.len() as u64;
-            let written = match self.draft {
-                // The mark comes with the last byte, so recovery leaves all of it or nothing.
-                Draft::Open(bytes) => bytes.min(len),
-                Draft::Nothing | Draft::Closed => {
-                    self.writer.apply(Output::Open(SPEC))?;
-                    0
-                }
-            };
-            let rest = document.slice(usize::try_from(written).unwrap_or(usize::MAX).min(document.len())..);
-            if !rest.is_empty() {
-                self.writer.apply(Output::Append(DOCUMENT, rest))?;
+            if matches!(self.draft, Draft::Nothing) {
+                self.writer.apply(Output::Open(SPEC))?;
+            }
+            // The mark comes with the last byte, so recovery leaves all of it or nothing: what is there is whole, and
+            // must not be mixed with what would be said today.
+            if !matches!(self.draft, Draft::Open(1..)) {
+                let document = Bytes::from(self.fold.render(&self.meta));
+                self.writer.apply(Output::Append(DOCUMENT, document))?;
                 self.writer.apply(Output::Commit(DOCUMENT, Mark::default()))?;
             }
             self.writer.apply(Output::Close(DOCUMENT, Summary::default()))?;

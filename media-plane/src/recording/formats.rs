@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use media::Tracks;
+use media::{MediaTime, Tracks};
 use mux::registry::{Format, Layout, Options, Segment};
 use recorder_proto::pb::v1::Template;
 use recorder_proto::pb::v1::template::{aac, hls, mp4};
 use recorder_proto::time::std_duration;
+
+use crate::shipping::Wall;
 
 /// Single files when the template says nothing (R29).
 const DEFAULT_FILE_DURATION: Duration = Duration::from_secs(1_800);
@@ -44,6 +46,13 @@ pub fn of_template(template: &Template, wall_anchor: Option<SystemTime>) -> Vec<
         outputs.push((Format::Aac, Options { max_file_duration: file(&aac.max_file_duration), ..base }));
     }
     outputs
+}
+
+/// How one format of a recording is made; with the defaults where the template does not have it any more.
+pub fn options_of(format: Format, template: &Template, wall: Wall) -> Options {
+    let wall_anchor = Some(wall.at(MediaTime::ZERO).into());
+    let set = of_template(template, wall_anchor).into_iter().find(|(of, _)| *of == format);
+    set.map_or_else(|| Options { wall_anchor, ..Options::default() }, |(_, options)| options)
 }
 
 /// Whether this output is made of a stream with these tracks (R10: AAC by default only of sound without picture).

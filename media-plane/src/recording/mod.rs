@@ -5,7 +5,10 @@ mod formats;
 mod output;
 mod report;
 mod restore;
+mod spare;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use crate::node::Node;
 use crate::shipping::Wall;
 use output::OutputPipe;
 use report::{api_format, codec_text, gap_label, internal, span, totals, track_name};
+use spare::Hole;
 
 pub use away::{Absence, Waiting};
 pub use formats::of_template;
@@ -51,6 +55,10 @@ pub struct Recording {
     last: MediaTime,
     first: Option<MediaTime>,
     max_duration: Option<Duration>,
+    /// What a failed disk has cost, until all formats go on.
+    lost: Option<Hole>,
+    /// From where on a format is missing for good.
+    gone: Option<MediaTime>,
     /// The publisher is away.
     away: Option<Absence>,
     /// Its stop was asked for before it began.
@@ -116,6 +124,7 @@ impl Recording {
             }
         }
         self.every_output(|output| output.take(items));
+        self.tell_losses();
         if self.outputs.is_empty() {
             return Some(EndReason::Error);
         }
@@ -170,7 +179,7 @@ impl Recording {
         self.note(Entry::Codec(CodecChange { track: track_name(track).to_owned(), at, from, to }));
     }
 
-    /// Does something to every output; one that fails or panics is over, the others go on.
+    /// Does something to every output; one that lost its disk goes on elsewhere, one that cannot or panics is over.
     fn every_output(&mut self, mut step: impl FnMut(&mut OutputPipe) -> Result<(), spool::Error>) {
         let mut index = 0;
         while let Some(output) = self.outputs.get_mut(index) {
@@ -179,6 +188,8 @@ impl Recording {
                 Ok(Ok(())) => index += 1,
                 // The process is on its way out: as after a crash, the next start goes on.
                 Ok(Err(spool::Error::Closed)) => index += 1,
+                // The new one does the same step.
+                Ok(Err(error)) if self.go_on_elsewhere(index, &error) => {}
                 Ok(Err(error)) => self.fail_output(index, format, "SPOOL_FAILED", &error.to_string()),
                 Err(_) => self.fail_output(index, format, "MUXER_PANICKED", "the muxer panicked; this is a bug"),
             }
@@ -187,7 +198,9 @@ impl Recording {
 
     fn fail_output(&mut self, index: usize, format: mux::Format, reason: &str, message: &str) {
         tracing::error!(recording = %self.id(), ?format, message, "output failed");
-        let count = self.outputs.remove(index).count();
+        let output = self.outputs.remove(index);
+        let count = output.count();
+        self.lose(output.ends_at().unwrap_or(self.wall().media));
         self.failed_for_good(totals(api_format(format), count, Some(internal(reason, message))));
     }
 
@@ -231,6 +244,7 @@ impl Recording {
 
     /// Ends the recording: every output is closed, and shipped from the spool.
     pub fn finish(mut self, reason: EndReason) {
+        self.tell_last_losses();
         if self.node.spool.is_closed() {
             // The process is on its way out: the next start finds the recording running, and ends it if it has to.
             return;
@@ -256,6 +270,7 @@ impl Recording {
             error: outputs.iter().find_map(|output| output.error.clone()),
             outputs,
         };
+        let ended = self.manifest.end(ended);
         self.tell(ended.clone());
         self.note(Entry::Ended(Box::new(ended)));
         self.node.registry.recording_ended(self.id(), self.epoch());

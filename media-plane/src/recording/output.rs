@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use media::{CodecConfig, Timed, TrackKind};
+use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
 use mux::registry::{self, Format, Options};
 use mux::{Muxer, Output, Reaction, Restored};
 use spool::Writer;
+
+use super::spare::Hole;
+use crate::spool_names;
 
 /// Counters of one output, for the recording's report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +29,12 @@ pub struct OutputPipe {
     count: Count,
     /// Tracks that the container cannot carry.
     unsupported: Vec<TrackKind>,
+    /// Configurations in effect, for the muxer that takes over when the disk fails.
+    configs: Vec<(TrackKind, CodecConfig)>,
+    /// Where the durable media of the output before this one ends, until this one has media.
+    lost_from: Option<MediaTime>,
+    /// What is missing between the two.
+    hole: Option<Hole>,
     /// How long it waits for its publisher; zero = its file ends with the connection.
     window: Duration,
     /// The window of this absence is over: the next file begins when the publisher is back.
@@ -55,14 +64,53 @@ impl OutputPipe {
     }
 
     fn over(format: Format, muxer: Box<dyn Muxer>, writer: Writer, count: Count) -> Self {
-        let unsupported = Vec::new();
-        let window = Duration::ZERO;
-        Self { format, muxer, writer, count, unsupported, window, window_passed: false, suspended: false }
+        Self {
+            format,
+            muxer,
+            writer,
+            count,
+            unsupported: Vec::new(),
+            configs: Vec::new(),
+            lost_from: None,
+            hole: None,
+            window: Duration::ZERO,
+            window_passed: false,
+            suspended: false,
+        }
     }
 
     /// With a time to wait for the publisher.
     pub fn waiting(self, window: Duration) -> Self {
         Self { window, ..self }
+    }
+
+    /// Goes on where `failed` lost its disk; `begun` is where the recording began.
+    pub fn in_place_of(mut self, failed: &Self, begun: MediaTime) -> Self {
+        for (track, config) in &failed.configs {
+            self.config(*track, config);
+        }
+        let from = failed.lost_from.or_else(|| failed.writer.durable()).unwrap_or(begun);
+        Self { lost_from: Some(from), hole: failed.hole, window: failed.window, ..self }
+    }
+
+    /// Which output of its format it is: more than 0 when disks have failed.
+    pub fn number(&self) -> u32 {
+        spool_names::split(&self.writer.key().format).1
+    }
+
+    /// End of the media that is durable.
+    pub fn ends_at(&self) -> Option<MediaTime> {
+        self.lost_from.or_else(|| self.writer.durable())
+    }
+
+    /// Where the durable media ends while this output has none.
+    pub fn lost_from(&self) -> Option<MediaTime> {
+        self.lost_from
+    }
+
+    /// What was lost before this output; known once.
+    pub fn take_hole(&mut self) -> Option<Hole> {
+        self.hole.take()
     }
 
     /// Which format.
@@ -89,6 +137,7 @@ impl OutputPipe {
                 Timed::Gap(gap) => self.muxer.gap(*gap),
                 Timed::Frame(frame) if self.unsupported.contains(&frame.track) => {}
                 Timed::Frame(frame) => {
+                    self.close_hole(frame);
                     if self.muxer.push(frame).is_err() {
                         self.count.rejected += 1;
                         metrics::counter!("recorder_frames_rejected_total", "reason" => "container").increment(1);
@@ -101,8 +150,22 @@ impl OutputPipe {
 
     fn config(&mut self, track: TrackKind, config: &CodecConfig) {
         self.unsupported.retain(|other| *other != track);
+        self.configs.retain(|(other, _)| *other != track);
+        self.configs.push((track, config.clone()));
         if self.muxer.config(track, config) == Reaction::Unsupported {
             self.unsupported.push(track);
+        }
+    }
+
+    /// A file begins with a picture that can be shown, if there are pictures.
+    fn close_hole(&mut self, frame: &Frame) {
+        let Some(from) = self.lost_from else { return };
+        let is_carried =
+            |(track, _): &(TrackKind, CodecConfig)| *track == TrackKind::Video && !self.unsupported.contains(track);
+        let has_pictures = self.configs.iter().any(is_carried);
+        if !has_pictures || (frame.track == TrackKind::Video && frame.keyframe) {
+            self.lost_from = None;
+            self.hole = Some(Hole { from, to: frame.dts.max(from) });
         }
     }
 

@@ -3,7 +3,7 @@
 //! One mechanism closes and continues: the muxers are restored, and either wait like those of a publisher that is away
 //! or are finished at once. Dying in the middle of it changes nothing: the next start does it again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -22,6 +22,7 @@ use super::{Recording, formats};
 use crate::manifest::{Entry, RecordingMeta, RestoredRecording};
 use crate::node::Node;
 use crate::shipping::OutputMeta;
+use crate::spool_names;
 
 /// A recording as an earlier process left it.
 pub struct Revived {
@@ -45,23 +46,39 @@ impl Recording {
         let plan = meta.plan().unwrap_or_default();
         let template = plan.template.unwrap_or_default();
         let wall = meta.output.wall;
-        let anchor = wall.at(MediaTime::ZERO).into();
         let (mut outputs, mut failed, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ending = false;
+        let (mut ending, mut damaged) = (false, Vec::new());
         for format in meta.started.formats.clone() {
-            let is_ours = |output: &&StoredOutput| is_output(output, &meta, format);
-            let Some(output) = stored.iter().find(is_ours) else { continue };
+            let mut ours: Vec<&StoredOutput> =
+                stored.iter().filter(|output| is_output(output, &meta, format)).collect();
+            ours.sort_by_key(|output| spool_names::split(&output.key.format).1);
+            // The last one is where the format went on after the disks of the others had failed.
+            let Some(output) = ours.pop() else {
+                let (totals, is_over) = missing(&entries, format);
+                ending |= is_over;
+                failed.push(totals);
+                continue;
+            };
             let left = Left::of(output);
             ends.extend(left.ends_at);
+            damaged.extend(left.damaged_at(wall.media));
+            let kind = kind_of(format);
+            let options = formats::options_of(kind, &template, wall);
+            for output in ours {
+                let left = Left::of(output);
+                ends.extend(left.ends_at);
+                left.close(node, kind, &options);
+            }
+            if let Some(totals) = failure(&entries, format) {
+                left.close(node, kind, &options);
+                failed.push(totals.clone());
+                continue;
+            }
             if output.finished {
                 ending = true;
                 failed.push(totals(format, left.count(), None));
                 continue;
             }
-            let kind = kind_of(format);
-            let options = formats::of_template(&template, Some(anchor)).into_iter().find(|(of, _)| *of == kind);
-            let options =
-                options.map_or_else(|| Options { wall_anchor: Some(anchor), ..Options::default() }, |(_, set)| set);
             let window = formats::resume_timeout(kind, &template);
             match left.reopen(node, kind, &options) {
                 Ok(pipe) => outputs.push(pipe.waiting(window)),
@@ -90,12 +107,15 @@ impl Recording {
             last,
             first,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
+            lost: None,
+            gone: None,
             away: None,
             stop_asked: node.registry.recording_started(meta.recording(), meta.epoch(), &meta.started.stream),
             orphaned: false,
             meta,
         };
         recording.recall(entries);
+        damaged.into_iter().for_each(|from| recording.lacks(from));
         let told = told.is_some();
         Some(Revived { recording, since, reason, told, ending })
     }
@@ -134,9 +154,39 @@ fn interruption(entries: &[Entry]) -> Option<&RecordingInterrupted> {
     })?
 }
 
+/// What an earlier process noted of a format that had failed.
+fn failure(entries: &[Entry], format: Format) -> Option<&OutputTotals> {
+    entries.iter().rev().find_map(|entry| match entry {
+        Entry::OutputFailed(totals) if totals.format == format => Some(totals.as_ref()),
+        _ => None,
+    })
+}
+
+/// What is to be said of a format of which the spool has nothing, and whether its recording was being finished: then
+/// all of it is shipped and released. What else is missing is lost, and who is told nothing waits for it for ever.
+fn missing(entries: &[Entry], format: Format) -> (OutputTotals, bool) {
+    if let Some(totals) = failure(entries, format) {
+        return (totals.clone(), false);
+    }
+    let files: BTreeMap<u32, u64> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::File(file) if file.format == format => Some((file.index, file.size)),
+            _ => None,
+        })
+        .collect();
+    let newest = files.keys().next_back().map_or(0, |newest| newest.saturating_add(1));
+    let count = Count { files: newest, bytes: files.values().sum(), rejected: 0 };
+    let is_over = entries.iter().any(|entry| matches!(entry, Entry::Settled(settled) if *settled == format));
+    let error = (!is_over).then(|| internal("SPOOL_FAILED", "its spooled bytes are gone"));
+    (totals(format, count, error), is_over)
+}
+
 fn is_output(output: &StoredOutput, meta: &RecordingMeta, format: Format) -> bool {
     let ours = meta.spool_key();
-    output.key.recording == ours.recording && output.key.epoch == ours.epoch && output.key.format == format.as_str()
+    output.key.recording == ours.recording
+        && output.key.epoch == ours.epoch
+        && spool_names::format(&output.key.format) == Some(format)
 }
 
 fn kind_of(format: Format) -> mux::Format {
@@ -185,6 +235,13 @@ impl<'a> Left<'a> {
         Self { output, files: newest.map_or(0, |newest| newest.saturating_add(1)), bytes, ends_at }
     }
 
+    /// Where the media ends before bytes that were durable and are damaged; `begun` when none is left.
+    fn damaged_at(&self, begun: MediaTime) -> Option<MediaTime> {
+        let is_open = |object: &&spool::StoredObject| matches!(object.state, ObjectState::Open { .. });
+        let is_damaged = self.output.objects.iter().filter(is_open).any(|object| object.damaged.is_some());
+        (is_damaged || self.output.damaged.is_some()).then(|| self.ends_at.unwrap_or(begun))
+    }
+
     fn count(&self) -> Count {
         Count { files: self.files, bytes: self.bytes, rejected: 0 }
     }
@@ -218,6 +275,20 @@ impl<'a> Left<'a> {
         }
     }
 
+    /// Closes what was open when its disk failed, as far as it is durable.
+    fn close(&self, node: &Node, kind: mux::Format, options: &Options) {
+        if self.output.finished {
+            return;
+        }
+        let closed = self.reopen(node, kind, options).map(OutputPipe::finish);
+        let problem = match closed {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err((_, problem)) => problem,
+        };
+        tracing::error!(output = %self.output.key, problem, "an output that had failed cannot be closed");
+    }
+
     fn reopen(&self, node: &Node, kind: mux::Format, options: &Options) -> Result<OutputPipe, (Count, String)> {
         let failed = |problem: String| (self.count(), problem);
         let mut state = self.state();
@@ -247,7 +318,8 @@ pub fn retell(node: &Arc<Node>, left: &RestoredRecording) {
         if !left.entries.iter().any(started) {
             super::tell(node, about, &manifest, left.meta.started.clone().into());
         }
-        super::tell(node, about, &manifest, ended.into());
+        // With what shipping has found to be lost since.
+        super::tell(node, about, &manifest, manifest.ended().unwrap_or(ended).into());
     }
 }
 
@@ -260,7 +332,7 @@ pub fn finish_leftovers(
     ended: &[RestoredRecording],
     taken: impl Fn(&StoredOutput) -> bool,
 ) {
-    for output in stored.iter().filter(|output| !output.finished && output.key.format != crate::manifest::FORMAT) {
+    for output in stored.iter().filter(|output| !output.finished && !spool_names::is_manifest(&output.key)) {
         if taken(output) {
             continue;
         }

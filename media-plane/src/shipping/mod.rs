@@ -6,6 +6,7 @@
 mod backup;
 mod budget;
 mod compose;
+mod damage;
 mod file;
 mod growing;
 mod lag;
@@ -44,8 +45,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::link::FactLog;
-use crate::manifest::{Entry, Manifests};
+use crate::manifest::Manifests;
 use crate::node::{Facts, Node};
+use crate::spool_names;
 use backup::Copies;
 use budget::{Bandwidth, Gate};
 use output::Shipment;
@@ -135,7 +137,7 @@ impl Shipping {
     }
 
     /// [`Self::new`], but whatever the storage is, it is this bucket.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub fn into_bucket(
         bucket: Arc<dyn store::Bucket>,
         node: Arc<Node>,
@@ -265,7 +267,7 @@ impl Shipping {
         | Event::FileDone { key, .. }
         | Event::Finished { key }
         | Event::Failed { key, .. }) = &event;
-        if key.format == manifest::FORMAT {
+        if spool_names::is_manifest(key) {
             if let Some(document) = manifest::Document::of_event(&self.context, &event) {
                 self.ship_manifest(key.clone(), document);
             }
@@ -315,7 +317,7 @@ impl Shipping {
     /// writer, or drops it for good.
     fn restore(&mut self, stored: StoredOutput) {
         let key = stored.key.clone();
-        if key.format == manifest::FORMAT {
+        if spool_names::is_manifest(&key) {
             if let Some(document) = manifest::Document::of_stored(&self.context, &stored) {
                 self.ship_manifest(key, document);
             }
@@ -333,8 +335,8 @@ impl Shipping {
 
 /// Notes that nothing more comes of an output.
 fn settle(manifest: Option<crate::manifest::Handle>, key: &OutputKey) {
-    if let (Some(manifest), Ok(format)) = (manifest, key.format.parse()) {
-        manifest.note(Entry::Settled(format));
+    if let Some(manifest) = manifest {
+        manifest.over(key);
     }
 }
 

@@ -15,6 +15,7 @@ use store::CACHE_IMMUTABLE;
 use tokio::sync::mpsc;
 
 use super::backup::CopyBack;
+use super::damage::Losses;
 use super::file::{File, Text};
 use super::growing::{Closed, Growth};
 use super::note::OutputNote;
@@ -50,6 +51,8 @@ pub struct Shipment {
     /// Open objects, where those are sent while they grow.
     growths: BTreeMap<ObjectId, Growth>,
     growing: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
+    /// Media that was durable and is lost.
+    pub losses: Losses,
     /// End of the media of closed files: where the next begins.
     ends_at: MediaTime,
     /// Nothing more will come from the spool.
@@ -65,7 +68,7 @@ impl Shipment {
     pub fn new(context: Arc<Context>, key: OutputKey, meta: OutputMeta, name: StorageName) -> Self {
         let placement = Placement::new(&context, &meta, name);
         let beginning = Arc::new(Beginning::new(&meta, None));
-        let ends_at = meta.wall.media;
+        let (losses, ends_at) = (Losses::new(&context, &key, &meta), meta.wall.media);
         Self {
             context,
             key,
@@ -79,6 +82,7 @@ impl Shipment {
             running: FuturesUnordered::new(),
             growths: BTreeMap::new(),
             growing: FuturesUnordered::new(),
+            losses,
             ends_at,
             over: false,
             ended: false,
@@ -225,7 +229,10 @@ impl Shipment {
                 self.file(spec.object.file);
                 self.grow(spec, 0, None);
             }
-            Event::Closed { spec, size, crc32c, .. } => self.closed(spec, size, crc32c),
+            Event::Closed { spec, size, crc32c, summary, .. } => {
+                self.losses.holds(spec.object, &summary);
+                self.closed(spec, size, crc32c);
+            }
             Event::Playlist { object, body, last, .. } => self.file(object.file).playlist(object, body, last),
             Event::FileDone { file, summary, .. } => {
                 self.ends_at = self.ends_at.max(summary.ends_at);
@@ -351,8 +358,9 @@ impl Shipment {
                 self.stuck.push(*ship);
                 return;
             }
-            Done::Object { object, place, crc32c, result } => {
+            Done::Object { object, place, crc32c, left, result } => {
                 self.arrived(object.file);
+                self.losses.arrived(object, left.filter(|_| result.is_ok()));
                 let result = result.map(|stored| self.file(object.file).store(place, &stored, crc32c));
                 (object.file, result)
             }
@@ -411,6 +419,7 @@ impl Shipment {
     async fn complete(&mut self, index: u32) {
         let Some(file) = self.files.get(&index).filter(|file| file.is_complete()) else { return };
         let (Some(summary), Some(main)) = (file.summary.clone(), file.main().cloned()) else { return };
+        let summary = self.losses.without(index, summary);
         let reporter = self.reporter(index);
         let uri = |key: &str| self.context.uri(reporter.target, key);
         let available = reporter.available(&summary, &main, file.totals(), uri, self.context.clock.now());

@@ -11,6 +11,7 @@ use recorder_proto::pb::node::register_request::SpoolEntry;
 use spool::{ObjectState, StoredOutput};
 use store::Stored;
 
+use super::damage;
 use super::note::OutputNote;
 use super::output::Shipment;
 use super::progress::Progress;
@@ -65,13 +66,19 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
     }
     // A fact that is gone is told again.
     let is_told = |sequence: &u64| context.log.fate(*sequence) != Fate::Lost;
+    for (object, loss) in damage::found(&stored) {
+        shipment.losses.lose(object, loss);
+    }
     for object in stored.objects {
-        let (size, crc32c) = match object.state {
-            ObjectState::Closed { size, crc32c, .. } => (size, crc32c),
+        let (size, crc32c) = match &object.state {
+            ObjectState::Closed { summary, size, crc32c } => {
+                shipment.losses.holds(object.spec.object, summary);
+                (*size, *crc32c)
+            }
             // It is not over: its own part of the node reopens it.
             ObjectState::Open { bytes, .. } => {
                 shipment.file(object.spec.object.file);
-                shipment.grow(object.spec, bytes, Some(Progress::restored(object.upload, true)));
+                shipment.grow(object.spec, *bytes, Some(Progress::restored(object.upload, true)));
                 continue;
             }
         };

@@ -9,6 +9,7 @@ use spool::{OutputKey, Record};
 use store::Stored;
 
 use super::Context;
+use super::damage::{self, Content};
 use super::file::Text;
 use super::growing::take_back;
 use super::lag::Waiting;
@@ -43,6 +44,8 @@ pub enum Done {
         place: u32,
         /// CRC-32C of its bytes.
         crc32c: u32,
+        /// What is left of it, when it was cut short because its bytes were damaged.
+        left: Option<Content>,
         /// As it is in the bucket.
         result: Result<Stored, Failure>,
     },
@@ -59,10 +62,11 @@ pub enum Done {
 
 /// Brings a closed object home, however often that takes.
 pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> Done {
-    let Ship { parcel, place, mut progress, waiting, movable } = ship;
+    let Ship { mut parcel, place, mut progress, waiting, movable } = ship;
     let open = metrics::gauge!(names::UPLOADS_OPEN);
     open.increment(1.0);
-    let (object, crc32c) = (parcel.spec.object, parcel.crc32c);
+    let object = parcel.spec.object;
+    let mut left = None;
     let mut attempts = storage.attempts();
     let mut failures = 0;
     let result = loop {
@@ -70,6 +74,12 @@ pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> D
             Ok(stored) => break Ok(stored),
             Err(error) => error,
         };
+        if left.is_none() && damage::is_damage(&error) {
+            left = damage::cut(&context, &storage, &mut parcel, &mut progress).await;
+            if left.is_some() {
+                continue;
+            }
+        }
         if error.is_final() {
             if let Err(error) = take_back(&context, &storage, &parcel, &mut progress).await {
                 tracing::warn!(key = parcel.key, %error, "an upload that nobody needs may stay open");
@@ -89,7 +99,7 @@ pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> D
         Err(failure) => Err(failure),
     };
     drop(waiting);
-    Done::Object { object, place, crc32c, result }
+    Done::Object { object, place, crc32c: parcel.crc32c, left, result }
 }
 
 /// One attempt, with a client first and a permit second: who waits for a credential must not keep others waiting.

@@ -1,6 +1,7 @@
 //! Shipping over a real spool and fact log, into buckets in memory that fail on purpose.
 
 mod crashes;
+mod damage;
 mod faults;
 mod growing;
 mod happy;
