@@ -220,6 +220,13 @@ fn settle(volume: &Volume, output: &Arc<Output>, job: SyncJob) {
                 {
                     released.push((*object, known.head.len, known.data.len));
                 }
+                if let Entry::Json(step) = &entry
+                    && let Step::Shortened { object, mark, .. } = step.as_ref()
+                    && let Some(known) = state.objects.get(object)
+                {
+                    // The rest of the file goes with what is left of it.
+                    volume.freed(known.data.len.saturating_sub(mark.map_or(0, |mark| mark.len)));
+                }
                 match state.apply(&entry) {
                     Ok(()) => events.extend(state.event(&output.key, &entry)),
                     // The muxer port was misused; the journal tells the same story at the next start.

@@ -71,6 +71,7 @@ async fn outcome(yard: &Yard, meta: &RecordingMeta) -> (RecordingEnded, FileAvai
     let available = yard.available().await;
     yard.fact(|kind| matches!(kind, FactKind::RecordingManifest(_)).then_some(())).await;
     let manifest = serde_json::from_slice(&yard.get(&meta.key).await).unwrap();
+    yard.acknowledged_and_empty().await;
     (told, available, manifest)
 }
 
