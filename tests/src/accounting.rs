@@ -71,6 +71,9 @@ pub struct Ledger<'a> {
     pub crashes: &'a [Crash],
 }
 
+/// A file's time minus the publisher's, at the first and at the newest frame of a track.
+type Shift = (i64, i64);
+
 impl Ledger<'_> {
     /// Accounts for all frames of `tracks`.
     pub fn account(&self, tracks: &[TrackKind], files: &[FileFrames]) -> Accounting {
@@ -98,7 +101,7 @@ impl Ledger<'_> {
 
     fn file(&self, file: &FileFrames, seen: &mut [[Vec<bool>; 2]], accounting: &mut Accounting) {
         let mut last: BTreeMap<TrackKind, Found> = BTreeMap::new();
-        let mut shifts: BTreeMap<(u32, u16), [Option<(i64, i64)>; 2]> = BTreeMap::new();
+        let mut shifts = BTreeMap::<(u32, u16), [Option<Shift>; 2]>::new();
         for frame in &file.frames {
             let Some(mark) = frame.mark.filter(|mark| mark.stream == self.stream) else {
                 accounting.strangers += 1;

@@ -413,7 +413,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Command::Stop { recording } => publishing.publication.stop(&recording),
                 Command::Orphan { recording } => drop(publishing.publication.orphan(&recording)),
-                Command::Split { .. } | Command::PutDown { .. } | Command::Disconnect { .. } | Command::Move { .. } => {}
+                Command::Split { .. } | Command::PutDown { .. } | Command::Disconnect { .. } | Command::Move { .. } => {
+                }
             }
         }
         publishing.lose(&self.node, cause, drained);

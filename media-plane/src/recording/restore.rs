@@ -346,8 +346,8 @@ pub fn finish_leftovers(
         let plan = ended.iter().find(is_its).and_then(|left| left.meta.plan());
         let template = plan.and_then(|plan| plan.template).unwrap_or_default();
         let options = formats::of_template(&template, anchor).into_iter().find(|(of, _)| *of == kind);
-        let options = options
-            .map_or_else(|| Options { wall_anchor: anchor, ..Options::default() }, |(_, options)| options);
+        let options =
+            options.map_or_else(|| Options { wall_anchor: anchor, ..Options::default() }, |(_, options)| options);
         let left = Left::of(output);
         let finished = left.reopen(node, kind, &options).map(OutputPipe::finish);
         let total = match finished {
