@@ -18,6 +18,7 @@ use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::storage::{FileSystem, Gcs, S3, Target};
 use recorder_proto::pb::v1::verify_recording_request::Depth;
 use recorder_proto::pb::v1::verify_recording_response::{Verdict, object::Outcome};
+use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_tests::bucket::{BUCKET, GcsServer, S3Server};
 use recorder_tests::process::Process;
 use recorder_tests::scene::Clients;
@@ -72,7 +73,7 @@ impl Scene {
         let (control, mut clients, link) = start(&folder).await;
         clients.storage("place", target(folder.path())).await;
         let bucket = bucket(folder.path()).await;
-        let recording = RecordingId::new(chrono::Utc::now(), rand::random());
+        let recording = RecordingId::new(SystemClock::new().now(), rand::random());
         report(link, recording, put_all(bucket.as_ref()).await).await;
         Self { _control: control, clients, bucket, recording: format!("recordings/{recording}"), _folder: folder }
     }
@@ -133,7 +134,7 @@ async fn put_all(bucket: &dyn Bucket) -> Vec<FactKind> {
     for (key, body) in all {
         bucket.put(key, body.clone(), &kind, If::Any).await.unwrap();
     }
-    let now = chrono::Utc::now();
+    let now = SystemClock::new().now();
     let file = |format, key: &str, size: usize, crc32c: String| FileAvailable {
         format,
         index: FileIndex(0),
@@ -170,7 +171,7 @@ async fn report(link: Channel, recording: RecordingId, facts: Vec<FactKind>) {
     let mut client = NodeLinkServiceClient::new(link);
     let register = RegisterRequest { node: "m1".into(), boot_id: "b".into(), ..Default::default() };
     let node_epoch = client.register(register).await.unwrap().into_inner().node_epoch;
-    let now = chrono::Utc::now();
+    let now = SystemClock::new().now();
     let started = RecordingStarted {
         stream: StreamKey::new(DOMAIN, "live", "cam1").unwrap(),
         session: SessionId::new(now, rand::random()),
