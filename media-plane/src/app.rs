@@ -13,7 +13,7 @@ use recorder_runtime::accept::{Limits, Listener};
 use recorder_runtime::admin::Admin;
 use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_runtime::config::Settings;
-use recorder_runtime::drain::{self, Drain, Outcome};
+use recorder_runtime::drain::{self, Drain, Outcome, Stage};
 use recorder_runtime::readiness::{Check, Readiness};
 use recorder_runtime::{metrics, ready, telemetry};
 use spool::{Spool, StoredOutput};
@@ -110,17 +110,26 @@ impl App {
         if let Some(file) = &node.settings.ready.file {
             ready::announce(file, &addresses).with_context(|| file.display().to_string())?;
         }
-        tokio::select! {
+        // Neither ends by itself. A service manager restarts the node, which ships what the spool holds.
+        let (mut is_shipped, mut is_unlinked) = (false, false);
+        let stopped = tokio::select! {
             biased;
-            () = node.drain.draining() => {}
+            () = node.drain.draining() => None,
             reason = node.link.fenced() => bail!("another process took this node's id: {reason}"),
-            // Neither ends by itself. A service manager restarts the node, which ships what the spool holds.
-            ended = &mut shipped => bail!("shipping has stopped: {ended:?}"),
-            ended = &mut linked => bail!("the control link has stopped: {ended:?}"),
+            ended = &mut shipped => { is_shipped = true; Some(("shipping", ended)) }
+            ended = &mut linked => { is_unlinked = true; Some(("the control link", ended)) }
+        };
+        // A drain that finds nothing to do ends them before it is noticed here.
+        if let Some((what, ended)) = stopped.filter(|_| node.drain.stage() == Stage::Accepting) {
+            bail!("{what} has stopped: {ended:?}");
         }
         leave(&node, &drain).await;
-        let _ = linked.await;
-        let _ = shipped.await;
+        if !is_unlinked {
+            let _ = linked.await;
+        }
+        if !is_shipped {
+            let _ = shipped.await;
+        }
         node.spool.close().await;
         Ok(())
     }
