@@ -144,7 +144,7 @@ impl App {
         tasks.spawn(async move { Ok(link.0.run(link.1).await.map(drop)?) });
         let mut background: JoinSet<()> = JoinSet::new();
         background.spawn(pulse.run(db.clone(), signal.clone()));
-        background.spawn(timers::run(db.clone(), clock, config.events.retention, signal.clone()));
+        background.spawn(timers::run(db.clone(), clock, config.link.lease, config.events.retention, signal.clone()));
         background.spawn(ping(db, database, signal.clone()));
         let admin = tokio::spawn(admin.0.run(admin.1));
         if let Some(file) = &config.ready.file {

@@ -1,6 +1,8 @@
 //! What happens because time has passed. All state is in the database: a restart forgets nothing, and several replicas
 //! may run the same timers.
-use std::collections::BTreeSet;
+mod steady;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ use crate::directives::changelog;
 use crate::domain::node::Fact;
 use crate::ledger;
 use crate::link::node;
-use crate::link::resume::{self, RUNNING};
+use crate::link::resume::{self, Pause, RUNNING};
+use steady::Steady;
 
 /// Leases are checked this often: a lost node shows at most so much late.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +29,9 @@ const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// Recordings of nodes that are gone are looked for this often; those that a living node forgot, with the pruning.
 const RECORDING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How much longer than it said a node that is alive may take to tell how a recording ended.
+/// How much longer than it said a node that is alive may take to tell how a recording ended; and how long a node that is
+/// merely lost, which may be well and cut off, has from its last sign of life, whatever its recordings wait for. A false
+/// end costs more than a late one: the node records on meanwhile.
 const GRACE: TimeDelta = TimeDelta::minutes(5);
 
 /// Recordings read at a time.
@@ -38,24 +43,42 @@ const BATCH: usize = 200;
 /// Old events, streams and versions are forgotten this often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Runs the timers until the drain begins.
-pub async fn run(db: Db, clock: Arc<dyn Clock>, retention: Duration, drain: Signal) {
+/// Runs the timers until the drain begins. `lease` is how long a node counts as alive after its last heartbeat.
+pub async fn run(db: Db, clock: Arc<dyn Clock>, lease: Duration, retention: Duration, drain: Signal) {
+    let mut steady = Steady::new(lease);
     let mut leases = tokio::time::interval(LEASE_INTERVAL);
     let mut recordings = tokio::time::interval(RECORDING_INTERVAL);
     let mut prunes = tokio::time::interval(PRUNE_INTERVAL);
     loop {
-        let now = clock.now();
-        let outcome = tokio::select! {
+        let turn = tokio::select! {
             () = drain.draining() => return,
-            _ = leases.tick() => expire(&db, now).await,
-            _ = recordings.tick() => presume(&db, now, false).await,
-            _ = prunes.tick() => presume(&db, now, true).await.and(prune(&db, now, retention).await),
+            _ = leases.tick() => Turn::Leases,
+            _ = recordings.tick() => Turn::Recordings,
+            _ = prunes.tick() => Turn::Prune,
+        };
+        // Not before the tick: what was waited for is part of the time that passed.
+        steady.look(&*clock);
+        let (now, certain) = (clock.now(), steady.is_long_enough(&*clock));
+        let outcome = match turn {
+            Turn::Leases => expire(&db, now).await,
+            Turn::Recordings if certain => presume(&db, now, false).await,
+            Turn::Recordings => Ok(()),
+            Turn::Prune if certain => presume(&db, now, true).await.and(prune(&db, now, retention).await),
+            Turn::Prune => prune(&db, now, retention).await,
         };
         if let Err(problem) = outcome {
+            steady.interrupted();
             // The next tick tries again; readiness tells the operator.
             tracing::debug!(%problem, "timers cannot reach the database");
         }
     }
+}
+
+/// What is due.
+enum Turn {
+    Leases,
+    Recordings,
+    Prune,
 }
 
 /// Marks nodes whose lease ran out as lost. Looks before it writes, since mostly there is nothing to do.
@@ -111,13 +134,9 @@ async fn presume(db: &Db, now: DateTime<Utc>, thorough: bool) -> Result<(), Prob
 }
 
 /// Running recordings whose wait is over, with the last sign of life. Those on a node that is alive get some grace: it
-/// is about to tell.
+/// is about to tell; those on a node that is lost, too: it may be cut off and record on.
 fn abandoned(db: &mut AnyConnection, now: DateTime<Utc>, thorough: bool) -> Result<Vec<(Row, DateTime<Utc>)>, Problem> {
-    let alive: BTreeSet<String> = nodes::all(db)?
-        .into_iter()
-        .filter(|node| node::state(node).lease_until().is_some_and(|lease| lease > now))
-        .map(|node| node.id)
-        .collect();
+    let nodes: BTreeMap<String, nodes::Row> = nodes::all(db)?.into_iter().map(|node| (node.id.clone(), node)).collect();
     let mut abandoned = Vec::new();
     let mut before = None;
     loop {
@@ -125,7 +144,8 @@ fn abandoned(db: &mut AnyConnection, now: DateTime<Utc>, thorough: bool) -> Resu
         let rows = recordings::page(db, &filter, &Page { before, limit: PAGE })?;
         before = rows.last().map(|row| row.id.clone());
         for row in rows {
-            let here = alive.contains(&row.node);
+            let node = nodes.get(&row.node);
+            let here = node.is_some_and(|node| is_alive(node, now));
             // What runs on a node that is well is no concern of a timer; that spares decoding most of them.
             let waits = row.state == State::Interrupted as i32 || !here || (thorough && has_left(db, &row)?);
             if !waits {
@@ -133,8 +153,7 @@ fn abandoned(db: &mut AnyConnection, now: DateTime<Utc>, thorough: bool) -> Resu
             }
             let body = row.recording()?;
             let Some(pause) = resume::pause(db, &row, &body, now)? else { continue };
-            let grace = if here { GRACE } else { TimeDelta::zero() };
-            if pause.deadline.checked_add_signed(grace).is_some_and(|over| over <= now) {
+            if over(node, &pause, now) <= now {
                 abandoned.push((row, pause.since));
             }
             if abandoned.len() >= BATCH {
@@ -145,6 +164,23 @@ fn abandoned(db: &mut AnyConnection, now: DateTime<Utc>, thorough: bool) -> Resu
             return Ok(abandoned);
         }
     }
+}
+
+/// When nobody is waited for any more.
+fn over(node: Option<&nodes::Row>, pause: &Pause, now: DateTime<Utc>) -> DateTime<Utc> {
+    let later = |from: DateTime<Utc>| from.checked_add_signed(GRACE).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    match node {
+        Some(node) if is_alive(node, now) => later(pause.deadline),
+        // One that owns nothing, as it said itself or as an operator said by forgetting it, tells nothing more either.
+        Some(node) if node.state != NodeState::Drained as i32 => {
+            pause.deadline.max(later(time::from_micros(node.lease_until)))
+        }
+        _ => pause.deadline,
+    }
+}
+
+fn is_alive(node: &nodes::Row, now: DateTime<Utc>) -> bool {
+    node::state(node).lease_until().is_some_and(|lease| lease > now)
 }
 
 /// Whether the publisher's session is over.

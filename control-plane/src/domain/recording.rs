@@ -49,9 +49,15 @@ impl End {
         Self { reason: EndReason::NodeLost, at, cause: Some(cause) }
     }
 
+    /// [`End::presumed`], of a recording that somebody wanted to end. Its node never heard: if it returns, it has to.
+    pub fn presumed_stopped(at: DateTime<Utc>, message: &str) -> Self {
+        Self { reason: EndReason::Stopped, ..Self::presumed(at, message) }
+    }
+
     /// Whether nobody who knows has said so: the node's word outweighs it.
     pub fn is_presumed(&self) -> bool {
-        self.reason == EndReason::NodeLost && self.cause.as_ref().is_some_and(|cause| cause.reason == PRESUMED)
+        matches!(self.reason, EndReason::NodeLost | EndReason::Stopped)
+            && self.cause.as_ref().is_some_and(|cause| cause.reason == PRESUMED)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A node calls its files by index. Two epochs that did not know of each other may have used the same; the later one to
 //! be told of is shown under the next free index then. An HLS playlist is one file through all epochs: a newer epoch
-//! continues it, and an older one has no say in it from then on.
+//! continues it, and an older one has no say in it from then on. Only what an older one has in the bucket is a file of its
+//! own beside it: the newer playlist may not name all of that media.
 use prost::Message;
 use recorder_db::files::{self, Position, Row};
 use recorder_db::storages;
-use recorder_proto::facts::{FileAvailable, FileFailed, FileOpened};
+use recorder_proto::facts::{FileAvailable, FileFailed, FileOpened, event_type as kind};
 use recorder_proto::format::Format;
 use recorder_proto::ids::{FileIndex, RecordingId};
 use recorder_proto::names::{FileName, StorageName};
@@ -17,7 +18,7 @@ use tonic::Code;
 
 use super::held::{self, Held};
 use super::settle::{settle, write};
-use super::{Entry, Scribe, Trouble};
+use super::{Entry, Scribe, Trouble, presumed};
 use crate::domain::Cause;
 use crate::domain::file::{Fact, File};
 use crate::feed::{self, Stamp};
@@ -43,24 +44,30 @@ pub(super) fn opened(entry: &mut Entry<'_>, told: &FileOpened) -> Result<(), Tro
     }
     check_key(entry, &held.row.id, place.at, &told.object_key)?;
     let epoch = held::told(entry);
+    if epoch == held.row.epoch {
+        // Whoever opens a file records.
+        presumed::go_on(&mut entry.scribe, &mut held)?;
+    }
     let earlier =
         |row: &Row| row.format == place.at.format && row.file_index < place.at.file_index && row.epoch == epoch;
     close(&mut entry.scribe, &held, earlier)?;
     put(entry, &held, &place, &told.storage, &file)?;
     let output = output(&mut held, place.at.format);
     output.files = output.files.max(count(&place));
+    keep_apart(entry, id, &mut held, &place)?;
     finish(entry, held, "file.opened", &file)
 }
 
 /// A file is in its storage, which thereby proves to work.
 pub(super) fn available(entry: &mut Entry<'_>, told: &FileAvailable) -> Result<(), Trouble> {
     let (id, mut held) = held::of_any_epoch(entry)?;
-    let place = place(entry, &held, told.format, told.index)?;
+    let place = place_of_stored(entry, &held, told.format, told.index)?;
     let before = place.known.as_ref().map(Row::file).transpose()?;
     before.as_ref().map_or(File::Open, state).apply(&Fact::Available { at: told.available_time })?;
     check_key(entry, &held.row.id, place.at, &told.object_key)?;
     let mut file = named(told.to_pb(id, entry.fact.epoch), id, told.format, &place);
-    let counted = before.as_ref().is_some_and(|before| before.state() == State::Available);
+    let counted =
+        before.as_ref().is_some_and(|before| before.state() == State::Available && before.epoch == file.epoch);
     if let Some(before) = before {
         file.thumbnail_uri.clone_from(&before.thumbnail_uri);
         continued(&mut file, &before);
@@ -75,6 +82,7 @@ pub(super) fn available(entry: &mut Entry<'_>, told: &FileAvailable) -> Result<(
     if !counted {
         output.bytes_uploaded = output.bytes_uploaded.saturating_add(told.size_bytes);
     }
+    keep_apart(entry, id, &mut held, &place)?;
     storages::set_health(entry.scribe.db, told.storage.id(), None, time::micros(told.available_time))?;
     finish(entry, held, "file.available", &file)
 }
@@ -129,6 +137,69 @@ fn close(scribe: &mut Scribe<'_>, held: &Held, which: impl Fn(&Row) -> bool) -> 
     Ok(())
 }
 
+/// The output has failed and says nothing more of the files of its epoch that are not in the storage. One that arrives
+/// all the same is available then.
+pub(super) fn give_up(scribe: &mut Scribe<'_>, held: &Held, format: Format, why: &Cause) -> Result<(), Trouble> {
+    let of = v1::format::Kind::from(format) as i32;
+    let rows = files::of_recording(scribe.db, &held.row.id)?;
+    for mut row in rows.into_iter().filter(|row| row.format == of && row.epoch == held.row.epoch) {
+        let mut file = row.file()?;
+        if !state(&file).is_pending() {
+            continue;
+        }
+        file.set_state(State::Failed);
+        file.error = Some(why.into());
+        row.state = file.state;
+        row.update_time = time::micros(scribe.now);
+        row.body = file.encode_to_vec();
+        files::update(scribe.db, &row)?;
+        feed::file(scribe.db, Stamp::fresh(scribe.at), kind::FILE_FAILED, &held.body, &file)?;
+    }
+    Ok(())
+}
+
+/// [`place`] of a file that is in the storage. A playlist that a newer epoch has continued meanwhile is a file of its own:
+/// the newer one may have been unable to read it, and names none of its segments then.
+fn place_of_stored(entry: &mut Entry<'_>, held: &Held, format: Format, index: FileIndex) -> Result<Place, Trouble> {
+    let called = i64::from(index.get());
+    let at = Position { format: v1::format::Kind::from(format) as i32, file_index: called };
+    let newer = files::get(entry.scribe.db, &held.row.id, at)?.is_some_and(|row| row.epoch > held::told(entry));
+    if format != Format::Hls || !newer {
+        return place(entry, held, format, index);
+    }
+    if let Some(row) = files::of_epoch(entry.scribe.db, &held.row.id, at, held::told(entry))? {
+        return Ok(Place { at: Position { file_index: row.file_index, ..at }, called, known: Some(row) });
+    }
+    Ok(Place { at: next_free(entry, held, at)?, called, known: None })
+}
+
+/// A playlist of an earlier epoch that was in its storage before the newer epoch took its place: see [`place_of_stored`].
+fn keep_apart(entry: &mut Entry<'_>, id: RecordingId, held: &mut Held, place: &Place) -> Result<(), Trouble> {
+    let available = State::Available as i32;
+    let earlier = |row: &&Row| row.epoch < held::told(entry) && row.state == available;
+    let Some(known) = place.known.as_ref().filter(earlier) else { return Ok(()) };
+    let apart = Place { at: next_free(entry, held, place.at)?, called: place.called, known: None };
+    let file = named(known.file()?, id, Format::Hls, &apart);
+    let row = Row {
+        file_index: apart.at.file_index,
+        rev: 1,
+        update_time: time::micros(entry.scribe.now),
+        body: file.encode_to_vec(),
+        epoch_index: Some(place.called),
+        ..known.clone()
+    };
+    files::insert(entry.scribe.db, &row)?;
+    let output = output(held, place.at.format);
+    output.files = output.files.max(count(&apart));
+    Ok(feed::file(entry.scribe.db, Stamp::fresh(entry.scribe.at), kind::FILE_AVAILABLE, &held.body, &file)?)
+}
+
+/// The position after all files of the format.
+fn next_free(entry: &mut Entry<'_>, held: &Held, at: Position) -> Result<Position, Trouble> {
+    let last = files::last_index(entry.scribe.db, &held.row.id, at.format)?;
+    Ok(Position { file_index: last.map_or(at.file_index, |last| last.saturating_add(1)), ..at })
+}
+
 /// The row of the file, or the place where it is to be.
 fn place(entry: &mut Entry<'_>, held: &Held, format: Format, index: FileIndex) -> Result<Place, Trouble> {
     let called = i64::from(index.get());
@@ -146,11 +217,8 @@ fn place(entry: &mut Entry<'_>, held: &Held, format: Format, index: FileIndex) -
         let at = Position { file_index: row.file_index, ..at };
         return Ok(Place { at, called, known: Some(row) });
     }
-    let free = match there {
-        Some(_) => files::last_index(db, id, at.format)?.map_or(called, |last| last.saturating_add(1)),
-        None => called,
-    };
-    Ok(Place { at: Position { file_index: free, ..at }, called, known: None })
+    let at = if there.is_some() { next_free(entry, held, at)? } else { at };
+    Ok(Place { at, called, known: None })
 }
 
 /// The file under the name that it has here.

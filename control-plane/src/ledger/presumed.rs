@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use prost::Message;
 use recorder_db::recordings::{self, Filter, Row};
-use recorder_db::{AnyConnection, Page, files};
+use recorder_db::{AnyConnection, Page, directives, files};
 use recorder_proto::facts::{RecordingStarted, event_type as kind};
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::recording::{EndReason, State};
@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::held::Held;
 use super::{Entry, Scribe, Trouble, file, settle};
+use crate::directives::{changelog, command};
 use crate::domain::cause;
 use crate::domain::recording::{End, Fact};
 use crate::feed;
@@ -28,7 +29,8 @@ impl From<Trouble> for Problem {
     }
 }
 
-/// Ends a recording that nobody reports on any more. Its files stay as they are: their node may still have them.
+/// Ends a recording that nobody reports on any more. Its files stay as they are: their node may still have them. A stop
+/// that the node never heard of is kept as the reason, not as a directive for ever.
 ///
 /// # Errors
 /// When the database fails, or the recording is over.
@@ -42,8 +44,42 @@ pub(crate) fn presume_ended(
     let body = row.recording()?;
     let mut scribe = Scribe { db, now, at: now, id: None };
     let mut held = Held { row, body };
-    settle::advance(&mut scribe, &mut held, &Fact::Ended(End::presumed(at, why)))?;
+    let stop = command::stop_name(&held.row.id);
+    let end = match directives::get(scribe.db, &stop)? {
+        Some(_) => End::presumed_stopped(at, why),
+        None => End::presumed(at, why),
+    };
+    settle::advance(&mut scribe, &mut held, &Fact::Ended(end))?;
+    changelog::remove(scribe.db, &stop, now)?;
     Ok(settle::settle(&mut scribe, &mut held)?)
+}
+
+/// Takes back an end that was only presumed: the node of the recording still records it. Whether it was.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn revive(db: &mut AnyConnection, row: &Row, now: DateTime<Utc>) -> Result<bool, Problem> {
+    let mut held = Held { body: row.recording()?, row: row.clone() };
+    let mut scribe = Scribe { db, now, at: now, id: None };
+    Ok(go_on(&mut scribe, &mut held)?)
+}
+
+/// [`revive`] while a fact is applied. Whoever wanted the recording to end is heard now.
+pub(super) fn go_on(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<bool, Trouble> {
+    let Some(end) = settle::state(&held.body).end().filter(|end| end.is_presumed()).cloned() else {
+        return Ok(false);
+    };
+    // The fact keeps its id for the event that it is itself.
+    let id = scribe.id.take();
+    let gone_on = settle::advance(scribe, held, &Fact::Resumed);
+    scribe.id = id;
+    gone_on?;
+    tracing::info!(recording = held.row.id, "its node records it after all");
+    if end.reason == EndReason::Stopped {
+        let epoch = u64::try_from(held.row.epoch).unwrap_or_default();
+        changelog::put(scribe.db, &command::stop(&held.row.id, epoch), scribe.now)?;
+    }
+    Ok(true)
 }
 
 /// The node that held a file is given up, and the file with it.

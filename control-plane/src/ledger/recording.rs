@@ -100,13 +100,23 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &RecordingEnded) -> Result<(), 
     let end = End { reason, at: told.end_time, cause: told.error.clone() };
     // Checked before anything is written: a refused fact must leave no trace.
     state(&held.body).apply(&Fact::Ended(end.clone()))?;
-    let whole = folded(&held, told)?;
-    let known = state(&held.body).end().is_some_and(|known| known.reason == end.reason && known.at == end.at);
+    let before = state(&held.body).end().cloned();
+    let mut whole = folded(&held, told)?;
+    if before.as_ref().is_some_and(|before| !before.is_presumed()) {
+        // A hole that was told once is never taken back: damage found later may be told of alone.
+        whole.gaps = totals::gaps(&held.body.gaps, &told.gaps);
+    }
+    let known = before.is_some_and(|known| known.reason == end.reason && known.at == end.at);
     if known && whole == held.body {
         return Ok(());
     }
     held.body = whole;
     advance(&mut entry.scribe, &mut held, &Fact::Ended(end))?;
+    for output in &told.outputs {
+        if let Some(error) = &output.error {
+            file::give_up(&mut entry.scribe, &held, output.format, error)?;
+        }
+    }
     file::close_all(&mut entry.scribe, &held)?;
     changelog::remove(entry.scribe.db, &command::stop_name(&id.to_string()), entry.scribe.now)?;
     settle(&mut entry.scribe, &mut held)

@@ -1,12 +1,14 @@
 //! Facts about publishers.
 use prost::Message;
+use recorder_db::recordings;
 use recorder_db::streams::{self, Row};
 use recorder_proto::facts::event_type as kind;
 use recorder_proto::facts::{StreamEnded, StreamSnapshot, Track};
 use recorder_proto::pb::v1;
 use recorder_proto::time;
 
-use super::{Entry, Trouble};
+use super::held::Held;
+use super::{Entry, Trouble, presumed};
 use crate::feed;
 
 /// A publisher has come.
@@ -37,8 +39,20 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &StreamEnded) -> Result<(), Tro
     Ok(feed::append(entry.scribe.db, stamp, kind::STREAM_ENDED, &stream.name, stream.encode_to_vec())?)
 }
 
+/// What a session is recorded into is not over, whatever was presumed while its node was not heard of.
+fn go_on(entry: &mut Entry<'_>, told: &StreamSnapshot) -> Result<(), Trouble> {
+    for id in &told.recordings {
+        let Some(row) = recordings::get(entry.scribe.db, &id.to_string())? else { continue };
+        if row.node == entry.node.id() && row.session == told.session.to_string() {
+            presumed::go_on(&mut entry.scribe, &mut Held { body: row.recording()?, row })?;
+        }
+    }
+    Ok(())
+}
+
 fn put(entry: &mut Entry<'_>, told: &StreamSnapshot, kind: &str) -> Result<(), Trouble> {
     let stream = told.to_pb(entry.node);
+    go_on(entry, told)?;
     let session = told.session.to_string();
     match streams::get(entry.scribe.db, &session)? {
         Some(row) => streams::update(entry.scribe.db, &Row { body: stream.encode_to_vec(), ..row })?,

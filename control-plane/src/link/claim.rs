@@ -172,7 +172,8 @@ fn repeat(connection: &mut AnyConnection, answered: &claims::Row) -> Result<Clai
     Ok(ClaimRecordingResponse { next_file_index, ..fresh(&answered.recording, answered.epoch) })
 }
 
-/// Which of these recordings have been taken over by a later epoch (or are gone).
+/// Which of these recordings have been taken over: another node or a later epoch has them. One that is not known here
+/// (its facts are on their way, or an older copy of the database was restored) is nobody else's.
 pub(super) fn validate(
     connection: &mut AnyConnection,
     request: &ValidateEpochsRequest,
@@ -188,8 +189,10 @@ pub(super) fn validate(
             Ok(name) => recordings::get(connection, &name.0.to_string())?,
             Err(_) => None,
         };
-        let held = row.is_some_and(|row| row.node == node.id && u64::try_from(row.epoch) == Ok(item.epoch));
-        if !held {
+        let epoch = i64::try_from(item.epoch).unwrap_or(i64::MAX);
+        // A higher epoch than ours was granted by a database that is no more: whoever has it goes on.
+        let taken = |row: &Row| row.epoch > epoch || (row.epoch == epoch && row.node != node.id);
+        if row.as_ref().is_some_and(taken) {
             stale.push(item.recording.clone());
         }
     }

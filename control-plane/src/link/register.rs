@@ -18,7 +18,7 @@ use super::Result;
 use super::drain::Order;
 use super::{node, resume};
 use crate::domain::node::Fact;
-use crate::feed;
+use crate::{feed, ledger};
 
 /// Boot ids are ULIDs or UUIDs; this only keeps nonsense out of the database.
 const MAX_BOOT_ID: usize = 64;
@@ -168,6 +168,12 @@ fn verdict(connection: &mut AnyConnection, node: &str, entry: &SpoolEntry, seen:
     let (verdict, deadline) = match &row {
         Some(row) if row.epoch > epoch || (row.epoch == epoch && row.node != node) => (Verdict::ShipAsOrphan, None),
         Some(row) if resume::RUNNING.contains(&row.state) => waits(connection, row, seen)?,
+        // Its end was only presumed while nothing was heard from here; the process never stopped recording.
+        Some(row)
+            if entry.open && seen.same_boot && row.epoch == epoch && ledger::revive(connection, row, seen.now)? =>
+        {
+            (Verdict::Resume, None)
+        }
         _ => (Verdict::Finalize, None),
     };
     Ok(SpoolVerdict {

@@ -168,7 +168,7 @@ pub(super) fn take_over(
         epoch: body.epoch,
         resumed: true,
         next_file_index: next_file_index(&files),
-        resume_state: Some(to_struct(&state(&files, since, reason))),
+        resume_state: Some(to_struct(&state(&files, &body, since, reason))),
     })
 }
 
@@ -181,7 +181,9 @@ fn next_file_index(files: &[files::Row]) -> u32 {
 }
 
 /// What the earlier epochs left, for the one that takes over.
-fn state(files: &[files::Row], since: DateTime<Utc>, reason: Reason) -> serde_json::Value {
+///
+/// `start_time` is that of the first epoch: limits such as `max_duration` count from there.
+fn state(files: &[files::Row], body: &v1::Recording, since: DateTime<Utc>, reason: Reason) -> serde_json::Value {
     let file = |row: &files::Row| {
         let format = v1::format::Kind::try_from(row.format).ok().and_then(|kind| Format::try_from(kind).ok())?;
         Some(serde_json::json!({
@@ -191,9 +193,12 @@ fn state(files: &[files::Row], since: DateTime<Utc>, reason: Reason) -> serde_js
             "epoch": row.epoch,
         }))
     };
+    let text = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let start = body.start_time.as_ref().and_then(time::datetime);
     serde_json::json!({
         "files": files.iter().filter_map(file).collect::<Vec<_>>(),
-        "since": since.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        "start_time": start.map(text),
+        "since": text(since),
         "reason": reason.as_str_name(),
     })
 }

@@ -1,5 +1,5 @@
 //! Facts become what the API shows, each exactly once.
-use recorder_proto::facts::{GapSpan, StorageFailing, StorageRecovered};
+use recorder_proto::facts::{GapSpan, OutputTotals, RecordingEnded, StorageFailing, StorageRecovered};
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::file::State as FileState;
 use recorder_proto::pb::v1::recording::State;
@@ -243,5 +243,68 @@ fn a_file_that_was_counted_but_never_reported_is_missing() {
         let recording = control.recording(&story.name()).await;
         assert_eq!(recording.state(), State::Incomplete);
         assert_eq!(recorder_proto::Problem::from(&recording.error.unwrap()).reason, "FILE_UNKNOWN");
+    });
+}
+
+/// Ended by this much, with a format that failed as a whole.
+fn ended_in_trouble(story: &mut Story, files: u32, words: &str) -> recorder_proto::pb::node::Fact {
+    let totals = OutputTotals { error: Some(provider(words)), ..story.totals(files, 1_000) };
+    let ended = RecordingEnded {
+        end_reason: v1::recording::EndReason::PublisherEnded,
+        start_time: at(1),
+        end_time: at(30),
+        media_duration_micros: 29_000_000,
+        gaps: Vec::new(),
+        outputs: vec![totals],
+        error: None,
+    };
+    story.fact(30, ended)
+}
+
+#[test]
+fn a_format_that_failed_leaves_no_recording_finalizing_for_ever() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("push.example.com", "cam1");
+        let facts = vec![story.started(), story.opened(0), story.opened(1)];
+        node.report(facts).await;
+        let fact = ended_in_trouble(&mut story, 2, "disk full");
+        node.report(vec![fact]).await;
+        let files = control.files(&story.name()).await;
+        let shown: Vec<_> = files.iter().map(|file| (file.state(), file.error.clone().unwrap().message)).collect();
+        assert_eq!(shown, vec![(FileState::Failed, "disk full".to_owned()); 2], "nobody will tell of them");
+        let recording = control.recording(&story.name()).await;
+        assert_eq!(recording.state(), State::Failed, "{recording:?}");
+        let fact = story.available(0);
+        node.report(vec![fact]).await;
+        let recording = control.recording(&story.name()).await;
+        assert_eq!(recording.state(), State::Incomplete, "what arrives all the same is there: {recording:?}");
+        assert_eq!(control.files(&story.name()).await[0].state(), FileState::Available);
+    });
+}
+
+#[test]
+fn damage_found_after_the_end_makes_a_recording_incomplete() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("push.example.com", "cam1");
+        let hole = |seconds, reason| GapSpan { start_time: at(seconds), duration_micros: 1_000_000, reason };
+        let lost = hole(5, v1::gap::Reason::PublisherLost);
+        let facts = vec![story.started(), story.opened(0), story.ended_with(1, vec![lost.clone()]), story.available(0)];
+        node.report(facts).await;
+        assert_eq!(control.recording(&story.name()).await.state(), State::Succeeded);
+        let damaged = hole(20, v1::gap::Reason::NodeCrashed);
+        let fact = story.ended_with(1, vec![damaged]);
+        node.report(vec![fact]).await;
+        let recording = control.recording(&story.name()).await;
+        assert_eq!(recording.state(), State::Incomplete, "{recording:?}");
+        let gaps: Vec<_> = recording.gaps.iter().map(|gap| (gap.start_time.unwrap(), gap.reason())).collect();
+        let time = |seconds| recorder_proto::time::timestamp(at(seconds));
+        assert_eq!(
+            gaps,
+            [(time(5), v1::gap::Reason::PublisherLost), (time(20), v1::gap::Reason::NodeCrashed)],
+            "what was told before is still a hole"
+        );
+        assert_eq!(recording.outputs[0].bytes_uploaded, 1_000, "nothing is counted twice");
     });
 }

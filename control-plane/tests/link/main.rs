@@ -20,6 +20,7 @@ mod process;
 mod proxy;
 mod recordings;
 mod resuming;
+mod returns;
 mod running;
 mod story;
 mod watches;
