@@ -185,7 +185,7 @@ fn keep_apart(entry: &mut Entry<'_>, id: RecordingId, held: &mut Held, place: &P
         rev: 1,
         update_time: time::micros(entry.scribe.now),
         body: file.encode_to_vec(),
-        epoch_index: Some(place.called),
+        epoch_index: Some(known.epoch_index.unwrap_or(known.file_index)),
         ..known.clone()
     };
     files::insert(entry.scribe.db, &row)?;

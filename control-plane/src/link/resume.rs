@@ -184,6 +184,10 @@ fn next_file_index(files: &[files::Row]) -> u32 {
 ///
 /// `start_time` is that of the first epoch: limits such as `max_duration` count from there.
 fn state(files: &[files::Row], body: &v1::Recording, since: DateTime<Utc>, reason: Reason) -> serde_json::Value {
+    // A playlist that was set aside is not the one that goes on.
+    let aside = |row: &files::Row| {
+        row.format == v1::format::Kind::Hls as i32 && row.epoch_index.is_some_and(|called| called != row.file_index)
+    };
     let file = |row: &files::Row| {
         let format = v1::format::Kind::try_from(row.format).ok().and_then(|kind| Format::try_from(kind).ok())?;
         Some(serde_json::json!({
@@ -196,7 +200,7 @@ fn state(files: &[files::Row], body: &v1::Recording, since: DateTime<Utc>, reaso
     let text = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     let start = body.start_time.as_ref().and_then(time::datetime);
     serde_json::json!({
-        "files": files.iter().filter_map(file).collect::<Vec<_>>(),
+        "files": files.iter().filter(|row| !aside(row)).filter_map(file).collect::<Vec<_>>(),
         "start_time": start.map(text),
         "since": text(since),
         "reason": reason.as_str_name(),

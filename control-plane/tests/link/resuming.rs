@@ -348,6 +348,46 @@ fn a_playlist_that_arrived_just_before_another_node_went_on_is_not_hidden() {
 }
 
 #[test]
+fn a_third_node_goes_on_with_the_playlist_of_the_second_and_not_with_the_one_set_aside() {
+    on_each(async |control| {
+        patient(&control).await;
+        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
+        let mut three = Node::ready(&control, "m3").await;
+        let mut story = interrupted(&mut one).await;
+        let facts = vec![story.playlist_opened(), story.available(0)];
+        one.report(facts).await;
+        let mut next = story.on_another_node();
+        let granted = claim(&mut two, &next).await;
+        next.take_over(&granted);
+        let facts = vec![returned(&mut next), next.playlist_opened(), lost(&mut next)];
+        two.report(facts).await;
+        let fact = story.playlist_available();
+        one.report(vec![fact]).await;
+        let granted = claim(&mut three, &story.on_another_node()).await;
+        assert_eq!((granted.recording.clone(), granted.epoch), (story.name(), 3));
+        let state = recorder_proto::facts::from_struct(granted.resume_state.as_ref().unwrap());
+        let left = state["files"].as_array().unwrap().iter().filter(|file| file["format"] == "hls");
+        let left: Vec<_> = left.map(|file| file["object_key"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(left, [next.playlist_key()]);
+        // It begins a playlist of its own under the index that the other was set aside to.
+        let mut last = story.on_another_node();
+        last.take_over(&granted);
+        let mut opened = recorder_proto::facts::Fact::try_from(&last.playlist_opened()).unwrap();
+        let recorder_proto::facts::FactKind::FileOpened(file) = &mut opened.kind else { panic!("{opened:?}") };
+        file.index = recorder_proto::ids::FileIndex(1);
+        three.report(vec![(&opened).into()]).await;
+        let fact = story.playlist_available();
+        one.report(vec![fact]).await;
+        let expected = [
+            (0, 2, next.playlist_key(), FileState::Open),
+            (1, 3, last.playlist_key(), FileState::Open),
+            (2, 1, story.playlist_key(), FileState::Available),
+        ];
+        assert_eq!(playlists(&control, &story).await, expected);
+    });
+}
+
+#[test]
 fn a_granted_takeover_whose_answer_was_lost_ends_where_it_stood() {
     on_each(async |control| {
         patient(&control).await;
