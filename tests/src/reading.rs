@@ -1,5 +1,7 @@
 //! Recorded files as frames: objects are fetched from wherever they are, taken apart, and their marks read.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use media::TrackKind;
 use mux::demux::{self, Media, Sample};
@@ -38,6 +40,19 @@ pub struct FileFrames {
 /// # Errors
 /// An object is missing, or breaks its format.
 pub fn read(format: &str, key: &str, fetch: Fetch<'_>) -> Result<FileFrames, String> {
+    read_beyond(format, key, &BTreeSet::new(), fetch)
+}
+
+/// [`read`] without the segments in `counted`, which another playlist names as well.
+///
+/// # Errors
+/// As those of [`read`].
+pub fn read_beyond(
+    format: &str,
+    key: &str,
+    counted: &BTreeSet<String>,
+    fetch: Fetch<'_>,
+) -> Result<FileFrames, String> {
     let body = fetch(key).ok_or_else(|| format!("{key} is not there"))?;
     let named = |error: demux::Corrupt| format!("{key}: {error}");
     let mut file = FileFrames { key: key.to_owned(), frames: Vec::new(), objects: vec![key.to_owned()] };
@@ -45,7 +60,7 @@ pub fn read(format: &str, key: &str, fetch: Fetch<'_>) -> Result<FileFrames, Str
         "FLV" => file.add(&demux::flv(&body).map_err(named)?, 0),
         "MP4" => file.add(&demux::mp4(&body).map_err(named)?, 0),
         "AAC" => file.add(&demux::adts(&body).map_err(named)?, 0),
-        "HLS" => segments(&mut file, &body, fetch)?,
+        "HLS" => segments(&mut file, &body, counted, fetch)?,
         other => return Err(format!("{key}: unknown format {other}")),
     }
     Ok(file)
@@ -63,7 +78,7 @@ impl FileFrames {
     }
 }
 
-fn segments(file: &mut FileFrames, body: &Bytes, fetch: Fetch<'_>) -> Result<(), String> {
+fn segments(file: &mut FileFrames, body: &Bytes, counted: &BTreeSet<String>, fetch: Fetch<'_>) -> Result<(), String> {
     let playlist = playlist(&file.key, body)?;
     if !playlist.end_list {
         return Err(format!("{}: the playlist has no end", file.key));
@@ -72,6 +87,9 @@ fn segments(file: &mut FileFrames, body: &Bytes, fetch: Fetch<'_>) -> Result<(),
     for segment in &playlist.segments {
         part += u32::from(segment.discontinuity);
         let key = beside(&file.key, &segment.uri);
+        if counted.contains(&key) {
+            continue;
+        }
         let body = fetch(&key).ok_or_else(|| format!("{key}, named by {}, is not there", file.key))?;
         file.add(&demux::ts(&body).map_err(|error| format!("{key}: {error}"))?, part);
         file.objects.push(key);
