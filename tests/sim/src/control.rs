@@ -102,7 +102,7 @@ async fn open(now: u64, folder: PathBuf, network: Network) -> (Db, Api, Drain) {
     let pulse = Pulse::new(&db).await.expect("heads");
     let drain = Drain::new();
     tokio::spawn(pulse.clone().run(db.clone(), drain.signal()));
-    tokio::spawn(timers::run(db.clone(), Arc::clone(&clock), Duration::from_secs(86_400), drain.signal()));
+    tokio::spawn(timers::run(db.clone(), Arc::clone(&clock), LEASE, Duration::from_secs(86_400), drain.signal()));
     let link = Link::new(db.clone(), clock, sealer, pulse, drain.signal(), LEASE);
     let incoming = stream::unfold(network, |network| async move {
         let socket = network.accept(CONTROL).await;
