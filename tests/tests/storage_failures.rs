@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_tests::bucket::{Fault, Flavour, GcsServer, S3Options, S3Server};
 use storage::{gcs, gcs_target, impatient, s3, s3_credential, s3_target};
 use store::contract::{assert_same, noise, persist, read};
@@ -482,6 +483,6 @@ async fn clock_skew_sigv4() {
     assert!(bucket.head("b.ts").await.unwrap().is_some());
     let skewed = server.faults().calls("PutObject");
     assert_eq!(skewed, 2, "one refused, one taken");
-    let ahead = i64::from(theirs.get()) - chrono::Utc::now().timestamp();
+    let ahead = i64::from(theirs.get()) - SystemClock::new().now().timestamp();
     assert!((590..=600).contains(&ahead), "{ahead}");
 }

@@ -82,14 +82,14 @@ async fn credential_revoked_midway() {
     let domain = stage.template("all", flv_and_hls()).await;
     let footage = footage(&stage);
     let mut publisher = Publisher::new(&domain, "cam1", 1, &footage);
-    publisher.connect(1, &stage.cluster.rtmp(1).to_owned()).await.unwrap();
+    publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
     frames(&publisher, 60).await;
     let refused = Fault::Answer { status: 403, code: "InvalidAccessKeyId", message: "The key does not exist." };
     stage.s3.faults().add("*", refused, EVER);
     let mut clients = Clients::of(&stage.cluster).await;
     let name = format!("storages/{STORAGE}");
     let mut failing = async || {
-        let request = v1::GetStorageRequest { name: name.clone(), ..Default::default() };
+        let request = v1::GetStorageRequest { name: name.clone() };
         let storage = clients.storages.get_storage(request).await.ok()?.into_inner();
         (storage.state() == v1::storage::State::Failing).then_some(storage)
     };
@@ -131,7 +131,7 @@ async fn wrong_region_or_bucket() {
     let footage = footage(&stage);
     stage.s3.faults().add("*", Fault::OtherRegion("eu-central-1"), EVER);
     let mut publisher = Publisher::new(&domain, "cam1", 1, &footage);
-    publisher.connect(1, &stage.cluster.rtmp(1).to_owned()).await.unwrap();
+    publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
     frames(&publisher, 90).await;
     publisher.leave().await;
     let told = stage.outcome(&domain, "cam1", 1).await;
