@@ -6,7 +6,7 @@ use bytes::BufMut;
 use media::{CodecConfig, Frame, Gap, TrackKind};
 
 use crate::adts::Adts;
-use crate::past::{Past, Whole};
+use crate::past::{self, Past};
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
 use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
@@ -29,17 +29,10 @@ impl Aac {
 
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
-        muxer.split.restore(state.files);
-        let Some(open) = state.open else { return muxer };
-        let index = open.file;
-        match Whole::of(open) {
-            Whole::Absent => muxer.split.restore(index),
-            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
-            Whole::Open(object) => {
-                muxer.split.resume(&Past::of(&object));
-                muxer.adts = muxer.split.audio.as_deref().and_then(Adts::new);
-                muxer.object = Some(object.spec.object);
-            }
+        if let Some(object) = past::take_up(&mut muxer.split, &mut muxer.outputs, state) {
+            muxer.split.resume(&Past::of(&object));
+            muxer.adts = muxer.split.audio.as_deref().and_then(Adts::new);
+            muxer.object = Some(object.spec.object);
         }
         muxer
     }

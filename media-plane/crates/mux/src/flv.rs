@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes};
 use media::{CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
-use crate::past::{Past, Whole};
+use crate::past::{self, Past};
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
 use crate::{
@@ -72,13 +72,8 @@ impl Flv {
 
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
-        muxer.split.restore(state.files);
-        let Some(open) = state.open else { return muxer };
-        let index = open.file;
-        match Whole::of(open) {
-            Whole::Absent => muxer.split.restore(index),
-            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
-            Whole::Open(object) => muxer.resume(&object),
+        if let Some(object) = past::take_up(&mut muxer.split, &mut muxer.outputs, state) {
+            muxer.resume(&object);
         }
         muxer
     }

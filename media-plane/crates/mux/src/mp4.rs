@@ -15,7 +15,7 @@ use bytes::Bytes;
 use media::{CodecConfig, Frame, Gap, TrackKind};
 
 use crate::notes::{Record, Sample, Samples, Story};
-use crate::past::{Past, Whole};
+use crate::past::{self, Past};
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
 use crate::{
@@ -125,13 +125,8 @@ impl FastStart {
 
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
-        muxer.split.restore(state.files);
-        let Some(open) = state.open else { return muxer };
-        let index = open.file;
-        match Whole::of(open) {
-            Whole::Absent => muxer.split.restore(index),
-            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
-            Whole::Open(object) => muxer.resume(&object),
+        if let Some(object) = past::take_up(&mut muxer.split, &mut muxer.outputs, state) {
+            muxer.resume(&object);
         }
         muxer
     }

@@ -1,13 +1,14 @@
 //! What is known of an object that an earlier process has left.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use media::{AacConfig, AvcConfig, CodecConfig, MediaTime};
 
 use crate::notes::{Opening, Record, Story, sane};
-use crate::split::Tally;
-use crate::{Mark, ObjectId, ObjectPart, RestoredFile, RestoredObject, Summary};
+use crate::split::{Split, Tally};
+use crate::{Mark, ObjectId, ObjectPart, Output, Restored, RestoredFile, RestoredObject, Summary};
 
 /// The sum of an object's notes and its mark.
 #[derive(Debug)]
@@ -97,22 +98,19 @@ fn opening(record: Record) -> Option<Opening> {
     if let Record::Segment(opening) = record { Some(opening) } else { None }
 }
 
-/// What to do with the open file of a format whose files are one object.
-pub(crate) enum Whole {
-    /// It was not begun: its index is free.
-    Absent,
-    /// It is closed, and only its end was not told.
-    Closed(ObjectId, Summary),
-    Open(RestoredObject),
-}
-
-impl Whole {
-    pub(crate) fn of(file: RestoredFile) -> Self {
-        let id = ObjectId { file: file.file, part: ObjectPart::Whole };
-        match file.objects.into_iter().find(|object| object.spec.object == id) {
-            None => Self::Absent,
-            Some(RestoredObject { closed: Some(summary), .. }) => Self::Closed(id, summary),
-            Some(object) => Self::Open(object),
-        }
+/// Takes up a format whose files are one object where it was left, and gives the object that is still open. A file that
+/// was not begun leaves its index free; of one that is closed only the end has to be told again.
+pub(crate) fn take_up(split: &mut Split, outputs: &mut VecDeque<Output>, state: Restored) -> Option<RestoredObject> {
+    split.restore(state.files);
+    let RestoredFile { file, objects, .. } = state.open?;
+    let id = ObjectId { file, part: ObjectPart::Whole };
+    let Some(object) = objects.into_iter().find(|object| object.spec.object == id) else {
+        split.restore(file);
+        return None;
+    };
+    if let Some(summary) = object.closed {
+        outputs.push_back(Output::FileDone(file, summary));
+        return None;
     }
+    Some(object)
 }

@@ -9,7 +9,7 @@ use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 use super::boxes::{Boxes, creation_time};
 use super::track::TrackClock;
 use super::{MAX_SAMPLE, description, head, spec, track_id};
-use crate::past::{Past, Whole};
+use crate::past::{self, Past};
 use crate::split::{Change, Place, Split};
 use crate::{Finished, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored, RestoredObject};
 
@@ -101,13 +101,8 @@ impl Fragmented {
 
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
         let mut muxer = Self::new(options);
-        muxer.split.restore(state.files);
-        let Some(open) = state.open else { return muxer };
-        let index = open.file;
-        match Whole::of(open) {
-            Whole::Absent => muxer.split.restore(index),
-            Whole::Closed(object, summary) => muxer.outputs.push_back(Output::FileDone(object.file, summary)),
-            Whole::Open(object) => muxer.resume(&object),
+        if let Some(object) = past::take_up(&mut muxer.split, &mut muxer.outputs, state) {
+            muxer.resume(&object);
         }
         muxer
     }
