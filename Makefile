@@ -22,7 +22,7 @@ run: ## the same pair, left running
 
 test: ## every test, on SQLite and on a private Postgres
 	@.ci/install test
-	@cargo build --workspace --bins
+	@cargo build --workspace --bins --tests
 	@tests/tools/with-postgres.sh cargo nextest run --workspace
 
 lint: ## formatting, clippy without warnings (the rules over the tree are tests)

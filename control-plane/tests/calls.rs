@@ -1,12 +1,9 @@
 //! What every call has in common: request ids, rehearsals, etags, page tokens, events, and a database that goes away.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
-
+use crate::support::{Control, bad_fields, on_each, reason, refused};
 use prost::Message;
 use recorder_db::events;
 use recorder_proto::pb::v1::*;
-use support::{Control, bad_fields, on_each, reason, refused};
 use tonic::Code;
 
 fn create(id: &str, request_id: &str, description: &str) -> CreateTemplateRequest {
@@ -162,8 +159,8 @@ fn tokens_outlive_a_restart() {
         let db = tokio::task::spawn_blocking(move || recorder_db::Db::open(&url)).await.unwrap().unwrap();
         let clock = std::sync::Arc::new(control.clock.clone());
         let root = control.library.path().to_owned();
-        let restarted = recorder_control::api::Api::start(db, support::sealer(), clock, root).await.unwrap();
-        let mut client = template_service_client::TemplateServiceClient::new(support::serve(&restarted).await);
+        let restarted = recorder_control::api::Api::start(db, crate::support::sealer(), clock, root).await.unwrap();
+        let mut client = template_service_client::TemplateServiceClient::new(crate::support::serve(&restarted).await);
         let second = client.list_templates(list(&first.next_page_token)).await.unwrap().into_inner();
         assert_eq!(second.templates[0].name, "templates/default", "and nothing was seeded twice");
         assert_eq!(second.next_page_token, "");
@@ -206,7 +203,7 @@ fn server_info_tells_version_database_and_limits() {
     on_each(async |control| {
         let info = control.system().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
         assert_eq!(info.database, control.scratch.db.kind().as_str());
-        assert_eq!(info.now.unwrap().seconds, support::EPOCH);
+        assert_eq!(info.now.unwrap().seconds, crate::support::EPOCH);
         assert_eq!(info.limits["file_duration_max"], "43200s");
         assert!(!info.version.is_empty() && !info.git_sha.is_empty());
     });

@@ -1,15 +1,12 @@
 //! DomainService over the wire: domains, bindings and publish URLs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
-
+use crate::support::{Control, EPOCH, bad_fields, mask, on_each, reason, refused, seconds};
 use md5::{Digest, Md5};
 use recorder_control::api::secrets;
 use recorder_db::{node_acks, nodes};
 use recorder_proto::pb::v1::domain::PublishAuth;
 use recorder_proto::pb::v1::domain::publish_auth::Mode;
 use recorder_proto::pb::v1::*;
-use support::{Control, EPOCH, bad_fields, mask, on_each, reason, refused, seconds};
 use tonic::Code;
 
 fn auth(mode: Mode, primary: &str, secondary: &str) -> Domain {
@@ -58,7 +55,7 @@ async fn recorded_by(control: &Control, domain: &str) -> Vec<String> {
 
 /// The keys as nodes get them.
 async fn keys(control: &Control) -> (String, String) {
-    let sealer = support::sealer();
+    let sealer = crate::support::sealer();
     let keys = control.scratch.db.read(move |c| secrets::publish_keys(c, &sealer, "push.example.com")).await.unwrap();
     (keys.primary, keys.secondary)
 }

@@ -1,11 +1,8 @@
 //! RuleService over the wire: exceptions for streams, and what would be recorded.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
-
+use crate::support::{Control, bad_fields, mask, on_each, reason, refused};
 use recorder_proto::pb::v1::rule::Action;
 use recorder_proto::pb::v1::*;
-use support::{Control, bad_fields, mask, on_each, reason, refused};
 use tonic::Code;
 
 const DOMAIN: &str = "push.example.com";

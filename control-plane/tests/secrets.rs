@@ -1,11 +1,9 @@
 //! No secret is ever found again: not in the database, not in a log line, not in a reply.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod support;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use crate::support::running::Running;
 use prost::Message;
 use recorder_db::Kind;
 use recorder_db::scratch::{Scratch, kinds};
@@ -18,7 +16,6 @@ use recorder_proto::pb::v1::storage::{Gcs, S3, Target};
 use recorder_proto::pb::v1::storage_service_client::StorageServiceClient;
 use recorder_proto::pb::v1::*;
 use recorder_runtime::telemetry;
-use support::running::Running;
 use tonic::{Response, Status};
 
 /// Begins every secret of this test.

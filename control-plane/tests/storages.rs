@@ -1,14 +1,11 @@
 //! StorageService over the wire.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
-
+use crate::support::{Control, bad_fields, mask, on_each, reason, refused};
 use recorder_control::api::secrets;
 use recorder_db::{events, files, recordings, storages};
 use recorder_proto::pb::node::FetchCredentialResponse;
 use recorder_proto::pb::v1::storage::{FileSystem, Gcs, S3, Target};
 use recorder_proto::pb::v1::*;
-use support::{Control, bad_fields, mask, on_each, reason, refused};
 use tonic::Code;
 
 const ACCOUNT: &str = r#"{"client_email":"a@b.iam","private_key":"hunter2"}"#;
@@ -50,7 +47,7 @@ async fn delete(control: &Control, name: &str) -> Result<tonic::Response<()>, to
 
 /// What a node would fetch.
 async fn credential(control: &Control, id: &'static str) -> FetchCredentialResponse {
-    let sealer = support::sealer();
+    let sealer = crate::support::sealer();
     let read = control.scratch.db.read(move |connection| {
         let row = storages::get(connection, id)?.unwrap();
         secrets::credential(connection, &sealer, &row)

@@ -1,12 +1,9 @@
 //! TemplateService over the wire; tests are named after the lines of the mission they show.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
-
+use crate::support::{Control, bad_fields, mask, on_each, reason, refused, seconds};
 use recorder_proto::limits;
 use recorder_proto::pb::v1::template::{AudioMode, Content, Flv, Hls, Mp4};
 use recorder_proto::pb::v1::*;
-use support::{Control, bad_fields, mask, on_each, reason, refused, seconds};
 use tonic::Code;
 
 async fn create(control: &Control, id: &str, template: Template) -> Template {

@@ -1,18 +1,15 @@
 //! Every rpc of the contract is served; those that this release does not build say so, and are listed here: the list
 //! may only shrink.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::running::Running;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use recorder_db::Kind;
 use recorder_db::scratch::Scratch;
 use recorder_proto::Problem;
 use recorder_proto::pb::FILE_DESCRIPTOR_SET;
-use support::running::Running;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::footage::{Footage, index};
 use crate::marker::Mark;
+use crate::wait;
 
 /// Encoders give a connection up when it takes nothing for this long.
 const STALL: Duration = Duration::from_secs(5);
@@ -133,6 +134,13 @@ impl Publisher {
     /// Frames of a track sent so far over all connections.
     pub fn frames(&self, track: TrackKind) -> usize {
         self.sessions().iter().map(|session| session.sent[index(track)].len()).sum()
+    }
+
+    /// Waits until so many more pictures were sent.
+    pub async fn sent_more(&self, pictures: usize) {
+        let before = self.frames(TrackKind::Video);
+        wait::until("frames to be sent", async || (self.frames(TrackKind::Video) >= before + pictures).then_some(()))
+            .await;
     }
 
     /// Publishes to `address` (node number `node`) from the start of the footage until told otherwise.

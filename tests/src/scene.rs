@@ -38,6 +38,19 @@ pub fn all_formats() -> v1::Template {
     }
 }
 
+/// The same, each waiting so many seconds for a lost publisher; segments of one second.
+pub fn all_formats_waiting(seconds: i64) -> v1::Template {
+    let wait = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let (base, resume_timeout) = (all_formats(), wait(seconds));
+    v1::Template {
+        hls: Some(v1::template::Hls { segment_duration: wait(1), resume_timeout, ..Default::default() }),
+        flv: Some(v1::template::Flv { resume_timeout, ..Default::default() }),
+        mp4: Some(v1::template::Mp4 { resume_timeout, ..Default::default() }),
+        aac: base.aac.map(|aac| v1::template::Aac { resume_timeout, ..aac }),
+        ..base
+    }
+}
+
 impl Clients {
     /// Clients of a cluster's API.
     pub async fn of(cluster: &Cluster) -> Self {

@@ -1,5 +1,4 @@
 //! Recording never depends on the control plane: it may be away, and the node may even restart meanwhile.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 // Times of the machine are what is compared here.
 #![allow(clippy::disallowed_methods)]
 

@@ -1,6 +1,5 @@
 //! SIGKILL at random instants, on real processes (reliability.md, tests 1 and 2): every frame that was sent is in the
 //! bucket exactly once, but for those of the last `flush_interval` and one frame before the crash.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! Files are cut where the template says, at key frames, and consecutive files join without a lost or doubled frame.
 //!
 //! The API's shortest file is 60 s; media is pushed faster than real time, so nobody waits for minutes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;

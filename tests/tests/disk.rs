@@ -1,6 +1,5 @@
 //! The node's disk under pressure (reliability.md, tests 5 and 7): admission stops before it is full, and a node that
 //! comes back to many open files goes on where it was.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::time::{Duration, Instant};
 

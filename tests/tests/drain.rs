@@ -1,5 +1,4 @@
 //! A node that is emptied: publishers end or move, what is recorded is shipped, and the process leaves in time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::time::{Duration, Instant};
 
@@ -33,12 +32,6 @@ fn footage(stage: &Stage) -> std::sync::Arc<Footage> {
     Footage::encode(&Source { seconds: 4, ..Default::default() }, stage.cluster.folder())
 }
 
-async fn send(publisher: &Publisher, frames: usize) {
-    let before = publisher.frames(TrackKind::Video);
-    wait::until("frames to be sent", async || (publisher.frames(TrackKind::Video) >= before + frames).then_some(()))
-        .await;
-}
-
 async fn node_is(stage: &Stage, state: v1::node::State) {
     let mut nodes = NodeServiceClient::new(stage.cluster.api().await);
     wait::until(&format!("node 1 to be {state:?}"), async || {
@@ -62,7 +55,7 @@ async fn rolling_drain() {
         publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
     }
     for publisher in &publishers {
-        send(publisher, 60).await;
+        publisher.sent_more(60).await;
     }
     let mut nodes = NodeServiceClient::new(stage.cluster.api().await);
     let mode = v1::drain_node_request::Mode::Move.into();
@@ -78,7 +71,7 @@ async fn rolling_drain() {
     assert!(refused.contains("publish to another one"), "{refused}");
     node_is(&stage, v1::node::State::Drained).await;
     for publisher in &publishers {
-        send(publisher, 60).await;
+        publisher.sent_more(60).await;
     }
     let begun = Instant::now();
     assert_eq!(stage.cluster.nodes[0].terminate().await, Some(0));
@@ -110,7 +103,7 @@ async fn a_drain_that_waits_can_be_called_off() {
     let footage = footage(&stage);
     let mut publisher = Publisher::new(DOMAIN, "cam1", 1, &footage);
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
-    send(&publisher, 30).await;
+    publisher.sent_more(30).await;
     let mut nodes = NodeServiceClient::new(stage.cluster.api().await);
     let mode = v1::drain_node_request::Mode::Wait.into();
     nodes.drain_node(v1::DrainNodeRequest { name: "nodes/m1".into(), mode, ..Default::default() }).await.unwrap();
@@ -123,7 +116,7 @@ async fn a_drain_that_waits_can_be_called_off() {
         Err(refused) => refused.contains("publish to another one").then_some(()),
     })
     .await;
-    send(&publisher, 30).await;
+    publisher.sent_more(30).await;
     nodes.resume_node(v1::ResumeNodeRequest { name: "nodes/m1".into() }).await.unwrap();
     let mut back = Publisher::new(DOMAIN, "back", 3, &footage);
     wait::until("newcomers to be let in", async || back.connect(1, stage.cluster.rtmp(1)).await.ok()).await;
@@ -138,7 +131,7 @@ async fn sigterm_waits_for_publishers_until_the_deadline() {
     let footage = footage(&stage);
     let mut publisher = Publisher::new(DOMAIN, "cam1", 1, &footage);
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
-    send(&publisher, 30).await;
+    publisher.sent_more(30).await;
     let begun = Instant::now();
     assert_eq!(stage.cluster.nodes[0].terminate().await, Some(0));
     let took = begun.elapsed();
@@ -161,7 +154,7 @@ async fn sigterm_mid_upload_deadline() {
     let mut publisher = Publisher::new(DOMAIN, "cam1", 1, &footage).at_pace(4.0);
     stage.s3.limit(100_000);
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
-    send(&publisher, 240).await;
+    publisher.sent_more(240).await;
     publisher.leave().await;
     let begun = Instant::now();
     assert_eq!(stage.cluster.nodes[0].terminate().await, Some(0));

@@ -1,5 +1,4 @@
 //! One environment for both binaries, as in a compose file: neither stumbles over what is meant for the other.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use recorder_runtime::config::Program;
 

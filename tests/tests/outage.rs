@@ -1,5 +1,4 @@
 //! Whole parts are away or slow (reliability.md, tests 18, 34, 35): recording does not depend on them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 // Times of the machine are what is compared here.
 #![allow(clippy::disallowed_methods)]
 

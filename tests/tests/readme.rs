@@ -1,21 +1,18 @@
 //! The README says what is true: its tables are those of the code, and its calls work as they are written.
 //!
 //! `RECORDER_UPDATE_README=1 cargo nextest run -p recorder-tests --test readme` writes the tables anew.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod script;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::script::Script;
 use recorder_proto::pb::v1::recording::State;
 use recorder_runtime::config::Program;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::process;
 use recorder_tests::publisher::{Source, run};
 use recorder_tests::scene::{Clients, all_formats};
-use script::Script;
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("README.md")

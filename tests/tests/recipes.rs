@@ -1,18 +1,15 @@
 //! Every recipe of the project's list (`fixtures/recipes.tsv`), played against the real binaries by a script that
 //! knows nothing but server reflection. Each line has its expectation here; nothing is left out.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod script;
 
 use std::collections::BTreeMap;
 
+use crate::script::{Answer, Script};
 use recorder_proto::pb::v1;
 use recorder_tests::bucket::S3Server;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source};
 use recorder_tests::scene::Clients;
 use recorder_tests::wait;
-use script::{Answer, Script};
 use serde_json::{Value, json};
 
 const DOMAIN: &str = "push.example.com";

@@ -1,5 +1,4 @@
 //! What is sent is what is recorded: frame by frame, in every format, into the embedded library.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;

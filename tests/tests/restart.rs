@@ -1,16 +1,14 @@
 //! A node that dies or is stopped, and starts again: recordings whose window is open go on, others are finished.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::time::{Duration, Instant};
 
-use media::TrackKind;
 use recorder_proto::pb::v1;
 use recorder_tests::footage::Footage;
 use recorder_tests::load::{Load, Profile};
 use recorder_tests::numbered::Publisher;
 use recorder_tests::publisher::Source;
 use recorder_tests::reading;
-use recorder_tests::scene::{Clients, all_formats};
+use recorder_tests::scene::{Clients, all_formats_waiting};
 use recorder_tests::stage::{Stage, seeds};
 use recorder_tests::wait;
 use v1::gap::Reason;
@@ -19,32 +17,14 @@ use v1::recording::{EndReason, State};
 const FORMATS: [&str; 4] = ["AAC", "FLV", "HLS", "MP4"];
 const DOMAIN: &str = "restart.push.example.com";
 
-fn template(window: i64) -> v1::Template {
-    let wait = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-    let (base, resume_timeout) = (all_formats(), wait(window));
-    v1::Template {
-        hls: Some(v1::template::Hls { segment_duration: wait(1), resume_timeout, ..Default::default() }),
-        flv: Some(v1::template::Flv { resume_timeout, ..Default::default() }),
-        mp4: Some(v1::template::Mp4 { resume_timeout, ..Default::default() }),
-        aac: base.aac.map(|aac| v1::template::Aac { resume_timeout, ..aac }),
-        ..base
-    }
-}
-
-async fn send(publisher: &Publisher, frames: usize) {
-    let before = publisher.frames(TrackKind::Video);
-    wait::until("frames to be sent", async || (publisher.frames(TrackKind::Video) >= before + frames).then_some(()))
-        .await;
-}
-
 async fn stage(window: i64, settings: &[(&str, &str)]) -> (Stage, Clients, Publisher) {
     let mut stage = Stage::start_with(seeds(1)[0], settings, &[]).await;
-    let domain = stage.template("restart", template(window)).await;
+    let domain = stage.template("restart", all_formats_waiting(window)).await;
     let clients = Clients::of(&stage.cluster).await;
     let footage = Footage::encode(&Source { seconds: 4, ..Default::default() }, stage.cluster.folder());
     let mut publisher = Publisher::new(&domain, "cam1", 1, &footage);
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
-    send(&publisher, 90).await;
+    publisher.sent_more(90).await;
     (stage, clients, publisher)
 }
 
@@ -78,7 +58,7 @@ async fn resume_across_a_node_restart() {
     stage.cluster.start_node(1).await;
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
     clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await;
-    send(&publisher, 75).await;
+    publisher.sent_more(75).await;
     publisher.leave().await;
     judge(&stage, &publisher, &[Reason::NodeCrashed]).await;
 }
@@ -98,7 +78,7 @@ async fn resume_across_an_orderly_restart() {
     stage.cluster.start_node(1).await;
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
     clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await;
-    send(&publisher, 75).await;
+    publisher.sent_more(75).await;
     publisher.leave().await;
     // Frames on their way when the node closed the connection were never taken.
     stage.crashes.push(recorder_tests::accounting::Crash { node: 1, at: publisher.sent()[0].ended.unwrap().0 });
@@ -127,7 +107,7 @@ async fn without_a_window_a_crash_ends_the_recording() {
     publisher.broken().await;
     stage.cluster.start_node(1).await;
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.leave().await;
     let told = stage.outcome(DOMAIN, "cam1", 2).await;
     stage.verify(&publisher, &told, &FORMATS).assert_clean("a crash without a window");
@@ -140,7 +120,7 @@ async fn without_a_window_a_crash_ends_the_recording() {
 async fn restart_with_50_open_spools() {
     const STREAMS: usize = 50;
     let mut stage = Stage::start(seeds(1)[0]).await;
-    let domain = stage.template("restart", template(60)).await;
+    let domain = stage.template("restart", all_formats_waiting(60)).await;
     let light = Profile { key_bytes: 4_000, frame_bytes: 400, frame_rate: 10, gop: 20, audio_bytes: 100 };
     let load = Load::start(stage.cluster.rtmp(1), &domain, STREAMS, light).await;
     let mut clients = Clients::of(&stage.cluster).await;

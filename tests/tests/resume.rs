@@ -1,5 +1,4 @@
 //! A publisher that comes back: within the window the same recording and the same files go on, later it is a new one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::time::{Duration, Instant};
 
@@ -62,13 +61,6 @@ async fn connect(stage: &Stage, publisher: &mut Publisher) {
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
 }
 
-/// Publishes `frames` pictures more.
-async fn send(publisher: &Publisher, frames: usize) {
-    let before = publisher.frames(TrackKind::Video);
-    wait::until("frames to be sent", async || (publisher.frames(TrackKind::Video) >= before + frames).then_some(()))
-        .await;
-}
-
 fn by_format<'a>(told: &'a Told, format: &str) -> Vec<&'a v1::File> {
     told.1.iter().filter(|file| file.format().as_str_name() == format).collect()
 }
@@ -100,7 +92,7 @@ fn pauses(publisher: &Publisher) -> Vec<Duration> {
 async fn returns_within_the_window_one_recording() {
     let (stage, mut clients, mut publisher) = stage(&all(5)).await;
     connect(&stage, &mut publisher).await;
-    send(&publisher, 90).await;
+    publisher.sent_more(90).await;
     for end in [End::Cut, End::Left, End::Stalled] {
         match end {
             End::Left => publisher.leave().await,
@@ -121,7 +113,7 @@ async fn returns_within_the_window_one_recording() {
         .await;
         connect(&stage, &mut publisher).await;
         clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await;
-        send(&publisher, 75).await;
+        publisher.sent_more(75).await;
     }
     publisher.leave().await;
     let told = stage.outcome(DOMAIN, "cam1", 1).await;
@@ -153,14 +145,14 @@ async fn returns_within_the_window_one_recording() {
 async fn returns_too_late_makes_a_new_recording() {
     let (stage, mut clients, mut publisher) = stage(&all(1)).await;
     connect(&stage, &mut publisher).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.cut().await;
     let gone = Instant::now();
     let first = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     assert_eq!(first.end_reason(), EndReason::ResumeTimeout);
     assert!(gone.elapsed() >= Duration::from_millis(900), "it waited {:?} only", gone.elapsed());
     connect(&stage, &mut publisher).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.leave().await;
     let told = stage.outcome(DOMAIN, "cam1", 2).await;
     stage.verify(&publisher, &told, &FORMATS).assert_clean("too late");
@@ -173,7 +165,7 @@ async fn returns_too_late_makes_a_new_recording() {
 async fn each_format_has_its_own_window() {
     let (stage, mut clients, mut publisher) = stage(&Windows { hls: 6, flv: 0, mp4: 0, aac: 1 }).await;
     connect(&stage, &mut publisher).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.cut().await;
     let waiting = clients.wait_for(DOMAIN, "cam1", 1, State::Interrupted).await.remove(0);
     // Files whose format does not wait arrive while the recording does.
@@ -187,7 +179,7 @@ async fn each_format_has_its_own_window() {
     })
     .await;
     connect(&stage, &mut publisher).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.leave().await;
     let told = stage.outcome(DOMAIN, "cam1", 1).await;
     stage.verify(&publisher, &told, &FORMATS).assert_clean("each its own window");
@@ -201,7 +193,7 @@ async fn each_format_has_its_own_window() {
 async fn a_waiting_recording_can_be_stopped() {
     let (stage, mut clients, mut publisher) = stage(&all(60)).await;
     connect(&stage, &mut publisher).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.cut().await;
     let waiting = clients.wait_for(DOMAIN, "cam1", 1, State::Interrupted).await.remove(0);
     let request = v1::StopRecordingRequest { name: waiting.name.clone() };
@@ -209,7 +201,7 @@ async fn a_waiting_recording_can_be_stopped() {
     let done = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     assert_eq!(done.end_reason(), EndReason::Stopped);
     connect(&stage, &mut publisher).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     let running = clients.recordings_of(DOMAIN, "cam1").await;
     assert_eq!(running.len(), 2, "{running:?}");
     let request = v1::StopRecordingRequest { name: running[1].name.clone() };
@@ -225,10 +217,10 @@ async fn duplicate_publish() {
     for window in [0, 5] {
         let (stage, mut clients, mut publisher) = stage(&all(window)).await;
         connect(&stage, &mut publisher).await;
-        send(&publisher, 60).await;
+        publisher.sent_more(60).await;
         // The same key from elsewhere: numbered as another connection of the same publisher.
         publisher.connect_again(1, stage.cluster.rtmp(1)).await.unwrap();
-        send(&publisher, 60).await;
+        publisher.sent_more(60).await;
         publisher.leave().await;
         let told = stage.outcome(DOMAIN, "cam1", 1).await;
         assert_eq!(told.len(), 1, "one recording");

@@ -1,5 +1,4 @@
 //! Reliability test 17: two processes under one node id.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::node_service_client::NodeServiceClient;

@@ -1,15 +1,12 @@
 //! What a script writer relies on: health and reflection of every service, errors that can be read, masks, both
 //! spellings of a field.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod script;
 
 use std::collections::BTreeSet;
 
+use crate::script::{Answer, Script};
 use prost::Message;
 use recorder_proto::pb;
 use recorder_tests::cluster::Cluster;
-use script::{Answer, Script};
 use serde_json::json;
 
 /// Services of one package, as the contract has them.

@@ -1,12 +1,9 @@
 //! The bucket contract over real protocols: S3 in Amazon's and in Google's flavour, and Google's JSON API.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod storage;
 
 use std::sync::Arc;
 
+use crate::storage::{gcs, s3};
 use recorder_tests::bucket::{Flavour, GcsServer, S3Options, S3Server};
-use storage::{gcs, s3};
 use store::Bucket;
 
 async fn open_aws() -> (S3Server, Arc<dyn Bucket>) {

@@ -1,16 +1,13 @@
 //! What providers refuse, lose and delay, and what an operator reads about it (mission R34-R37, T1-T3).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod storage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::storage::{gcs, gcs_target, impatient, s3, s3_credential, s3_target};
 use bytes::Bytes;
 use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_tests::bucket::{Fault, Flavour, GcsServer, S3Options, S3Server};
-use storage::{gcs, gcs_target, impatient, s3, s3_credential, s3_target};
 use store::contract::{assert_same, noise, persist, read};
 use store::{
     Blame, Bucket, CACHE_IMMUTABLE, CACHE_NO_STORE, Credential, Dialect, Error, If, Kind, ObjectMeta, Retry, Target,

@@ -1,6 +1,5 @@
 //! A storage that is away, refuses or is not there, end to end (reliability.md, tests 8, 11 and 12): recordings go on,
 //! nothing is lost, and it is told once.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::sync::Arc;
 

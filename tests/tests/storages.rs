@@ -1,5 +1,4 @@
 //! The same media through every storage: fetched back, it decodes and is frame for frame what was sent.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,17 +1,15 @@
 //! A publisher that comes back to another node: the recording goes on there under the next epoch, and whoever had it
 //! before can neither overwrite nor delete anything.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use media::TrackKind;
 use recorder_proto::pb::v1;
 use recorder_tests::footage::Footage;
 use recorder_tests::numbered::Publisher;
 use recorder_tests::publisher::Source;
 use recorder_tests::reading;
-use recorder_tests::scene::{Clients, all_formats};
+use recorder_tests::scene::{Clients, all_formats_waiting};
 use recorder_tests::stage::{Stage, seeds};
 use recorder_tests::verify::{ALLOWANCE, Told};
 use recorder_tests::wait;
@@ -25,35 +23,17 @@ const WINDOW: i64 = 6;
 const SEGMENT: Duration = Duration::from_secs(2);
 const LEASE: &[(&str, &str)] = &[("RECORDER_LINK_LEASE", "3s")];
 
-fn template() -> v1::Template {
-    let wait = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-    let (base, resume_timeout) = (all_formats(), wait(WINDOW));
-    v1::Template {
-        hls: Some(v1::template::Hls { segment_duration: wait(1), resume_timeout, ..Default::default() }),
-        flv: Some(v1::template::Flv { resume_timeout, ..Default::default() }),
-        mp4: Some(v1::template::Mp4 { resume_timeout, ..Default::default() }),
-        aac: base.aac.map(|aac| v1::template::Aac { resume_timeout, ..aac }),
-        ..base
-    }
-}
-
 /// Two nodes, and a stream that the first one records.
 async fn stage() -> (Stage, Clients, Publisher) {
     let mut stage = Stage::start_with(seeds(1)[0], &[], LEASE).await;
     stage.cluster.start_node(2).await;
-    let domain = stage.template("takeover", template()).await;
+    let domain = stage.template("takeover", all_formats_waiting(WINDOW)).await;
     let clients = Clients::of(&stage.cluster).await;
     let footage = Footage::encode(&Source { seconds: 4, ..Default::default() }, stage.cluster.folder());
     let mut publisher = Publisher::new(&domain, "cam1", 1, &footage);
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
-    send(&publisher, 100).await;
+    publisher.sent_more(100).await;
     (stage, clients, publisher)
-}
-
-async fn send(publisher: &Publisher, frames: usize) {
-    let before = publisher.frames(TrackKind::Video);
-    wait::until("frames to be sent", async || (publisher.frames(TrackKind::Video) >= before + frames).then_some(()))
-        .await;
 }
 
 async fn node_is(stage: &Stage, number: usize, state: v1::node::State) {
@@ -116,7 +96,7 @@ async fn a_publisher_that_changes_nodes_loses_nothing() {
     })
     .await;
     publisher.connect(2, stage.cluster.rtmp(2)).await.unwrap();
-    send(&publisher, 75).await;
+    publisher.sent_more(75).await;
     publisher.leave().await;
     let told = taken_over(&stage).await;
     let verdict = stage.verify(&publisher, &told, &FORMATS);
@@ -133,7 +113,7 @@ async fn resume_on_another_node() {
     publisher.broken().await;
     node_is(&stage, 1, v1::node::State::Lost).await;
     publisher.connect(2, stage.cluster.rtmp(2)).await.unwrap();
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     let running = clients.recordings_of(DOMAIN, "cam1").await;
     assert_eq!((running.len(), running[0].epoch), (1, 2), "{running:?}");
     stage.cluster.start_node(1).await;
@@ -153,7 +133,7 @@ async fn paused_node_takeover() {
     publisher.abandon().await;
     node_is(&stage, 1, v1::node::State::Lost).await;
     publisher.connect(2, stage.cluster.rtmp(2)).await.unwrap();
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await;
     let before: BTreeMap<String, bytes::Bytes> =
         stage.s3.keys().into_iter().filter_map(|key| Some((key.clone(), stage.fetch(&key)?))).collect();
@@ -163,7 +143,7 @@ async fn paused_node_takeover() {
     })
     .await;
     node_is(&stage, 1, v1::node::State::Active).await;
-    send(&publisher, 60).await;
+    publisher.sent_more(60).await;
     publisher.leave().await;
     let told = taken_over(&stage).await;
     for (key, body) in &before {

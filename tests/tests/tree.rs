@@ -1,5 +1,4 @@
 //! Rules over the tree itself: sizes, who may depend on whom, lints, leftovers, migrations.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -40,7 +39,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("spool", &["media", "mux"]),
     ("store", &[]),
     ("recorder-db", &["recorder-db", "recorder-proto"]),
-    // `store` only for TestStorage, which probes a bucket from where the API is.
+    // `store` only for TestStorage and VerifyRecording, which read a bucket from where the API is.
     ("recorder-control", &["recorder-db", "recorder-proto", "recorder-runtime", "store"]),
     ("recorder-media", &["media", "mux", "recorder-proto", "recorder-runtime", "rtmp", "spool", "store"]),
 ];

@@ -1,5 +1,4 @@
 //! The same job in other surroundings: on Postgres, over TLS, published again and again.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::process::Command;
 

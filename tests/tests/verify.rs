@@ -1,8 +1,5 @@
 //! VerifyRecording against every kind of storage: what is whole is told so, and every kind of damage is named. The media
 //! node is played by the test, so that it knows each byte.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -246,21 +243,23 @@ async fn a_folder_is_verified() {
     every_damage_is_named(scene.await).await;
 }
 
+fn s3_target(server: &S3Server, secret: &str) -> S3 {
+    S3 {
+        bucket: BUCKET.into(),
+        region: "us-east-1".into(),
+        endpoint: server.endpoint(),
+        path_style: true,
+        access_key_id: "AK".into(),
+        secret_access_key: secret.into(),
+        ..S3::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_s3_bucket_is_verified() {
     let server = S3Server::start("AK", "SK").await;
-    let target = |_: &std::path::Path| {
-        Target::S3(S3 {
-            bucket: BUCKET.into(),
-            region: "us-east-1".into(),
-            endpoint: server.endpoint(),
-            path_style: true,
-            access_key_id: "AK".into(),
-            secret_access_key: "SK".into(),
-            ..S3::default()
-        })
-    };
-    every_damage_is_named(Scene::new(target, async |_| storage::s3(&server).await).await).await;
+    let target = |_: &std::path::Path| Target::S3(s3_target(&server, "SK"));
+    every_damage_is_named(Scene::new(target, async |_| crate::storage::s3(&server).await).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,24 +273,14 @@ async fn a_google_bucket_is_verified() {
             ..Gcs::default()
         })
     };
-    every_damage_is_named(Scene::new(target, async |_| storage::gcs(&server).await).await).await;
+    every_damage_is_named(Scene::new(target, async |_| crate::storage::gcs(&server).await).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storage_that_refuses_is_unreadable_in_its_own_words() {
     let server = S3Server::start("AK", "SK").await;
-    let target = |_: &std::path::Path| {
-        Target::S3(S3 {
-            bucket: BUCKET.into(),
-            region: "us-east-1".into(),
-            endpoint: server.endpoint(),
-            path_style: true,
-            access_key_id: "AK".into(),
-            secret_access_key: "revoked".into(),
-            ..S3::default()
-        })
-    };
-    let mut scene = Scene::new(target, async |_| storage::s3(&server).await).await;
+    let target = |_: &std::path::Path| Target::S3(s3_target(&server, "revoked"));
+    let mut scene = Scene::new(target, async |_| crate::storage::s3(&server).await).await;
     let (found, verdict) = scene.verify(Depth::Head).await;
     assert_eq!(verdict, Verdict::Damaged);
     assert!(found.len() == 3 && found.values().all(|outcome| *outcome == Outcome::Unreadable), "{found:?}");

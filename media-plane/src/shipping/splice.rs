@@ -108,7 +108,7 @@ fn relative(uri: &str, from: &str, to: &str) -> String {
         return uri.to_owned();
     }
     let folder = |key: &str| -> Vec<String> {
-        let mut parts: Vec<String> = key.split('/').map(encode).collect();
+        let mut parts: Vec<String> = key.split('/').map(|part| store::percent_encode(part, &[])).collect();
         parts.pop();
         parts
     };
@@ -127,19 +127,6 @@ fn relative(uri: &str, from: &str, to: &str) -> String {
     let up = std::iter::repeat_n("..", base.len() - common);
     let down = target.iter().skip(common).map(String::as_str);
     up.chain(down).collect::<Vec<_>>().join("/") + rest
-}
-
-/// A folder name as it stands in a URI (RFC 3986).
-fn encode(part: &str) -> String {
-    let mut encoded = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -176,7 +163,7 @@ mod tests {
     }
 
     fn url(key: &str) -> String {
-        key.split('/').map(encode).collect::<Vec<_>>().join("/")
+        store::percent_encode(key, b"/")
     }
 
     #[test]

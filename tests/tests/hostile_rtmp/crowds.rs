@@ -12,10 +12,10 @@ use rtmp::kind;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::framing::announce_everywhere;
-use crate::media::proper;
-use crate::vitals::Vitals;
-use crate::{DOMAIN, LARGEST};
+use super::framing::announce_everywhere;
+use super::media::proper;
+use super::vitals::Vitals;
+use super::{DOMAIN, LARGEST};
 
 /// Peers that announce 16 MB on 60 chunk streams each.
 const ANNOUNCERS: usize = 500;

@@ -3,7 +3,7 @@
 use recorder_tests::attack::{After, Case, Outcome, case};
 use rtmp::client::Client;
 
-use crate::media::proper;
+use super::media::proper;
 
 /// A push domain that wants signed URLs; the others are open.
 pub const SIGNED: &str = "signed.example.com";

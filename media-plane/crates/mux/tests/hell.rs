@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use common::ffmpeg::{decode_all, generate, is_installed};
 use common::files::write;
-use common::{Step, options, record, variants};
+use common::{Step, all_steps, options, record, variants};
 use media::ingest::{RawFrame, SourceTime};
-use media::{Frame, Gap, GapReason, Lineup, Timed, Timeline, TrackKind};
+use media::{Frame, Gap, GapReason, Lineup, Timeline, TrackKind};
 use mux::{Format, Options};
 
 /// What the publisher's clock says instead of `millis` (of the frame with this number), and its composition offset.
@@ -54,17 +54,7 @@ fn under(clock: Clock, source: &[Step]) -> Vec<Step> {
             lineup.push(item, arrival, &mut out);
         }
     }
-    timeline.flush(&mut timed);
-    for item in timed.drain(..) {
-        lineup.push(item, Duration::ZERO, &mut out);
-    }
-    lineup.flush(&mut out);
-    let step = |item| match item {
-        Timed::Config(track, config) => Step::Config(track, config),
-        Timed::Gap(gap) => Step::Gap(gap),
-        Timed::Frame(frame) => Step::Frame(frame),
-    };
-    out.into_iter().map(step).collect()
+    all_steps(timeline, lineup, timed, out)
 }
 
 #[test]

@@ -5,9 +5,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Step, Store, aac, avc, options, picture, record, sound, variants};
+use common::{Step, Store, aac, all_steps, avc, options, picture, record, sound, variants};
 use media::ingest::{RawFrame, SourceTime};
-use media::{GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind};
+use media::{GapReason, Lineup, MediaTime, Timeline, TrackKind};
 use mux::Options;
 use proptest::prelude::*;
 
@@ -26,17 +26,7 @@ fn prepare(frames: &[(RawFrame, u64)]) -> Vec<Step> {
             lineup.push(item, arrival, &mut out);
         }
     }
-    timeline.flush(&mut timed);
-    for item in timed.drain(..) {
-        lineup.push(item, Duration::ZERO, &mut out);
-    }
-    lineup.flush(&mut out);
-    let step = |item| match item {
-        Timed::Config(track, config) => Step::Config(track, config),
-        Timed::Gap(gap) => Step::Gap(gap),
-        Timed::Frame(frame) => Step::Frame(frame),
-    };
-    out.into_iter().map(step).collect()
+    all_steps(timeline, lineup, timed, out)
 }
 
 fn raw(track: TrackKind, value: u32, composition: i32, keyframe: bool, serial: u32) -> RawFrame {

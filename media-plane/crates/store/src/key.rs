@@ -28,7 +28,7 @@ pub(crate) fn check(operation: &'static str, key: &str) -> Result<(), Error> {
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters and those in `keep`.
-pub(crate) fn percent_encode(text: &str, keep: &[u8]) -> String {
+pub fn percent_encode(text: &str, keep: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || keep.contains(&byte) {

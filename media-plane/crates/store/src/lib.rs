@@ -28,7 +28,7 @@ pub use bucket::{Bucket, ByteStream, Capabilities, If, Listed, ObjectMeta, Part,
 pub use checksum::{crc32c_base64, crc32c_of_parts};
 pub use content::{CACHE_IMMUTABLE, CACHE_NO_STORE, content_type_of_key};
 pub use error::{Blame, Error, Kind, Retry};
-pub use key::join_key;
+pub use key::{join_key, percent_encode};
 pub use library::Library;
 pub use memory::Memory;
 pub use open::{Credential, Dialect, Target, TargetKind, open};

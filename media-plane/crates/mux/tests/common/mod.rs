@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, MediaTime, TrackKind};
+use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, Lineup, MediaTime, Timed, Timeline, TrackKind};
 use mux::{
     Format, Layout, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Summary, demux,
 };
@@ -32,6 +32,21 @@ pub enum Step {
     Cut,
     CloseFile,
     Suspend,
+}
+
+/// Ends timeline and gate; everything that came of them, as a recording would be told.
+pub fn all_steps(mut timeline: Timeline, mut lineup: Lineup, mut timed: Vec<Timed>, mut out: Vec<Timed>) -> Vec<Step> {
+    timeline.flush(&mut timed);
+    for item in timed.drain(..) {
+        lineup.push(item, Duration::ZERO, &mut out);
+    }
+    lineup.flush(&mut out);
+    let step = |item| match item {
+        Timed::Config(track, config) => Step::Config(track, config),
+        Timed::Gap(gap) => Step::Gap(gap),
+        Timed::Frame(frame) => Step::Frame(frame),
+    };
+    out.into_iter().map(step).collect()
 }
 
 pub fn avc() -> CodecConfig {

@@ -1,5 +1,4 @@
 //! The control plane as media nodes and watchers meet it: the real listeners, on every database that is there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod binary;
 mod chaos;

@@ -1,5 +1,4 @@
 //! Hostile RTMP against a whole node that records for others meanwhile: only the hostile connection ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod commands;
 mod crowds;

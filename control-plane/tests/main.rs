@@ -1,0 +1,13 @@
+//! The control plane over the wire, on every database that is there. One binary: linking the cloud libraries once is
+//! what takes the time and the disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod calls;
+mod domains;
+mod link;
+mod rules;
+mod secrets;
+mod storages;
+mod support;
+mod templates;
+mod unimplemented;

@@ -1,0 +1,29 @@
+//! Recorder from outside: its processes, publishers, buckets and clients as users have them. One binary: linking the
+//! cloud libraries once is what takes the time and the disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod control_away;
+mod crash;
+mod cuts;
+mod disk;
+mod drain;
+mod environment;
+mod hostile_rtmp;
+mod outage;
+mod readme;
+mod recipes;
+mod recording;
+mod restart;
+mod resume;
+mod same_node;
+mod script;
+mod scripting;
+mod storage;
+mod storage_contract;
+mod storage_failures;
+mod storage_outages;
+mod storages;
+mod takeover;
+mod tree;
+mod variants;
+mod verify;
