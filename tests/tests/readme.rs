@@ -1,6 +1,6 @@
 //! The README says what is true: its tables are those of the code, and its calls work as they are written.
 //!
-//! `RECORDER_UPDATE_README=1 cargo nextest run -p recorder-tests --test readme` writes the tables anew.
+//! `RECORDER_UPDATE_README=1 cargo nextest run -p recorder-tests readme::` writes the tables anew.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
