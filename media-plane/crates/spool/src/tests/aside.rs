@@ -91,7 +91,7 @@ async fn recovery_deleted_media_whose_journal_was_gone() {
 async fn a_flipped_bit_made_a_finished_output_look_released() {
     let flip = |journal: &Path| {
         let mut bytes = fs::read(journal).unwrap();
-        let at = bytes.windows(6).position(|window| window == b"\"Open\"").unwrap();
+        let at = bytes.windows(6).position(|window| window == b"\"open\"").unwrap();
         bytes[at + 2] ^= 1;
         fs::write(journal, bytes).unwrap();
     };
