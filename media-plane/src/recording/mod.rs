@@ -2,6 +2,7 @@
 
 mod away;
 mod formats;
+mod late;
 mod output;
 mod report;
 mod restore;
@@ -14,13 +15,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use media::{CodecConfig, Gap, MediaTime, Timed, TrackKind};
+use media::{CodecConfig, Gap, MediaTime, Timed, TrackKind, Tracks};
 use recorder_proto::facts::{FactKind, GapSpan, OutputTotals, RecordingEnded, event_type};
 use recorder_proto::ids::{Epoch, RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::recording::EndReason;
 
-use crate::manifest::{CodecChange, Entry, Handle, RecordingMeta};
+use crate::manifest::{CodecChange, Entry, Handle, Late, RecordingMeta};
 use crate::node::Node;
 use crate::shipping::Wall;
 use output::OutputPipe;
@@ -47,6 +48,10 @@ pub struct Recording {
     outputs: Vec<OutputPipe>,
     /// Formats that ended early, with why.
     failed: Vec<OutputTotals>,
+    /// Tracks of which it has had frames, or was told at its start.
+    tracks: Tracks,
+    /// Formats that begin when their track comes.
+    late: Vec<Late>,
     gaps: Vec<GapSpan>,
     gaps_full: bool,
     /// Configurations by track, as the manifest shows them.
@@ -123,6 +128,7 @@ impl Recording {
                 Timed::Config(track, config) => self.configured(*track, config),
             }
         }
+        self.begin_late(items);
         self.every_output(|output| output.take(items));
         self.tell_losses();
         if self.outputs.is_empty() {
