@@ -7,6 +7,7 @@ mod growing;
 mod happy;
 mod incomplete;
 mod manifests;
+mod memory;
 mod outages;
 mod refusals;
 mod restart;
@@ -33,6 +34,7 @@ use tokio::task::JoinHandle;
 
 use super::backup::Copies;
 use super::budget::{Bandwidth, Gate};
+use super::lag::Lag;
 use super::storage::Pace;
 use super::{Context, OutputMeta, Shipping, Target, Wall};
 use crate::link::FactLog;
@@ -57,6 +59,7 @@ pub struct Yard {
     pub spool: Spool,
     pub manifests: Manifests,
     pub log: FactLog,
+    pub lag: Lag,
     pub drain: Drain,
     task: JoinHandle<()>,
 }
@@ -106,6 +109,7 @@ impl Yard {
         let clients = (Arc::clone(&bucket), Arc::clone(&backup));
         let manifests = Manifests::open(&spool, &stored);
         let (copies, returning) = Copies::new();
+        let lag = Lag::default();
         let context = Context {
             spool: spool.clone(),
             manifests: manifests.clone(),
@@ -115,7 +119,7 @@ impl Yard {
             gate: Gate::new(4, 4),
             bandwidth: Bandwidth::default(),
             releases: Default::default(),
-            lag: Default::default(),
+            lag: lag.clone(),
             open: Arc::new(move |target, _| {
                 let (bucket, backup) = clients.clone();
                 let is_backup = target.name == "storages/backup";
@@ -134,7 +138,7 @@ impl Yard {
         };
         let shipping = Shipping::over(context, stored, events, returning, drain.signal(), Box::new(|| false));
         let task = tokio::spawn(shipping.run());
-        Self { dir, memory, bucket, backup, patience, spool, manifests, log, drain, task }
+        Self { dir, memory, bucket, backup, patience, spool, manifests, log, lag, drain, task }
     }
 
     /// The process dies and starts again; the bucket stays.
