@@ -50,7 +50,8 @@ async fn recovery_deleted_media_whose_journal_was_gone() {
             fs::write(journal, bytes).unwrap();
         }
     };
-    let damages: [(&str, Box<dyn Fn(&Path)>); 4] = [
+    type Damage = Box<dyn Fn(&Path)>;
+    let damages: [(&str, Damage); 4] = [
         ("gone", Box::new(|journal| fs::remove_file(journal).unwrap())),
         ("zeros", Box::new(rewrite(|bytes| bytes.fill(0)))),
         ("garbage", Box::new(rewrite(|bytes| bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(77) ^ 0x5a)))),
