@@ -64,18 +64,19 @@ pub struct Yard {
     task: JoinHandle<()>,
 }
 
-/// How long a yard waits before it does something about an outage.
+/// How long a yard waits before it does something about an outage, and how many transfers it makes side by side.
 #[derive(Clone, Copy)]
 pub struct Patience {
     pub stalled_after: Duration,
     pub backup_after: Duration,
     pub slot: Duration,
+    pub side_by_side: usize,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let hour = Duration::from_secs(3_600);
-        Self { stalled_after: hour, backup_after: hour, slot: Duration::from_micros(100) }
+        Self { stalled_after: hour, backup_after: hour, slot: Duration::from_micros(100), side_by_side: 4 }
     }
 }
 
@@ -116,7 +117,7 @@ impl Yard {
             facts: Facts::new(log.clone()),
             log: log.clone(),
             clock: SystemClock::shared(),
-            gate: Gate::new(4, 4),
+            gate: Gate::new(patience.side_by_side, patience.side_by_side),
             bandwidth: Bandwidth::default(),
             releases: Default::default(),
             lag: lag.clone(),
