@@ -66,7 +66,8 @@ async fn control_down_at_publish() {
     let (start, end) = (at(&recording.start_time), at(&recording.end_time));
     assert!(before <= start && start < end && end <= after, "{before:?} {start:?} {end:?} {after:?}");
     let length = end.duration_since(start).unwrap().as_secs_f64();
-    let sent = publisher.frames(TrackKind::Video) as f64 / 30.0;
+    let frames = publisher.frames(TrackKind::Video) as u32;
+    let sent = footage.time_of(TrackKind::Video, frames) as f64 / 1_000.0;
     assert!((length - sent).abs() < 0.7, "{length} s of {sent} s");
     assert_eq!(recording.protocol(), v1::protocol::Kind::Rtmp);
     assert_eq!(recording.epoch, 1);
