@@ -3,8 +3,9 @@
 use media::{Presence, Timed, TrackKind, Tracks};
 use recorder_proto::pb::v1::Template;
 
+use super::report::{api_format, mux_format};
 use super::start::{Inheritance, Refused, open, place};
-use super::{Recording, formats, report::api_format};
+use super::{Recording, formats};
 use crate::manifest::{Entry, Late};
 use crate::shipping::Wall;
 
@@ -34,6 +35,9 @@ pub(super) fn has_begun(entries: &[Entry], late: &Late) -> bool {
 impl Recording {
     /// Begins what becomes possible with these items, which it then gets like everything else.
     pub(super) fn begin_late(&mut self, items: &[Timed]) {
+        if self.late.is_empty() {
+            return;
+        }
         let before = self.tracks;
         for item in items {
             if let Timed::Frame(frame) = item {
@@ -43,19 +47,18 @@ impl Recording {
                 }
             }
         }
-        if self.late.is_empty() || self.tracks == before {
+        if self.tracks == before {
             return;
         }
         let template: Template = self.meta.plan().and_then(|plan| plan.template).unwrap_or_default();
-        let is_made = |late: &Late| formats::is_made(super::restore::kind_of(late.format), &template, self.tracks);
-        let (now, later) = std::mem::take(&mut self.late).into_iter().partition(is_made);
+        let is_made = |late: &Late| formats::is_made(mux_format(late.format), &template, self.tracks);
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.late).into_iter().partition(is_made);
         self.late = later;
-        let now: Vec<Late> = now;
         now.iter().for_each(|late| self.begin_format(&template, late));
     }
 
     fn begin_format(&mut self, template: &Template, late: &Late) {
-        let kind = super::restore::kind_of(late.format);
+        let kind = mux_format(late.format);
         let options = formats::options_of(kind, template, self.wall());
         match open(&self.node, &self.meta, template, late.into(), (kind, &options)) {
             Ok(output) => {
