@@ -15,6 +15,7 @@ pub mod process;
 pub mod publisher;
 pub mod reading;
 pub mod scene;
+pub mod slow;
 pub mod soak;
 pub mod stage;
 pub mod verify;
