@@ -23,9 +23,12 @@ use crate::api::Api;
 use crate::api::unimplemented::Later;
 use crate::api::verify;
 use crate::api::watch::Watches;
+use crate::api::webhooks::Hooks;
 use crate::config::Config;
 use crate::link::Link;
 use crate::pulse::Pulse;
+use crate::webhooks::client::Client;
+use crate::webhooks::dispatch::Dispatcher;
 use crate::{Error, timers};
 
 /// How often readiness asks whether the database answers.
@@ -70,6 +73,7 @@ pub struct App {
     drain: Drain,
     database: Check,
     pulse: Pulse,
+    dispatcher: Dispatcher,
     api: (GrpcServer, Listener),
     link: (GrpcServer, Listener),
     admin: (Admin, Listener),
@@ -102,11 +106,14 @@ impl App {
             verifications: Arc::new(tokio::sync::Semaphore::new(verify::AT_ONCE)),
         };
         let link = Link::new(db.clone(), Arc::clone(&clock), sealer, pulse.clone(), signal.clone(), config.link.lease);
+        let hooks = Hooks { api: api.clone(), client: Client::new(config.webhooks.policy()) };
+        let dispatcher = Dispatcher::new(api.clone(), hooks.client.clone(), config.events.retention);
         let server = |name| {
             let options = serve::Options::default();
             GrpcServer::new(name, options, readiness.clone(), signal.clone(), Arc::clone(&clock))
         };
-        let (api_server, link_server) = (public(server("api"), api, watches), nodes(server("link"), link));
+        let (api_server, link_server) =
+            (public(server("api"), api.clone(), watches, hooks), nodes(server("link"), link));
         let admin = Admin {
             name: "recorder-control",
             readiness,
@@ -126,6 +133,7 @@ impl App {
             drain,
             database,
             pulse,
+            dispatcher,
             api: (api_server, api_listener),
             link: (link_server, link_listener),
             admin: (admin, admin_listener),
@@ -137,12 +145,13 @@ impl App {
     /// # Errors
     /// When a listener fails; the others are drained then.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { config, db, clock, drain, database, pulse, api, link, admin, .. } = self;
+        let Self { config, db, clock, drain, database, pulse, dispatcher, api, link, admin, .. } = self;
         let signal = drain.signal();
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         tasks.spawn(async move { Ok(api.0.run(api.1).await.map(drop)?) });
         tasks.spawn(async move { Ok(link.0.run(link.1).await.map(drop)?) });
         let mut background: JoinSet<()> = JoinSet::new();
+        background.spawn(dispatcher.run(pulse.clone(), signal.clone()));
         background.spawn(pulse.run(db.clone(), signal.clone()));
         background.spawn(timers::run(db.clone(), clock, config.link.lease, config.events.retention, signal.clone()));
         background.spawn(ping(db, database, signal.clone()));
@@ -205,7 +214,7 @@ macro_rules! add {
     };
 }
 
-fn public(server: GrpcServer, api: Api, watches: Watches) -> GrpcServer {
+fn public(server: GrpcServer, api: Api, watches: Watches, hooks: Hooks) -> GrpcServer {
     use v1::access_service_server as access;
     use v1::domain_service_server as domain;
     use v1::event_service_server as event;
@@ -229,14 +238,14 @@ fn public(server: GrpcServer, api: Api, watches: Watches) -> GrpcServer {
         domain::DomainServiceServer(api.clone()),
         rule::RuleServiceServer(api.clone()),
         system::SystemServiceServer(api.clone()),
-        stream::StreamServiceServer(api),
+        stream::StreamServiceServer(watches.clone()),
         node::NodeServiceServer(watches.clone()),
+        event::EventServiceServer(watches.clone()),
         recording::RecordingServiceServer(watches),
         task::TaskServiceServer(Later),
-        webhook::WebhookServiceServer(Later),
-        event::EventServiceServer(Later),
         usage::UsageServiceServer(Later),
         access::AccessServiceServer(Later),
+        webhook::WebhookServiceServer(hooks),
         watermark::WatermarkServiceServer(Later),
         transcoding::TranscodingServiceServer(Later),
         standby::StandbyServiceServer(Later),

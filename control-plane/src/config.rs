@@ -6,6 +6,9 @@ use std::time::Duration;
 use recorder_runtime::config::{Errors, Kind, Program, Setting, Settings, common};
 use serde::Deserialize;
 
+use crate::webhooks::Policy;
+use crate::webhooks::address::{Network, Networks};
+
 /// Loopback only until tokens and TLS are configured: the API can read and change everything.
 const DEFAULT_API: &str = "127.0.0.1:7080";
 const DEFAULT_LINK: &str = "127.0.0.1:7081";
@@ -55,6 +58,16 @@ pub const SETTINGS: &[Setting] = &[
         .or("1024")
         .help("changes held for a watcher that does not read before it is cut off")
         .extremes("too small: bursts cut healthy watchers off; too large: memory per watcher"),
+    Setting::new("webhooks", "allow_http", Kind::Bool)
+        .or("false")
+        .help("receivers may be http:// too")
+        .extremes("true: whoever is in between reads and changes what is sent"),
+    Setting::new("webhooks", "networks", Kind::List)
+        .or("")
+        .help("networks that receivers may be in although they are not public, like 10.1.0.0/16")
+        .extremes("too wide: users of the API reach what is behind the firewall"),
+    Setting::new("webhooks", "ca_file", Kind::Path)
+        .help("PEM file with authorities that receivers' certificates may come from, beside those of the system"),
     common::DRAIN_DEADLINE,
     common::LOG_FORMAT,
     common::LOG_FILTER,
@@ -103,6 +116,7 @@ pub struct Config {
     pub library: Library,
     pub events: Events,
     pub watch: Watch,
+    pub webhooks: Webhooks,
     pub drain: common::Drain,
     pub log: common::Log,
     pub ready: common::Ready,
@@ -145,6 +159,21 @@ pub struct Events {
 pub struct Watch {
     pub bookmark_interval: Duration,
     pub buffer: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Webhooks {
+    pub allow_http: bool,
+    pub networks: Vec<Network>,
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Webhooks {
+    /// What receivers may be.
+    pub fn policy(&self) -> Policy {
+        Policy { http: self.allow_http, networks: Networks(self.networks.clone()), ca_file: self.ca_file.clone() }
+    }
 }
 
 impl std::fmt::Debug for Database {

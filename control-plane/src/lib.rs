@@ -5,11 +5,13 @@ pub mod config;
 pub mod directives;
 pub mod domain;
 mod error;
+pub mod event_data;
 pub mod feed;
 pub mod ledger;
 pub mod link;
 pub mod pulse;
 pub mod timers;
 mod verify;
+pub mod webhooks;
 
 pub use error::Error;

@@ -4,6 +4,7 @@
 
 mod calls;
 mod domains;
+mod events;
 mod link;
 mod rules;
 mod secrets;
@@ -11,3 +12,4 @@ mod storages;
 mod support;
 mod templates;
 mod unimplemented;
+mod webhooks;

@@ -20,8 +20,6 @@ const LATER: &[&str] = &[
     "recorder.v1.AccessService/CreateToken",
     "recorder.v1.AccessService/ListTokens",
     "recorder.v1.AccessService/RevokeToken",
-    "recorder.v1.EventService/ListEvents",
-    "recorder.v1.EventService/WatchEvents",
     "recorder.v1.RecordingService/DeleteRecording",
     "recorder.v1.RecordingService/GeneratePlaybackUrl",
     "recorder.v1.RecordingService/RetryUploads",
@@ -34,7 +32,6 @@ const LATER: &[&str] = &[
     "recorder.v1.StandbyService/StopStandby",
     "recorder.v1.StandbyService/UpdateStandby",
     "recorder.v1.StreamService/DisconnectPublisher",
-    "recorder.v1.StreamService/WatchStreams",
     "recorder.v1.TaskService/CancelTask",
     "recorder.v1.TaskService/CreateTask",
     "recorder.v1.TaskService/GetTask",
@@ -52,15 +49,6 @@ const LATER: &[&str] = &[
     "recorder.v1.WatermarkService/GetWatermark",
     "recorder.v1.WatermarkService/ListWatermarks",
     "recorder.v1.WatermarkService/UpdateWatermark",
-    "recorder.v1.WebhookService/CreateWebhook",
-    "recorder.v1.WebhookService/DeleteWebhook",
-    "recorder.v1.WebhookService/GetWebhook",
-    "recorder.v1.WebhookService/ListDeliveries",
-    "recorder.v1.WebhookService/ListWebhooks",
-    "recorder.v1.WebhookService/Redeliver",
-    "recorder.v1.WebhookService/RotateSecret",
-    "recorder.v1.WebhookService/TestWebhook",
-    "recorder.v1.WebhookService/UpdateWebhook",
 ];
 
 #[test]

@@ -175,6 +175,22 @@ limits! {
     BINDINGS_PER_DOMAIN_MAX: count = 100;
     /// Rules on one server.
     RULES_MAX: count = 100_000;
+    /// Webhooks on one server.
+    WEBHOOKS_MAX: count = 100;
+
+    // Webhooks.
+    /// Shortest time a receiver may have to answer.
+    WEBHOOK_TIMEOUT_MIN: span = Duration::from_secs(1);
+    /// Longest time a receiver may have to answer.
+    WEBHOOK_TIMEOUT_MAX: span = Duration::from_secs(MINUTE);
+    /// Time a receiver has to answer when none is given: the vendor's.
+    WEBHOOK_TIMEOUT_DEFAULT: span = Duration::from_secs(20);
+    /// Extra headers of one webhook.
+    WEBHOOK_HEADERS_MAX: count = 16;
+    /// Longest time that a secret signs on after it was rotated.
+    SECRET_OVERLAP_MAX: span = Duration::from_secs(7 * DAY);
+    /// How long a secret signs on when nothing is said.
+    SECRET_OVERLAP_DEFAULT: span = Duration::from_secs(DAY);
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ metrics! {
     DIRECTIVE_APPLY_SECONDS = "recorder_directive_apply_seconds" Histogram []
         "Time from a change to its acknowledgement by every node.";
     NODE_LEASE_EXPIRED_TOTAL = "recorder_node_lease_expired_total" Counter [] "Nodes that stopped sending heartbeats.";
+    WEBHOOK_DELIVERIES_TOTAL = "recorder_webhook_deliveries_total" Counter ["outcome"]
+        "Attempts to deliver an event to a receiver.";
 
     PUBLICATIONS = "recorder_publications" Gauge ["protocol"] "Publishers connected and accepted.";
     PUBLISH_REJECTED_TOTAL = "recorder_publish_rejected_total" Counter ["protocol", "reason"] "Publishers refused.";
@@ -157,7 +159,8 @@ recorder_upload_parts_total{storage,outcome} Counter
 recorder_upload_retries_total{storage,class} Counter
 recorder_uploads_backed_up_total{storage} Counter
 recorder_uploads_open Gauge
-recorder_uploads_stalled Gauge";
+recorder_uploads_stalled Gauge
+recorder_webhook_deliveries_total{outcome} Counter";
 
     #[test]
     fn names_are_what_dashboards_expect() {

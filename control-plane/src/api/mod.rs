@@ -4,8 +4,10 @@
 //! policy nor SQL.
 pub mod binding;
 pub mod change;
+pub mod deliveries;
 pub mod domain;
 pub mod drain;
+pub mod events;
 pub mod explain;
 pub mod mask;
 pub mod mint;
@@ -26,8 +28,11 @@ pub mod unimplemented;
 pub mod validate;
 pub mod verify;
 pub mod watch;
+pub mod watch_events;
 pub mod watch_nodes;
 pub mod watch_recordings;
+pub mod watch_streams;
+pub mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;

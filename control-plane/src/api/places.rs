@@ -14,5 +14,10 @@ pub fn domain_key(domain: &str, slot: &str) -> String {
     format!("domain:{domain}:key:{slot}")
 }
 
+/// Something sealed of a webhook: a signing secret, or at version 0 the values of its extra headers.
+pub fn webhook_secret(uid: &str, version: i64) -> String {
+    format!("webhook:{uid}:secret:{version}")
+}
+
 /// Key of the page tokens.
 pub const PAGE_TOKEN_KEY: &str = "setting:page_token_key";

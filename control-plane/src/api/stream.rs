@@ -1,6 +1,4 @@
 //! StreamService: live publishers, whether recorded or not.
-use std::pin::Pin;
-
 use recorder_db::streams::{self, Filter, Row};
 use recorder_db::{AnyConnection, Page, recordings};
 use recorder_proto::Problem;
@@ -12,32 +10,32 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::unimplemented::{TASKS, refusal};
 use super::validate::only_name;
-use super::{Api, answer};
+use super::watch::Watches;
+use super::{Api, answer, watch_streams};
 
 /// Recordings of one publisher that are shown; one per template that matches, so there are few.
 const MAX_RECORDINGS: i64 = 100;
 
 #[async_trait]
-impl StreamService for Api {
+impl StreamService for Watches {
     async fn list_streams(
         &self,
         request: Request<v1::ListStreamsRequest>,
     ) -> Result<Response<v1::ListStreamsResponse>, Status> {
-        answer(list(self, request.into_inner()).await)
+        answer(list(&self.api, request.into_inner()).await)
     }
 
     async fn get_stream(&self, request: Request<v1::GetStreamRequest>) -> Result<Response<v1::Stream>, Status> {
-        answer(get(self, request.into_inner()).await)
+        answer(get(&self.api, request.into_inner()).await)
     }
 
-    type WatchStreamsStream =
-        Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::WatchStreamsResponse, Status>> + Send>>;
+    type WatchStreamsStream = watch_streams::Messages;
 
     async fn watch_streams(
         &self,
-        _request: Request<v1::WatchStreamsRequest>,
+        request: Request<v1::WatchStreamsRequest>,
     ) -> Result<Response<Self::WatchStreamsStream>, Status> {
-        Err(refusal("StreamService/WatchStreams", TASKS))
+        answer(watch_streams::open(self.clone(), request.into_inner()).await)
     }
 
     async fn disconnect_publisher(
@@ -50,11 +48,7 @@ impl StreamService for Api {
 
 async fn list(api: &Api, request: v1::ListStreamsRequest) -> Result<v1::ListStreamsResponse, Problem> {
     let mut violations = Violations::new();
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let stream = request.stream.clone().unwrap_or_default();
-    let domain = stream.domain.strip_prefix("domains/").unwrap_or(&stream.domain).to_ascii_lowercase();
-    let filter =
-        Filter { domain: given(&domain), app: given(&stream.app), stream: given(&stream.stream), ..Filter::default() };
+    let filter = stream_filter(request.stream.as_ref());
     let list = v1::ListStreamsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let method = "recorder.v1.StreamService/ListStreams";
     let paging = api.tokens.paging(&mut violations, method, &list, request.page_size, &request.page_token);
@@ -82,8 +76,16 @@ async fn get(api: &Api, request: v1::GetStreamRequest) -> Result<v1::Stream, Pro
         .await
 }
 
+/// What both List and Watch filter by.
+pub(super) fn stream_filter(stream: Option<&v1::StreamRef>) -> Filter {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let stream = stream.cloned().unwrap_or_default();
+    let domain = stream.domain.strip_prefix("domains/").unwrap_or(&stream.domain).to_ascii_lowercase();
+    Filter { domain: given(&domain), app: given(&stream.app), stream: given(&stream.stream), ..Filter::default() }
+}
+
 /// The stream with its recordings as the claims and facts tell them, which is more than its own last report knew.
-fn shown(db: &mut AnyConnection, row: &Row) -> Result<v1::Stream, Problem> {
+pub(super) fn shown(db: &mut AnyConnection, row: &Row) -> Result<v1::Stream, Problem> {
     let filter = recordings::Filter { session: Some(row.session.clone()), ..recordings::Filter::default() };
     let of_session = recordings::page(db, &filter, &Page { before: None, limit: MAX_RECORDINGS })?;
     let mut stream = row.stream()?;

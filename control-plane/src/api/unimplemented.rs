@@ -1,17 +1,12 @@
 //! What the contract has and this release has not: every such rpc says which release brings it.
-use std::pin::Pin;
-
 use recorder_proto::Problem;
 use recorder_proto::pb::v1::access_service_server::AccessService;
-use recorder_proto::pb::v1::event_service_server::EventService;
 use recorder_proto::pb::v1::standby_service_server::StandbyService;
 use recorder_proto::pb::v1::task_service_server::TaskService;
 use recorder_proto::pb::v1::transcoding_service_server::TranscodingService;
 use recorder_proto::pb::v1::usage_service_server::UsageService;
 use recorder_proto::pb::v1::watermark_service_server::WatermarkService;
-use recorder_proto::pb::v1::webhook_service_server::WebhookService;
 use recorder_proto::pb::v1::*;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Recordings managed by hand: split, retried, deleted, played.
@@ -58,18 +53,6 @@ later! { UsageService, TASKS;
     query_volume "QueryVolume" (QueryVolumeRequest) -> QueryVolumeResponse;
 }
 
-later! { WebhookService, TASKS;
-    create_webhook "CreateWebhook" (CreateWebhookRequest) -> Webhook;
-    get_webhook "GetWebhook" (GetWebhookRequest) -> Webhook;
-    list_webhooks "ListWebhooks" (ListWebhooksRequest) -> ListWebhooksResponse;
-    update_webhook "UpdateWebhook" (UpdateWebhookRequest) -> Webhook;
-    delete_webhook "DeleteWebhook" (DeleteWebhookRequest) -> ();
-    rotate_secret "RotateSecret" (RotateSecretRequest) -> Webhook;
-    test_webhook "TestWebhook" (TestWebhookRequest) -> Delivery;
-    list_deliveries "ListDeliveries" (ListDeliveriesRequest) -> ListDeliveriesResponse;
-    redeliver "Redeliver" (RedeliverRequest) -> Delivery;
-}
-
 later! { AccessService, ACCESS;
     create_token "CreateToken" (CreateTokenRequest) -> Token;
     list_tokens "ListTokens" (ListTokensRequest) -> ListTokensResponse;
@@ -100,17 +83,4 @@ later! { StandbyService, PICTURE;
     delete_standby "DeleteStandby" (DeleteStandbyRequest) -> ();
     start_standby "StartStandby" (StartStandbyRequest) -> ();
     stop_standby "StopStandby" (StopStandbyRequest) -> ();
-}
-
-#[async_trait]
-impl EventService for Later {
-    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
-
-    async fn list_events(&self, _: Request<ListEventsRequest>) -> Reply<ListEventsResponse> {
-        Err(refusal("EventService/ListEvents", TASKS))
-    }
-
-    async fn watch_events(&self, _: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
-        Err(refusal("EventService/WatchEvents", TASKS))
-    }
 }

@@ -1,5 +1,6 @@
 //! The rules of the product as pure functions and state machines: no database, no clock, no network.
 pub mod binding;
+pub mod event;
 pub mod file;
 pub mod node;
 pub mod push_domain;
@@ -7,6 +8,7 @@ pub mod recording;
 pub mod rule;
 pub mod storage;
 pub mod template;
+pub mod webhook;
 
 /// A fact that cannot follow the state it met; the state stays as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

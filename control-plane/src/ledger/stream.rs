@@ -24,7 +24,8 @@ pub(super) fn updated(entry: &mut Entry<'_>, told: &StreamSnapshot) -> Result<()
 /// A publisher has gone.
 pub(super) fn ended(entry: &mut Entry<'_>, told: &StreamEnded) -> Result<(), Trouble> {
     let session = told.session.to_string();
-    let mut stream = v1::Stream { name: format!("streams/{session}"), ..v1::Stream::default() };
+    let mut stream =
+        v1::Stream { name: format!("streams/{session}"), stream: Some((&told.stream).into()), ..v1::Stream::default() };
     if let Some(mut row) = streams::get(entry.scribe.db, &session)? {
         stream = row.stream()?;
         if !told.tracks.is_empty() {
@@ -35,6 +36,11 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &StreamEnded) -> Result<(), Tro
         row.body = stream.encode_to_vec();
         streams::update(entry.scribe.db, &row)?;
     }
+    stream.end = Some(v1::stream::End {
+        time: Some(time::timestamp(told.end_time)),
+        orderly: told.orderly,
+        cause: told.cause.clone(),
+    });
     let stamp = entry.scribe.stamp();
     Ok(feed::append(entry.scribe.db, stamp, kind::STREAM_ENDED, &stream.name, stream.encode_to_vec())?)
 }

@@ -19,6 +19,11 @@ pub struct Process {
 
 impl Process {
     pub async fn start(folder: &Path, database: &str) -> Self {
+        Self::start_with(folder, database, &[]).await
+    }
+
+    /// [`Process::start`] with settings.
+    pub async fn start_with(folder: &Path, database: &str, extra: &[&str]) -> Self {
         let ready = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let mut command = Command::new("/bin/sh");
@@ -27,7 +32,7 @@ impl Process {
         // A write beyond the limit of `limit_files` is to be an error, not the end.
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_recorder-control")]);
         command.args(["--api-listen", any, "--link-listen", any, "--admin-listen", any, "--ready-file", "ready.json"]);
-        command.args(["--database-url", database, "--seal-key", &"5e".repeat(32)]);
+        command.args(["--database-url", database, "--seal-key", &"5e".repeat(32)]).args(extra);
         let child = command.spawn().unwrap();
         let addresses =
             until("the process to be ready", async || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok());

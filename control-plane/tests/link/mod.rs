@@ -1,9 +1,9 @@
 //! The control plane as media nodes and watchers meet it: the real listeners, on every database that is there.
 
-mod binary;
+pub mod binary;
 mod chaos;
 mod claims;
-mod control;
+pub mod control;
 mod crowd;
 mod directives;
 mod disk;
@@ -13,7 +13,7 @@ mod keys;
 mod kills;
 mod leases;
 mod listeners;
-mod node;
+pub mod node;
 mod outages;
 mod process;
 mod proxy;
@@ -21,6 +21,6 @@ mod recordings;
 mod resuming;
 mod returns;
 mod running;
-mod story;
+pub mod story;
 mod watches;
 mod watching;

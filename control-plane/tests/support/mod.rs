@@ -16,7 +16,6 @@ use recorder_proto::Problem;
 use recorder_proto::pb::v1::access_service_server::AccessServiceServer;
 use recorder_proto::pb::v1::domain_service_client::DomainServiceClient;
 use recorder_proto::pb::v1::domain_service_server::DomainServiceServer;
-use recorder_proto::pb::v1::event_service_server::EventServiceServer;
 use recorder_proto::pb::v1::rule_service_client::RuleServiceClient;
 use recorder_proto::pb::v1::rule_service_server::RuleServiceServer;
 use recorder_proto::pb::v1::standby_service_server::StandbyServiceServer;
@@ -30,7 +29,6 @@ use recorder_proto::pb::v1::template_service_server::TemplateServiceServer;
 use recorder_proto::pb::v1::transcoding_service_server::TranscodingServiceServer;
 use recorder_proto::pb::v1::usage_service_server::UsageServiceServer;
 use recorder_proto::pb::v1::watermark_service_server::WatermarkServiceServer;
-use recorder_proto::pb::v1::webhook_service_server::WebhookServiceServer;
 use recorder_runtime::clock::SimulatedClock;
 use recorder_runtime::secret::{Keys, Sealer};
 use tonic::transport::{Channel, Endpoint, Server};
@@ -108,8 +106,6 @@ pub async fn serve(api: &Api) -> Channel {
         .add_service(SystemServiceServer::new(api.clone()))
         .add_service(TaskServiceServer::new(Later))
         .add_service(UsageServiceServer::new(Later))
-        .add_service(WebhookServiceServer::new(Later))
-        .add_service(EventServiceServer::new(Later))
         .add_service(AccessServiceServer::new(Later))
         .add_service(WatermarkServiceServer::new(Later))
         .add_service(TranscodingServiceServer::new(Later))

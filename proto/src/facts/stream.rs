@@ -122,6 +122,7 @@ impl StreamSnapshot {
             start_time: Some(time::timestamp(self.start_time)),
             tracks: self.tracks.iter().map(Track::to_pb).collect(),
             recordings: self.recordings.iter().map(|id| RecordingName(*id).to_string()).collect(),
+            end: None,
         }
     }
 }

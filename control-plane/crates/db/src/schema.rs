@@ -243,6 +243,57 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    webhooks (id) {
+        id -> Text,
+        uid -> Text,
+        rev -> BigInt,
+        body -> Binary,
+        state -> Integer,
+        position -> BigInt,
+        create_time -> BigInt,
+        update_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    webhook_secrets (webhook, version) {
+        webhook -> Text,
+        version -> BigInt,
+        key_id -> Text,
+        sealed -> Binary,
+        expire_time -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    deliveries (id) {
+        id -> Text,
+        webhook -> Text,
+        event_seq -> BigInt,
+        part -> Integer,
+        event_id -> Text,
+        event_type -> Text,
+        subject -> Text,
+        event_time -> BigInt,
+        state -> Integer,
+        attempt -> BigInt,
+        http_status -> Integer,
+        error -> Text,
+        next_attempt_time -> Nullable<BigInt>,
+        answer_time -> Nullable<BigInt>,
+        create_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        holder -> Text,
+        until -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     settings,
     counters,
@@ -265,4 +316,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     facts_seen,
     events,
     idempotency,
+    webhooks,
+    webhook_secrets,
+    deliveries,
+    leases,
 );

@@ -78,3 +78,40 @@ pub fn prune_prefix(connection: &mut AnyConnection, time: i64) -> Result<usize> 
     let end = kept.unwrap_or(i64::MAX);
     Ok(diesel::delete(events::table.filter(events::seq.lt(end))).execute(connection)?)
 }
+
+/// Which events are looked at; None is no condition.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct Heads {
+    pub subject: Option<String>,
+    /// At or after, microseconds.
+    pub after: Option<i64>,
+    /// Before, microseconds.
+    pub before: Option<i64>,
+    /// Sequences below this one only.
+    pub below: Option<i64>,
+}
+
+/// Sequence and type of events, newest first, without their bodies.
+pub fn heads(connection: &mut AnyConnection, heads: &Heads, limit: i64) -> Result<Vec<(i64, String)>> {
+    let mut query = events::table.select((events::seq, events::kind)).into_boxed();
+    if let Some(subject) = &heads.subject {
+        query = query.filter(events::subject.eq(subject.clone()));
+    }
+    if let Some(after) = heads.after {
+        query = query.filter(events::time.ge(after));
+    }
+    if let Some(before) = heads.before {
+        query = query.filter(events::time.lt(before));
+    }
+    if let Some(below) = heads.below {
+        query = query.filter(events::seq.lt(below));
+    }
+    Ok(query.order(events::seq.desc()).limit(limit).load(connection)?)
+}
+
+/// The events of these sequences, newest first.
+pub fn of_sequences(connection: &mut AnyConnection, sequences: &[i64]) -> Result<Vec<Row>> {
+    let wanted = events::table.filter(events::seq.eq_any(sequences.to_vec()));
+    Ok(wanted.order(events::seq.desc()).load(connection)?)
+}

@@ -2,12 +2,14 @@
 pub mod bindings;
 pub mod claims;
 pub mod counters;
+pub mod deliveries;
 pub mod directives;
 pub mod domains;
 pub mod events;
 pub mod facts_seen;
 pub mod files;
 pub mod idempotency;
+pub mod leases;
 pub mod node_acks;
 pub mod nodes;
 pub mod recordings;
@@ -16,6 +18,7 @@ pub mod settings;
 pub mod storages;
 pub mod streams;
 pub mod templates;
+pub mod webhooks;
 
 /// A page of a list that is ordered newest first.
 #[derive(Debug, Clone, Default)]
