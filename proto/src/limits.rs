@@ -191,6 +191,18 @@ limits! {
     SECRET_OVERLAP_MAX: span = Duration::from_secs(7 * DAY);
     /// How long a secret signs on when nothing is said.
     SECRET_OVERLAP_DEFAULT: span = Duration::from_secs(DAY);
+    /// Tokens on one server.
+    TOKENS_MAX: count = 10_000;
+
+    // Access and usage.
+    /// Domains that one token can be limited to.
+    TOKEN_DOMAINS_MAX: count = 100;
+    /// Longest span of a usage query.
+    USAGE_SPAN_MAX: span = Duration::from_secs(31 * DAY);
+    /// Domains in one usage query.
+    USAGE_DOMAINS_MAX: count = 100;
+    /// Points of all series of one usage reply together.
+    USAGE_POINTS_MAX: count = 200_000;
 }
 
 #[cfg(test)]

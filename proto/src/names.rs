@@ -7,7 +7,7 @@ mod stream;
 pub use alphabet::{check_app, check_description, check_display_name, check_domain, check_id, check_stream};
 pub use resource::{
     BindingName, DomainName, FileName, NodeName, RecordingName, RuleName, StandbyName, StorageName, StreamName,
-    TaskName, TemplateName, TranscodingName, WatermarkName, WebhookName,
+    TaskName, TemplateName, TokenName, TranscodingName, WatermarkName, WebhookName,
 };
 pub use stream::StreamKey;
 

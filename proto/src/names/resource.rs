@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NameError, check_app, check_domain, check_id, quoted};
 use crate::format::Format;
-use crate::ids::{FileIndex, RecordingId, SessionId};
+use crate::ids::{FileIndex, RecordingId, SessionId, TokenId};
 
 /// Takes `collection/` off, so that `x` and `templates/x` mean the same; another collection's prefix stays and fails.
 fn strip<'a>(collection: &str, text: &'a str) -> &'a str {
@@ -227,6 +227,8 @@ ulid_name! {
     RecordingName("recordings", RecordingId),
     /// `streams/{session}`
     StreamName("streams", SessionId),
+    /// `tokens/{token}`
+    TokenName("tokens", TokenId),
 }
 
 /// `recordings/{ulid}/files/{format}-{index}`
@@ -263,7 +265,7 @@ impl fmt::Display for FileName {
     }
 }
 
-as_text!(DomainName, BindingName, RecordingName, StreamName, FileName);
+as_text!(DomainName, BindingName, RecordingName, StreamName, TokenName, FileName);
 
 #[cfg(test)]
 mod tests {

@@ -244,6 +244,52 @@ diesel::table! {
 }
 
 diesel::table! {
+    tokens (id) {
+        id -> Text,
+        hash -> Binary,
+        body -> Binary,
+        expire_time -> Nullable<BigInt>,
+        last_used_time -> Nullable<BigInt>,
+        create_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_channels (recording) {
+        recording -> Text,
+        domain -> Text,
+        template -> Text,
+        start_time -> BigInt,
+        end_time -> Nullable<BigInt>,
+        body -> Binary,
+    }
+}
+
+diesel::table! {
+    usage_outputs (recording, format) {
+        recording -> Text,
+        format -> Integer,
+        start_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_files (recording, format, epoch, epoch_index) {
+        recording -> Text,
+        format -> Integer,
+        epoch -> BigInt,
+        epoch_index -> BigInt,
+        domain -> Text,
+        available_time -> BigInt,
+        size_bytes -> BigInt,
+        start_time -> BigInt,
+        end_time -> BigInt,
+        duration_micros -> BigInt,
+        transcoded -> Bool,
+    }
+}
+
+diesel::table! {
     webhooks (id) {
         id -> Text,
         uid -> Text,
@@ -320,4 +366,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     webhook_secrets,
     deliveries,
     leases,
+    tokens,
+    usage_channels,
+    usage_outputs,
+    usage_files,
 );

@@ -18,6 +18,8 @@ pub mod settings;
 pub mod storages;
 pub mod streams;
 pub mod templates;
+pub mod tokens;
+pub mod usage;
 pub mod webhooks;
 
 /// A page of a list that is ordered newest first.

@@ -1,0 +1,2 @@
+-- safe because: run by tests and by hand only; tokens are gone afterwards and have to be made anew.
+DROP TABLE tokens;
