@@ -1,19 +1,22 @@
-//! Accepts TCP connections within limits: how many, how long a silent one may stay, and how all of them end at once.
+//! Accepts TCP and TLS connections within limits: how many, how long a silent one may stay, and how all of them end at
+//! once.
+mod connection;
+
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::metrics;
+use crate::tls::Tls;
+
+pub use connection::Peer;
+use connection::{Connection, Socket};
 
 /// Pause after a failed accept: without file descriptors it fails again at once, and must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -23,6 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Listener {
@@ -41,7 +45,17 @@ impl Listener {
     /// Takes a socket of this runtime.
     pub fn from_tokio(tcp: TcpListener) -> Result<Self, Error> {
         let address = tcp.local_addr()?;
-        Ok(Self { tcp, address })
+        Ok(Self { tcp, address, tls: None })
+    }
+
+    /// The same with TLS, or without when there is none.
+    pub fn secured(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Its TLS, if it has one.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Where it listens, with the port that was really taken.
@@ -73,6 +87,8 @@ pub(crate) struct Acceptor {
     limits: Limits,
     slots: Arc<Semaphore>,
     cut: watch::Receiver<bool>,
+    /// Connections whose TLS handshake is under way, as many as there are slots at most.
+    handshakes: JoinSet<Option<Socket>>,
 }
 
 /// Ends every connection of an [`Acceptor`] when told to, or when dropped.
@@ -89,13 +105,20 @@ impl Acceptor {
     pub(crate) fn new(listener: Listener, name: &'static str, limits: Limits) -> (Self, Cutter) {
         let (sender, cut) = watch::channel(false);
         let slots = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-        (Self { listener, name, limits, slots, cut }, Cutter(sender))
+        (Self { listener, name, limits, slots, cut, handshakes: JoinSet::new() }, Cutter(sender))
     }
 
-    /// The next connection within the limits. Cancel safe.
-    pub(crate) async fn accept(&mut self) -> Connection {
+    /// The next connection within the limits, once its handshake is done. Cancel safe.
+    pub(crate) async fn accept(&mut self) -> Socket {
         loop {
-            let (tcp, peer) = match self.listener.tcp.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.tcp.accept() => accepted,
+                Some(done) = self.handshakes.join_next() => match done {
+                    Ok(Some(socket)) => return socket,
+                    Ok(None) | Err(_) => continue,
+                },
+            };
+            let (tcp, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Either the peer is gone already, which is nothing, or descriptors ran out, which must show.
@@ -113,107 +136,33 @@ impl Acceptor {
             if let Err(error) = tcp.set_nodelay(true) {
                 tracing::debug!(listener = self.name, %peer, error = %error, "TCP_NODELAY failed");
             }
-            return Connection::new(tcp, slot, self.limits.first_byte, self.cut.clone());
+            let connection = Connection::new(tcp, slot, self.limits.first_byte, self.cut.clone());
+            let Some(tls) = &self.listener.tls else { return Socket::Plain(connection) };
+            let (name, acceptor, patience) = (self.name, tls.acceptor(), self.limits.first_byte);
+            self.handshakes.spawn(async move {
+                let refused = match tokio::time::timeout(patience, acceptor.accept(connection)).await {
+                    Ok(Ok(stream)) => return Some(Socket::Tls(Box::new(stream))),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "it took too long".to_owned(),
+                };
+                tracing::debug!(listener = name, %peer, error = refused, "TLS handshake failed");
+                None
+            });
         }
     }
 }
 
 impl axum::serve::Listener for Acceptor {
-    type Io = Connection;
+    type Io = Socket;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let connection = Acceptor::accept(self).await;
-        let peer = connection.tcp.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        (connection, peer)
+    async fn accept(&mut self) -> (Socket, SocketAddr) {
+        let socket = Acceptor::accept(self).await;
+        let peer = socket.peer_address().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        (socket, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.listener.address)
-    }
-}
-
-/// An accepted connection: the place where TLS will go between the socket and HTTP.
-pub(crate) struct Connection {
-    tcp: TcpStream,
-    _slot: OwnedSemaphorePermit,
-    /// Until the first byte has come.
-    first_byte: Option<Pin<Box<Sleep>>>,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The cut was seen; its future must not be asked again.
-    ended: bool,
-}
-
-impl Connection {
-    fn new(tcp: TcpStream, slot: OwnedSemaphorePermit, first_byte: Duration, mut cut: watch::Receiver<bool>) -> Self {
-        // A Cutter that is gone counts as a cut, too.
-        let cut = Box::pin(async move {
-            let _ = cut.wait_for(|cut| *cut).await;
-        });
-        Self { tcp, _slot: slot, first_byte: Some(Box::pin(tokio::time::sleep(first_byte))), cut, ended: false }
-    }
-
-    /// Whether the connection must end, whatever the peer does.
-    fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        self.ended = self.ended || self.cut.as_mut().poll(context).is_ready();
-        if self.ended {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "server is shutting down"));
-        }
-        let late = self.first_byte.as_mut().is_some_and(|sleep| sleep.as_mut().poll(context).is_ready());
-        if late { Err(io::Error::new(io::ErrorKind::TimedOut, "peer stayed silent")) } else { Ok(()) }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Asked first: a peer that never stops sending must not outlive the cut.
-        self.poll_cut(context)?;
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.tcp).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.first_byte = None;
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        // A peer that never reads must not outlive it either.
-        self.poll_cut(context)?;
-        Pin::new(&mut self.tcp).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_cut(context)?;
-        Pin::new(&mut self.tcp).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.tcp.connect_info()
     }
 }

@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::clock::Clock;
+use crate::gate::Caller;
 use crate::metrics;
 
 /// What a refused client is asked to wait.
@@ -116,6 +117,7 @@ where
             clock: self.log.clock.clone(),
             method,
             permit: permit.ok(),
+            caller: None,
             done: false,
         };
         if !admitted {
@@ -124,7 +126,8 @@ where
         }
         let reply = self.inner.call(request);
         Box::pin(async move {
-            let response = reply.await.inspect_err(|_| entry.finish(Code::Unknown))?;
+            let mut response = reply.await.inspect_err(|_| entry.finish(Code::Unknown))?;
+            entry.caller = response.extensions_mut().remove::<Caller>().map(|caller| caller.0);
             if let Some(code) = code(response.headers()) {
                 entry.finish(code);
                 return Ok(response);
@@ -149,6 +152,7 @@ struct Entry {
     started: Duration,
     clock: Arc<dyn Clock>,
     permit: Option<OwnedSemaphorePermit>,
+    caller: Option<Arc<str>>,
     done: bool,
 }
 
@@ -169,15 +173,18 @@ impl Entry {
                 .record(seconds);
         }
         let listener = self.listener;
+        let caller = self.caller.as_deref();
         match code {
             Code::Internal | Code::Unknown | Code::DataLoss => {
-                tracing::error!(listener, %service, method = %name, code = code_name, seconds, "request");
+                tracing::error!(listener, caller, %service, method = %name, code = code_name, seconds, "request");
             }
             Code::Unavailable | Code::ResourceExhausted => {
-                tracing::warn!(listener, %service, method = %name, code = code_name, seconds, "request");
+                tracing::warn!(listener, caller, %service, method = %name, code = code_name, seconds, "request");
             }
-            _ if *quiet => tracing::debug!(listener, %service, method = %name, code = code_name, seconds, "request"),
-            _ => tracing::info!(listener, %service, method = %name, code = code_name, seconds, "request"),
+            _ if *quiet => {
+                tracing::debug!(listener, caller, %service, method = %name, code = code_name, seconds, "request")
+            }
+            _ => tracing::info!(listener, caller, %service, method = %name, code = code_name, seconds, "request"),
         }
     }
 }

@@ -24,6 +24,23 @@ pub enum Error {
     /// The gRPC server stopped by itself.
     #[error("gRPC server failed")]
     Serve(#[from] tonic::transport::Error),
+    /// A file that TLS needs cannot be read.
+    #[error("TLS file {path}")]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that TLS needs is of no use. Carries nothing of its content.
+    #[error("TLS file {path} cannot be used: {reason}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// `log.filter` does not parse.
     #[error("log filter {filter:?} is not understood")]
     LogFilter {
@@ -71,4 +88,15 @@ pub enum Error {
     /// Tampered with, or moved here from another row.
     #[error("sealed value does not belong here or was changed")]
     SealedContent,
+}
+
+/// The error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

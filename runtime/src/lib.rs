@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 mod error;
+pub mod gate;
 pub mod http;
 pub mod metrics;
 pub mod readiness;
@@ -18,5 +19,6 @@ pub mod secret;
 pub mod serve;
 pub mod sizes;
 pub mod telemetry;
+pub mod tls;
 
 pub use error::Error;

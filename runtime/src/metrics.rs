@@ -46,6 +46,8 @@ metrics! {
     CONNECTIONS_REFUSED_TOTAL = "recorder_connections_refused_total" Counter ["listener"]
         "Connections closed at once because the listener had its maximum.";
 
+    TLS_RELOADS_TOTAL = "recorder_tls_reloads_total" Counter ["listener", "outcome"]
+        "Changed TLS files taken up, or found unusable.";
     API_REQUESTS_TOTAL = "recorder_api_requests_total" Counter ["service", "method", "code"] "gRPC requests answered.";
     API_REQUEST_SECONDS = "recorder_api_request_seconds" Histogram ["service", "method"]
         "Time from request to end of reply, of requests that are not streams.";
@@ -154,6 +156,7 @@ recorder_spool_limit_bytes Gauge
 recorder_spool_unshipped_seconds Gauge
 recorder_storage_clock_skew_seconds{storage} Gauge
 recorder_timeline_gaps_total{reason} Counter
+recorder_tls_reloads_total{listener,outcome} Counter
 recorder_upload_part_seconds Histogram
 recorder_upload_parts_total{storage,outcome} Counter
 recorder_upload_retries_total{storage,class} Counter

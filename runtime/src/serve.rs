@@ -21,6 +21,7 @@ use crate::accept::{Acceptor, Limits, Listener};
 use crate::access_log::{AccessLog, Methods};
 use crate::clock::Clock;
 use crate::drain::Signal;
+use crate::gate::{Gate, GateLayer};
 use crate::readiness::Readiness;
 
 /// Largest request message: the biggest legal one (a template with all fields, a report of facts) is far smaller.
@@ -81,6 +82,7 @@ pub struct GrpcServer {
     options: Options,
     routes: Routes,
     services: Vec<&'static str>,
+    gate: GateLayer,
     readiness: Readiness,
     drain: Signal,
     clock: Arc<dyn Clock>,
@@ -95,7 +97,8 @@ impl GrpcServer {
         drain: Signal,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { name, options, routes: Routes::default(), services: Vec::new(), readiness, drain, clock }
+        let (routes, gate) = (Routes::default(), GateLayer::default());
+        Self { name, options, routes, services: Vec::new(), gate, readiness, drain, clock }
     }
 
     /// Adds a generated server; its health and reflection come with it.
@@ -110,6 +113,12 @@ impl GrpcServer {
         self
     }
 
+    /// Puts every call, those of health and reflection too, behind a gate.
+    pub fn behind(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.gate = GateLayer(Some(gate));
+        self
+    }
+
     /// Full names of the services added so far.
     pub fn services(&self) -> &[&'static str] {
         &self.services
@@ -118,7 +127,7 @@ impl GrpcServer {
     /// Serves until the drain begins and requests are done, for no longer than [`Options::shutdown_grace`] after it
     /// began. Holds the drain up meanwhile, as `listener <name>`.
     pub async fn run(self, listener: Listener) -> Result<Shutdown, Error> {
-        let Self { name, options, routes, services, readiness, drain, clock } = self;
+        let Self { name, options, routes, services, gate, readiness, drain, clock } = self;
         let _guard = drain.guard(format!("listener {name}"));
         let address = listener.address();
         let (reporter, health) = health_reporter();
@@ -142,6 +151,7 @@ impl GrpcServer {
             .max_concurrent_streams(options.max_streams_per_connection)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .layer(access_log)
+            .layer(gate)
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, async move { stop.draining().await });
         tracing::info!(listener = name, %address, services = services.join(","), "serving gRPC");

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Kind, Setting};
+use super::{Errors, Kind, Setting};
 use crate::Error;
 use crate::secret::{Keys, Origin, Redacted};
 use crate::telemetry::Format;
+use crate::tls::{Files, Protocol, Tls};
 
 /// `log.format`
 pub const LOG_FORMAT: Setting = Setting::new("log", "format", Kind::Choice(&["json", "pretty"]))
@@ -33,6 +34,56 @@ pub const fn admin_listen(default: &'static str) -> Setting {
         .or(default)
         .help("HTTP for operators: /livez /readyz /healthz /metrics /log-level /config; has no authentication")
         .extremes("an address that others can reach lets them read the settings and change the log level")
+}
+
+/// `tls_certificate` of a listener's section.
+pub const fn tls_certificate(section: &'static str) -> Setting {
+    Setting::new(section, "tls_certificate", Kind::Path).help(
+        "certificate chain of this listener, PEM; with tls_key it speaks TLS only. Taken up again when it changes",
+    )
+}
+
+/// `tls_key` of a listener's section.
+pub const fn tls_key(section: &'static str) -> Setting {
+    Setting::new(section, "tls_key", Kind::Path).help("private key of tls_certificate, PEM")
+}
+
+/// `tls_client_ca` of a listener's section.
+pub const fn tls_client_ca(section: &'static str) -> Setting {
+    Setting::new(section, "tls_client_ca", Kind::Path)
+        .help("who signs the certificates of clients, PEM; with it a client without one is refused (mTLS)")
+}
+
+/// What must be true of the TLS settings of one section.
+pub fn check_tls(section: &str, tls: &ListenerTls, errors: &mut Errors) {
+    if tls.tls_certificate.is_some() != tls.tls_key.is_some() {
+        errors.push(&format!("{section}.tls_certificate"), "must be set together with tls_key");
+    }
+    if tls.tls_client_ca.is_some() && tls.tls_certificate.is_none() {
+        errors.push(&format!("{section}.tls_client_ca"), "needs tls_certificate and tls_key");
+    }
+}
+
+/// The TLS settings of one section.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ListenerTls {
+    /// See [`tls_certificate`].
+    pub tls_certificate: Option<PathBuf>,
+    /// See [`tls_key`].
+    pub tls_key: Option<PathBuf>,
+    /// See [`tls_client_ca`].
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+impl ListenerTls {
+    /// The TLS of the listener; None when it speaks plaintext.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used.
+    pub fn load(&self, protocol: Protocol) -> Result<Option<Tls>, Error> {
+        let files = Files::of(self.tls_certificate.as_ref(), self.tls_key.as_ref(), self.tls_client_ca.as_ref());
+        files.map(|files| Tls::load(files, protocol)).transpose()
+    }
 }
 
 /// `seal.key_file`; give it the default that suits the binary with [`Setting::or`].
@@ -70,6 +121,9 @@ pub struct Log {
 pub struct Admin {
     /// See [`admin_listen`].
     pub listen: SocketAddr,
+    /// TLS, where the binary offers it.
+    #[serde(flatten)]
+    pub tls: ListenerTls,
 }
 
 /// Section `drain`, as far as both have it.
