@@ -11,22 +11,27 @@ use recorder_proto::pb::v1;
 use recorder_runtime::accept::Listener;
 use recorder_runtime::admin::Admin;
 use recorder_runtime::clock::{Clock, SystemClock};
+use recorder_runtime::config::common::ListenerTls;
 use recorder_runtime::drain::{Drain, Outcome, Signal};
 use recorder_runtime::readiness::{Check, Readiness};
-use recorder_runtime::secret::{Origin, Sealer};
+use recorder_runtime::secret::{self, Sealer};
 use recorder_runtime::serve::{self, GrpcServer, MAX_REPLY_BYTES, MAX_REQUEST_BYTES};
 use recorder_runtime::telemetry::{self, LogHandle};
+use recorder_runtime::tls::{Protocol, Tls};
 use recorder_runtime::{metrics, ready};
 use tokio::task::JoinSet;
 
+use crate::access::bootstrap::{Origin, standing};
+use crate::access::guard::{Demand, Guard, Port};
 use crate::api::Api;
 use crate::api::unimplemented::Later;
 use crate::api::verify;
 use crate::api::watch::Watches;
 use crate::api::webhooks::Hooks;
-use crate::config::Config;
+use crate::config::{Config, Tokens};
 use crate::link::Link;
 use crate::pulse::Pulse;
+use crate::usage::backfill;
 use crate::webhooks::client::Client;
 use crate::webhooks::dispatch::Dispatcher;
 use crate::{Error, timers};
@@ -77,6 +82,8 @@ pub struct App {
     api: (GrpcServer, Listener),
     link: (GrpcServer, Listener),
     admin: (Admin, Listener),
+    /// By listener.
+    tls: Vec<(&'static str, Tls)>,
 }
 
 impl App {
@@ -86,9 +93,17 @@ impl App {
     /// Whatever keeps it from serving completely.
     pub async fn build(config: Config, environment: Environment, drain: Drain) -> Result<Self, Error> {
         let Environment { clock, logs, metrics, config: printed } = environment;
-        let api_listener = Listener::bind(config.api.listen).await?;
-        let link_listener = Listener::bind(config.link.listen).await?;
-        let admin_listener = Listener::bind(config.admin.listen).await?;
+        let mut tls = Vec::new();
+        let mut bind = async |name, address, files: &ListenerTls, protocol| {
+            let loaded = files.load(protocol)?;
+            tls.extend(loaded.clone().map(|loaded| (name, loaded)));
+            Ok::<_, Error>(Listener::bind(address).await?.secured(loaded))
+        };
+        let api_listener = bind("api", config.api.listen, &config.api.tls, Protocol::Grpc).await?;
+        let link_listener = bind("link", config.link.listen, &config.link.tls, Protocol::Grpc).await?;
+        let admin_listener = bind("admin", config.admin.listen, &config.admin.tls, Protocol::Http).await?;
+        // After the ports: a second process on the same folder makes no token.
+        let demand = demand(&config)?;
         let sealer = sealer(&config)?;
         let db = open(&config).await?;
         let api = Api::start(db.clone(), Arc::clone(&sealer), Arc::clone(&clock), config.library.root.clone()).await?;
@@ -108,12 +123,18 @@ impl App {
         let link = Link::new(db.clone(), Arc::clone(&clock), sealer, pulse.clone(), signal.clone(), config.link.lease);
         let hooks = Hooks { api: api.clone(), client: Client::new(config.webhooks.policy()) };
         let dispatcher = Dispatcher::new(api.clone(), hooks.client.clone(), config.events.retention);
+        let gate = |port| {
+            let (db, revocations) = (db.clone(), api.revocations.clone());
+            Arc::new(Guard::new(port, demand.clone(), db, Arc::clone(&clock), revocations))
+        };
         let server = |name| {
             let options = serve::Options::default();
             GrpcServer::new(name, options, readiness.clone(), signal.clone(), Arc::clone(&clock))
         };
-        let (api_server, link_server) =
-            (public(server("api"), api.clone(), watches, hooks), nodes(server("link"), link));
+        let (api_server, link_server) = (
+            public(server("api").behind(gate(Port::Api)), api.clone(), watches, hooks),
+            nodes(server("link").behind(gate(Port::Link)), link),
+        );
         let admin = Admin {
             name: "recorder-control",
             readiness,
@@ -137,6 +158,7 @@ impl App {
             api: (api_server, api_listener),
             link: (link_server, link_listener),
             admin: (admin, admin_listener),
+            tls,
         })
     }
 
@@ -145,7 +167,7 @@ impl App {
     /// # Errors
     /// When a listener fails; the others are drained then.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { config, db, clock, drain, database, pulse, dispatcher, api, link, admin, .. } = self;
+        let Self { config, db, clock, drain, database, pulse, dispatcher, api, link, admin, tls, .. } = self;
         let signal = drain.signal();
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         tasks.spawn(async move { Ok(api.0.run(api.1).await.map(drop)?) });
@@ -154,7 +176,11 @@ impl App {
         background.spawn(dispatcher.run(pulse.clone(), signal.clone()));
         background.spawn(pulse.run(db.clone(), signal.clone()));
         background.spawn(timers::run(db.clone(), clock, config.link.lease, config.events.retention, signal.clone()));
+        background.spawn(backfill::run(db.clone(), signal.clone()));
         background.spawn(ping(db, database, signal.clone()));
+        for (name, tls) in tls {
+            background.spawn(tls.follow(name, signal.clone()));
+        }
         let admin = tokio::spawn(admin.0.run(admin.1));
         if let Some(file) = &config.ready.file {
             let addresses = [("api", self.api_addr), ("link", self.link_addr), ("admin", self.admin_addr)];
@@ -180,11 +206,33 @@ impl App {
     }
 }
 
+/// What callers are asked for.
+fn demand(config: &Config) -> Result<Demand, Error> {
+    let access = &config.access;
+    if access.tokens == Tokens::None {
+        tracing::warn!(
+            api = %config.api.listen, link = %config.link.listen,
+            "nobody is asked for a token: whoever reaches these addresses may do everything; \
+             access.tokens = required changes that"
+        );
+        return Ok(Demand::Nothing);
+    }
+    let file = config.admin_token_file();
+    if let Some(folder) = file.parent().filter(|path| !path.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
+    }
+    let origin = |token: &Option<_>, file: &Option<_>| Origin { token: token.clone(), file: file.clone() };
+    let admin = origin(&access.admin_token, &access.admin_token_file);
+    let node = origin(&access.node_token, &access.node_token_file);
+    let standing = standing(&admin, &node, &file)?;
+    Ok(Demand::Tokens { standing: standing.into(), rate: config.api.rate_limit })
+}
+
 /// The key that seals secrets; made on the first start.
 fn sealer(config: &Config) -> Result<Arc<Sealer>, Error> {
     let file = config.seal_key_file();
     let (keys, origin) = config.seal.keys(&file)?;
-    if origin == Origin::Generated {
+    if origin == secret::Origin::Generated {
         tracing::warn!(
             file = %file.display(),
             "a new key that seals stored secrets was made: back this file up, without it they are lost"
@@ -243,9 +291,9 @@ fn public(server: GrpcServer, api: Api, watches: Watches, hooks: Hooks) -> GrpcS
         event::EventServiceServer(watches.clone()),
         recording::RecordingServiceServer(watches),
         task::TaskServiceServer(Later),
-        usage::UsageServiceServer(Later),
-        access::AccessServiceServer(Later),
         webhook::WebhookServiceServer(hooks),
+        usage::UsageServiceServer(api.clone()),
+        access::AccessServiceServer(api),
         watermark::WatermarkServiceServer(Later),
         transcoding::TranscodingServiceServer(Later),
         standby::StandbyServiceServer(Later),

@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recorder_runtime::config::{Errors, Kind, Program, Setting, Settings, common};
+use recorder_runtime::secret::Redacted;
 use serde::Deserialize;
 
 use crate::webhooks::Policy;
 use crate::webhooks::address::{Network, Networks};
 
-/// Loopback only until tokens and TLS are configured: the API can read and change everything.
+/// Loopback only unless tokens and TLS are configured: the API can read and change everything.
 const DEFAULT_API: &str = "127.0.0.1:7080";
 const DEFAULT_LINK: &str = "127.0.0.1:7081";
 const DEFAULT_ADMIN: &str = "127.0.0.1:7090";
 
 /// File name of the seal key, beside the embedded database.
 const SEAL_KEY_FILE: &str = "seal.key";
+
+/// File name of the first administrator's token, beside the embedded database.
+const ADMIN_TOKEN_FILE: &str = "admin.token";
 
 /// Every setting.
 pub const SETTINGS: &[Setting] = &[
@@ -30,16 +34,46 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("api", "listen", Kind::Socket)
         .or(DEFAULT_API)
         .help("address of the public gRPC API")
-        .extremes("anything but loopback needs a proxy with authentication in front"),
+        .extremes("anything but loopback needs access.tokens = required and TLS"),
+    Setting::new("api", "rate_limit", Kind::Integer { min: 1, max: 1_000_000 })
+        .or("1000")
+        .help("calls a second of one token, twice as many at once after a pause; counts where tokens are required")
+        .extremes("too low: scripts are told to wait; too high: one caller can take the server from the others"),
+    common::tls_certificate("api"),
+    common::tls_key("api"),
+    common::tls_client_ca("api"),
     Setting::new("link", "listen", Kind::Socket)
         .or(DEFAULT_LINK)
         .help("address that media nodes dial")
-        .extremes("anything but loopback must be a network that only nodes can reach"),
+        .extremes("anything but loopback needs TLS, and access.tokens = required or link.tls_client_ca"),
+    common::tls_certificate("link"),
+    common::tls_key("link"),
+    common::tls_client_ca("link"),
     Setting::new("link", "lease", Kind::Duration)
         .or("15s")
         .help("how long a node counts as alive after its last heartbeat")
         .extremes("too short: nodes flap to LOST on a slow network; too long: a dead node is noticed late"),
     common::admin_listen(DEFAULT_ADMIN),
+    common::tls_certificate("admin"),
+    common::tls_key("admin"),
+    common::tls_client_ca("admin"),
+    Setting::new("access", "tokens", Kind::Choice(&["none", "required"]))
+        .or("none")
+        .help("whether callers of api and link need a token; none is for loopback, or for clients with certificates")
+        .extremes("none: whoever reaches a listener may do everything"),
+    Setting::new("access", "admin_token", Kind::Text)
+        .secret()
+        .help("a token with role ADMIN that is not in the database, to create others with; prefer the environment"),
+    Setting::new("access", "admin_token_file", Kind::Path)
+        .help("a file with that token; unset, admin.token beside the embedded database, made on the first start"),
+    Setting::new("access", "node_token", Kind::Text)
+        .secret()
+        .help("a token with role NODE for media nodes (their link.token), instead of one created by CreateToken"),
+    Setting::new("access", "node_token_file", Kind::Path).help("a file with that token"),
+    Setting::new("access", "trusted_network", Kind::Bool)
+        .or("false")
+        .help("listeners without TLS may be reached from elsewhere: a proxy or a mesh in front encrypts")
+        .extremes("true where it is not so: tokens and keys cross the network for all to read"),
     common::SEAL_KEY_FILE,
     common::SEAL_KEY,
     Setting::new("library", "root", Kind::Path)
@@ -90,7 +124,14 @@ const MEDIA_NODE: &[&str] = &[
     "RECORDER_RTMP_TLS_KEY",
     "RECORDER_RTMP_IDLE_TIMEOUT",
     "RECORDER_RTMP_MAX_CONNECTIONS",
+    "RECORDER_LINK_TOKEN",
+    "RECORDER_LINK_TOKEN_FILE",
+    "RECORDER_LINK_CA",
+    "RECORDER_LINK_CERTIFICATE",
+    "RECORDER_LINK_KEY",
     "RECORDER_HTTP_LISTEN",
+    "RECORDER_HTTP_TLS_CERTIFICATE",
+    "RECORDER_HTTP_TLS_KEY",
     "RECORDER_SPOOL_PATH",
     "RECORDER_SPOOL_SPARES",
     "RECORDER_SPOOL_LIMIT",
@@ -112,6 +153,7 @@ pub struct Config {
     pub api: Listener,
     pub link: Link,
     pub admin: common::Admin,
+    pub access: Access,
     pub seal: common::Seal,
     pub library: Library,
     pub events: Events,
@@ -133,6 +175,30 @@ pub struct Database {
 #[allow(missing_docs, reason = "SETTINGS says what each one is for")]
 pub struct Listener {
     pub listen: SocketAddr,
+    pub rate_limit: u32,
+    #[serde(flatten)]
+    pub tls: common::ListenerTls,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Access {
+    pub tokens: Tokens,
+    pub admin_token: Option<Redacted<String>>,
+    pub admin_token_file: Option<PathBuf>,
+    pub node_token: Option<Redacted<String>>,
+    pub node_token_file: Option<PathBuf>,
+    pub trusted_network: bool,
+}
+
+/// Whether callers need a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tokens {
+    /// Whoever reaches a listener may do everything.
+    None,
+    /// They do.
+    Required,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -140,6 +206,8 @@ pub struct Listener {
 pub struct Link {
     pub listen: SocketAddr,
     pub lease: Duration,
+    #[serde(flatten)]
+    pub tls: common::ListenerTls,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -197,6 +265,12 @@ impl Config {
         let beside = || self.database.file().map(|file| file.with_file_name(SEAL_KEY_FILE));
         self.seal.key_file.clone().or_else(beside).unwrap_or_else(|| SEAL_KEY_FILE.into())
     }
+
+    /// Where the first administrator's token is made when none is set: beside the embedded database.
+    pub fn admin_token_file(&self) -> PathBuf {
+        let beside = self.database.file().map(|file| file.with_file_name(ADMIN_TOKEN_FILE));
+        beside.unwrap_or_else(|| ADMIN_TOKEN_FILE.into())
+    }
 }
 
 /// Rules between settings.
@@ -216,8 +290,41 @@ fn check(settings: &Settings, errors: &mut Errors) {
     if config.watch.bookmark_interval < Duration::from_millis(10) {
         errors.push("watch.bookmark_interval", "must be 10ms or more");
     }
+    check_listeners(&config, errors);
     if config.events.retention < Duration::from_secs(60) {
         errors.push("events.retention", "must be 1m or more");
+    }
+}
+
+/// A listener that others can reach must ask who they are, and must not let the network read the answer.
+fn check_listeners(config: &Config, errors: &mut Errors) {
+    let listeners = [
+        ("api", config.api.listen, &config.api.tls),
+        ("link", config.link.listen, &config.link.tls),
+        ("admin", config.admin.listen, &config.admin.tls),
+    ];
+    for (section, address, tls) in listeners {
+        common::check_tls(section, tls, errors);
+        if address.ip().is_loopback() {
+            continue;
+        }
+        let at = format!("{section}.listen");
+        let asks = tls.tls_client_ca.is_some() || config.access.tokens == Tokens::Required;
+        // The operators' port knows no tokens.
+        if section != "admin" && !asks {
+            let message = format!(
+                "{address} can be reached by others, who would not be asked for a token: set access.tokens = required, \
+                 or {section}.tls_client_ca for clients with certificates"
+            );
+            errors.push(&at, message);
+        }
+        if tls.tls_certificate.is_none() && !config.access.trusted_network {
+            let message = format!(
+                "{address} can be reached by others, and speaks plaintext: set {section}.tls_certificate and \
+                 {section}.tls_key, or access.trusted_network = true where a proxy or a mesh encrypts"
+            );
+            errors.push(&at, message);
+        }
     }
 }
 
@@ -259,8 +366,38 @@ mod tests {
 
     #[test]
     fn no_debug_output_shows_a_secret() {
-        let config = load(&["--database-url", "postgres://u:hunter2@db/x", "--seal-key", &"ab".repeat(32)]).unwrap();
+        let key = "ab".repeat(32);
+        let arguments =
+            ["--database-url", "postgres://u:hunter2@db/x", "--seal-key", &key, "--access-admin-token", &key];
+        let config = load(&[&arguments[..], &["--access-node-token", &key]].concat()).unwrap();
         let shown = format!("{config:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("abab"), "{shown}");
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_asks_for_tokens_and_speaks_tls_or_is_refused_with_a_sentence() {
+        let told = |arguments: &[&str]| load(arguments).map_or_else(|errors| errors.to_string(), |_| String::new());
+        let open = ["--api-listen", "0.0.0.0:7080"];
+        let both = told(&open);
+        assert!(both.contains("would not be asked for a token: set access.tokens = required"), "{both}");
+        assert!(both.contains("speaks plaintext: set api.tls_certificate"), "{both}");
+        let tokens = told(&[&open[..], &["--access-tokens", "required"]].concat());
+        assert!(!tokens.contains("asked for a token") && tokens.contains("speaks plaintext"), "{tokens}");
+        let tls = ["--api-tls-certificate", "c.pem", "--api-tls-key", "k.pem"];
+        let encrypted = told(&[&open[..], &tls].concat());
+        assert!(encrypted.contains("asked for a token") && !encrypted.contains("plaintext"), "{encrypted}");
+        for sound in [
+            [&open[..], &tls, &["--access-tokens", "required"]].concat(),
+            [&open[..], &tls, &["--api-tls-client-ca", "ca.pem"]].concat(),
+            [&open[..], &["--access-tokens", "required", "--access-trusted-network", "true"]].concat(),
+            vec!["--api-listen", "[::1]:7080", "--link-listen", "127.0.0.2:7081"],
+        ] {
+            assert_eq!(told(&sound), "", "{sound:?}");
+        }
+        assert!(told(&["--link-listen", "10.0.0.7:7081"]).contains("link.listen"));
+        let admin = told(&["--admin-listen", "0.0.0.0:7090"]);
+        assert!(admin.contains("admin.listen") && !admin.contains("asked for a token"), "{admin}");
+        let half = told(&["--api-tls-key", "k.pem", "--link-tls-client-ca", "ca.pem"]);
+        assert!(half.contains("api.tls_certificate") && half.contains("link.tls_client_ca"), "{half}");
     }
 }

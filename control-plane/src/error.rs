@@ -24,6 +24,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A token that is set, or its file's content, is none.
+    #[error("{setting} {reason}")]
+    StandingToken {
+        /// Which.
+        setting: &'static str,
+        /// What it must be; nothing of what it is.
+        reason: String,
+    },
     /// A part of the process panicked.
     #[error("a task of the server panicked")]
     Task(#[from] tokio::task::JoinError),

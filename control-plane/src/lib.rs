@@ -1,4 +1,5 @@
 //! The control plane: templates, domains, rules and what was recorded; directives to media nodes and facts from them.
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod ledger;
 pub mod link;
 pub mod pulse;
 pub mod timers;
+pub mod usage;
 mod verify;
 pub mod webhooks;
 

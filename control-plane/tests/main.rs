@@ -2,6 +2,7 @@
 //! what takes the time and the disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod access;
 mod calls;
 mod domains;
 mod events;
@@ -11,5 +12,7 @@ mod secrets;
 mod storages;
 mod support;
 mod templates;
+mod tls;
 mod unimplemented;
+mod usage;
 mod webhooks;

@@ -2,6 +2,7 @@
 //!
 //! A service file decodes, asks `domain/` for the rules and `recorder_db` for the rows, and encodes; it holds neither
 //! policy nor SQL.
+pub mod access;
 pub mod binding;
 pub mod change;
 pub mod deliveries;
@@ -25,6 +26,7 @@ pub mod stream;
 pub mod system;
 pub mod template;
 pub mod unimplemented;
+pub mod usage;
 pub mod validate;
 pub mod verify;
 pub mod watch;
@@ -44,6 +46,7 @@ use recorder_runtime::clock::Clock;
 use recorder_runtime::secret::Sealer;
 use tonic::{Response, Status};
 
+use crate::access::Revocations;
 use mint::Mint;
 use page::Tokens;
 
@@ -62,6 +65,8 @@ pub struct Api {
     pub mint: Mint,
     /// Signs page tokens.
     pub tokens: Tokens,
+    /// Rings when a token of the API is revoked.
+    pub revocations: Revocations,
 }
 
 impl Api {
@@ -77,7 +82,8 @@ impl Api {
     ) -> Result<Self, Problem> {
         let mint = Mint::default();
         let tokens = Tokens::load(&db, &sealer).await?;
-        let api = Self { db, sealer, clock, library_root, mint, tokens };
+        let revocations = Revocations::default();
+        let api = Self { db, sealer, clock, library_root, mint, tokens, revocations };
         seed::seed(&api).await?;
         Ok(api)
     }

@@ -1,10 +1,8 @@
 //! What the contract has and this release has not: every such rpc says which release brings it.
 use recorder_proto::Problem;
-use recorder_proto::pb::v1::access_service_server::AccessService;
 use recorder_proto::pb::v1::standby_service_server::StandbyService;
 use recorder_proto::pb::v1::task_service_server::TaskService;
 use recorder_proto::pb::v1::transcoding_service_server::TranscodingService;
-use recorder_proto::pb::v1::usage_service_server::UsageService;
 use recorder_proto::pb::v1::watermark_service_server::WatermarkService;
 use recorder_proto::pb::v1::*;
 use tonic::{Request, Response, Status, async_trait};
@@ -15,8 +13,6 @@ pub const BY_HAND: &str = "comes with the release that adds splitting, retrying,
 pub const TASKS: &str = "comes with the release that adds tasks, webhooks, events and usage";
 /// Watermarks, transcoding and standby content.
 pub const PICTURE: &str = "comes with the release that adds watermarks, transcoding and standby content";
-/// Tokens and roles.
-pub const ACCESS: &str = "comes with the release that adds tokens and roles";
 
 /// The answer of an rpc that is not built yet; `rpc` is `Service/Method`.
 pub fn refusal(rpc: &str, release: &str) -> Status {
@@ -46,17 +42,6 @@ later! { TaskService, TASKS;
     list_tasks "ListTasks" (ListTasksRequest) -> ListTasksResponse;
     stop_task "StopTask" (StopTaskRequest) -> Task;
     cancel_task "CancelTask" (CancelTaskRequest) -> Task;
-}
-
-later! { UsageService, TASKS;
-    query_concurrency "QueryConcurrency" (QueryConcurrencyRequest) -> QueryConcurrencyResponse;
-    query_volume "QueryVolume" (QueryVolumeRequest) -> QueryVolumeResponse;
-}
-
-later! { AccessService, ACCESS;
-    create_token "CreateToken" (CreateTokenRequest) -> Token;
-    list_tokens "ListTokens" (ListTokensRequest) -> ListTokensResponse;
-    revoke_token "RevokeToken" (RevokeTokenRequest) -> ();
 }
 
 later! { WatermarkService, PICTURE;

@@ -22,6 +22,7 @@ use super::{Entry, Scribe, Trouble, presumed};
 use crate::domain::Cause;
 use crate::domain::file::{Fact, File};
 use crate::feed::{self, Stamp};
+use crate::usage;
 
 /// Where a file that a fact speaks of belongs.
 struct Place {
@@ -298,7 +299,7 @@ fn put(
         Some(_) => files::update(entry.scribe.db, &row)?,
         None => files::insert(entry.scribe.db, &row)?,
     }
-    Ok(())
+    Ok(usage::ledger::file(entry.scribe.db, &held.row, (row.epoch, place.called), file)?)
 }
 
 /// Writes the recording, tells of the file, and lets the recording settle.

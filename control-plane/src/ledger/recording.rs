@@ -17,6 +17,7 @@ use crate::directives::{changelog, command};
 use crate::domain::recording::{End, Fact};
 use crate::feed::{self, Stamp};
 use crate::link::claim;
+use crate::usage;
 
 /// The first frame was written. A recording whose claim never arrived is created from this fact.
 pub(super) fn started(entry: &mut Entry<'_>, started: &RecordingStarted) -> Result<(), Trouble> {
@@ -67,6 +68,7 @@ fn create(
         inherited: None,
     };
     recordings::insert(entry.scribe.db, &row)?;
+    usage::ledger::recording(entry.scribe.db, &row, &body, entry.scribe.at)?;
     let stamp = entry.scribe.stamp();
     feed::recording(entry.scribe.db, Stamp::fresh(entry.scribe.now), feed::RECORDING_CREATED, &body)?;
     Ok(feed::recording(entry.scribe.db, stamp, kind::RECORDING_STARTED, &body)?)

@@ -12,6 +12,7 @@ use super::{Scribe, Trouble};
 use crate::domain::Cause;
 use crate::domain::recording::{End, Event, Fact, Recording, Tally};
 use crate::feed;
+use crate::usage;
 
 /// Applies what happened, writes the recording and tells of it.
 pub(super) fn advance(scribe: &mut Scribe<'_>, held: &mut Held, fact: &Fact) -> Result<(), Trouble> {
@@ -48,7 +49,7 @@ pub(super) fn write(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Trou
     held.row.body = held.body.encode_to_vec();
     recordings::update(scribe.db, &held.row)?;
     held.row.rev += 1;
-    Ok(())
+    Ok(usage::ledger::recording(scribe.db, &held.row, &held.body, scribe.at)?)
 }
 
 fn tell(scribe: &mut Scribe<'_>, held: &Held, event: Event) -> Result<(), Trouble> {

@@ -42,6 +42,7 @@ async fn apply(link: &Link, report: ReportFactsRequest) -> Result<ReportFactsRes
     if report.facts.len() > MAX_FACTS {
         return Err(Problem::invalid_field("facts", format!("must be up to {MAX_FACTS} in one report")).into());
     }
+    link.vouch_epoch(report.node_epoch).await?;
     let now = link.clock.now();
     let applied = link.db.write(move |db| {
         let row = node::by_epoch(db, report.node_epoch)?;

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Caller;
 use crate::pulse::Pulse;
 
 /// What the parts of the link answer.
@@ -43,6 +44,8 @@ pub struct Link {
     /// The newest epoch of every node that registered here: a fenced process hears of it at once, not at its next
     /// heartbeat.
     epochs: Arc<watch::Sender<BTreeMap<String, u64>>>,
+    /// Who speaks, while a call is served.
+    caller: Option<Caller>,
 }
 
 impl Link {
@@ -55,7 +58,32 @@ impl Link {
         drain: Signal,
         lease: Duration,
     ) -> Self {
-        Self { db, clock, sealer, pulse, drain, lease, epochs: Arc::new(watch::Sender::new(BTreeMap::new())) }
+        let epochs = Arc::new(watch::Sender::new(BTreeMap::new()));
+        Self { db, clock, sealer, pulse, drain, lease, epochs, caller: None }
+    }
+
+    /// The link as whoever makes this call may use it.
+    fn of<T>(&self, request: &Request<T>) -> Self {
+        Self { caller: request.extensions().get::<Caller>().cloned(), ..self.clone() }
+    }
+
+    /// Whether the caller may speak for this node: a certificate is good for the nodes it names.
+    fn vouch(&self, node: &str) -> Result<()> {
+        let bare = node.strip_prefix("nodes/").unwrap_or(node);
+        if self.caller.as_ref().is_none_or(|caller| caller.speaks_for(bare)) {
+            return Ok(());
+        }
+        let message = format!("the certificate of this client was not made for the node {bare}");
+        Err(Problem::new(tonic::Code::PermissionDenied, "NODE_IDENTITY", message).with_metadata("node", bare))
+    }
+
+    /// [`Link::vouch`] for the node that speaks under an epoch.
+    async fn vouch_epoch(&self, epoch: u64) -> Result<()> {
+        if self.caller.as_ref().is_none_or(Caller::speaks_for_all) {
+            return Ok(());
+        }
+        let node = self.db.read(move |db| node::by_epoch(db, epoch)).await?;
+        self.vouch(&node.id)
     }
 
     fn lease_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
@@ -69,8 +97,9 @@ type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl NodeLinkService for Link {
     async fn register(&self, request: Request<pb::RegisterRequest>) -> Result<Response<pb::RegisterResponse>, Status> {
-        let request = request.into_inner();
+        let (link, request) = (self.of(&request), request.into_inner());
         register::check(&request)?;
+        link.vouch(&request.node)?;
         let now = self.clock.now();
         let (lease, lease_until) = (self.lease, self.lease_until(now));
         let node = request.node.clone();
@@ -88,7 +117,7 @@ impl NodeLinkService for Link {
         &self,
         request: Request<Streaming<pb::StreamDirectivesRequest>>,
     ) -> Result<Response<Self::StreamDirectivesStream>, Status> {
-        Ok(Response::new(stream::open(self.clone(), request.into_inner())))
+        Ok(Response::new(stream::open(self.of(&request), request.into_inner())))
     }
 
     type ReportFactsStream = ResponseStream<pb::ReportFactsResponse>;
@@ -97,13 +126,14 @@ impl NodeLinkService for Link {
         &self,
         request: Request<Streaming<pb::ReportFactsRequest>>,
     ) -> Result<Response<Self::ReportFactsStream>, Status> {
-        Ok(Response::new(facts::open(self.clone(), request.into_inner())))
+        Ok(Response::new(facts::open(self.of(&request), request.into_inner())))
     }
 
     async fn claim_recording(
         &self,
         request: Request<pb::ClaimRecordingRequest>,
     ) -> Result<Response<pb::ClaimRecordingResponse>, Status> {
+        self.of(&request).vouch_epoch(request.get_ref().node_epoch).await?;
         let claim = claim::Claim::parse(request.into_inner(), self.clock.now())?;
         let now = self.clock.now();
         Ok(Response::new(self.db.write(move |db| claim::claim(db, &claim, now)).await?))
@@ -113,6 +143,7 @@ impl NodeLinkService for Link {
         &self,
         request: Request<pb::ValidateEpochsRequest>,
     ) -> Result<Response<pb::ValidateEpochsResponse>, Status> {
+        self.of(&request).vouch_epoch(request.get_ref().node_epoch).await?;
         let request = request.into_inner();
         Ok(Response::new(self.db.read(move |db| claim::validate(db, &request)).await?))
     }
@@ -121,6 +152,7 @@ impl NodeLinkService for Link {
         &self,
         request: Request<pb::FetchCredentialRequest>,
     ) -> Result<Response<pb::FetchCredentialResponse>, Status> {
+        self.of(&request).vouch_epoch(request.get_ref().node_epoch).await?;
         Ok(Response::new(self.credential(request.into_inner()).await?))
     }
 
@@ -128,6 +160,7 @@ impl NodeLinkService for Link {
         &self,
         request: Request<pb::DeregisterRequest>,
     ) -> Result<Response<pb::DeregisterResponse>, Status> {
+        self.of(&request).vouch(&request.get_ref().node)?;
         let request = request.into_inner();
         let now = self.clock.now();
         let node = request.node.clone();
@@ -140,6 +173,7 @@ impl NodeLinkService for Link {
         &self,
         request: Request<pb::GetSnapshotRequest>,
     ) -> Result<Response<pb::GetSnapshotResponse>, Status> {
+        self.of(&request).vouch(&request.get_ref().node)?;
         let name = node::id(&request.into_inner().node)?;
         let effect = self.db.read(move |db| stream::view(db, &name)).await?;
         let mut directives: Vec<_> = effect.upserts.into_iter().map(keys::masked).collect();

@@ -23,6 +23,7 @@ use super::Result;
 use crate::directives::command;
 use crate::domain::template::resume_window;
 use crate::feed;
+use crate::usage;
 
 /// Running recordings of one stream that are looked at: a stream has one per template.
 const LOOKED_AT: i64 = 32;
@@ -162,6 +163,7 @@ pub(super) fn take_over(
     row.update_time = time::micros(now);
     row.body = body.encode_to_vec();
     recordings::update(db, &row)?;
+    usage::ledger::recording(db, &row, &body, now)?;
     feed::recording(db, feed::Stamp::fresh(now), feed::RECORDING_UPDATED, &body)?;
     Ok(ClaimRecordingResponse {
         recording: format!("recordings/{}", row.id),

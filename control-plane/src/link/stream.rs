@@ -7,6 +7,7 @@ use prost::Message;
 use recorder_db::{AnyConnection, node_acks, nodes, recordings};
 use recorder_proto::names::RecordingName;
 use recorder_proto::pb::node::directive::Directive as Kind;
+use recorder_proto::pb::node::directive::control::Action;
 use recorder_proto::pb::node::stream_directives_request::{Heartbeat, Hello, Message as Said};
 use recorder_proto::pb::node::{Directive, StreamDirectivesRequest, StreamDirectivesResponse};
 use recorder_proto::{Problem, time};
@@ -83,6 +84,7 @@ async fn run(
         None => return Ok(()),
     };
     let node = node::id(&hello.node)?;
+    link.vouch(&node)?;
     let (mut heads, mut epochs) = (link.pulse.subscribe(), link.epochs.subscribe());
     let (drain, silence) = (link.drain.clone(), link.lease / 3);
     let mut conversation = Conversation {
@@ -304,7 +306,11 @@ fn only_for(db: &mut AnyConnection, node: &str, mut effect: Effect) -> recorder_
 fn concerns(db: &mut AnyConnection, node: &str, directive: &Directive) -> recorder_db::Result<bool> {
     let Some(Kind::Control(control)) = &directive.directive else { return Ok(true) };
     let Ok(name) = control.recording.parse::<RecordingName>() else { return Ok(false) };
-    Ok(recordings::get(db, &name.0.to_string())?.is_some_and(|row| row.node == node))
+    // A cut was asked for where the recording was then; whoever has taken over meanwhile began new files anyway.
+    let passed = |row: &recordings::Row| {
+        control.action() == Action::Split && i64::try_from(control.epoch).is_ok_and(|epoch| epoch != row.epoch)
+    };
+    Ok(recordings::get(db, &name.0.to_string())?.is_some_and(|row| row.node == node && !passed(&row)))
 }
 
 fn note(

@@ -13,6 +13,7 @@ use recorder_control::api::unimplemented::Later;
 use recorder_db::Kind;
 use recorder_db::scratch::{Scratch, kinds};
 use recorder_proto::Problem;
+use recorder_proto::pb::v1::access_service_client::AccessServiceClient;
 use recorder_proto::pb::v1::access_service_server::AccessServiceServer;
 use recorder_proto::pb::v1::domain_service_client::DomainServiceClient;
 use recorder_proto::pb::v1::domain_service_server::DomainServiceServer;
@@ -27,6 +28,7 @@ use recorder_proto::pb::v1::task_service_server::TaskServiceServer;
 use recorder_proto::pb::v1::template_service_client::TemplateServiceClient;
 use recorder_proto::pb::v1::template_service_server::TemplateServiceServer;
 use recorder_proto::pb::v1::transcoding_service_server::TranscodingServiceServer;
+use recorder_proto::pb::v1::usage_service_client::UsageServiceClient;
 use recorder_proto::pb::v1::usage_service_server::UsageServiceServer;
 use recorder_proto::pb::v1::watermark_service_server::WatermarkServiceServer;
 use recorder_runtime::clock::SimulatedClock;
@@ -90,6 +92,14 @@ impl Control {
         RuleServiceClient::new(self.channel.clone())
     }
 
+    pub fn access(&self) -> AccessServiceClient<Channel> {
+        AccessServiceClient::new(self.channel.clone())
+    }
+
+    pub fn usage(&self) -> UsageServiceClient<Channel> {
+        UsageServiceClient::new(self.channel.clone())
+    }
+
     pub fn system(&self) -> SystemServiceClient<Channel> {
         SystemServiceClient::new(self.channel.clone())
     }
@@ -105,8 +115,8 @@ pub async fn serve(api: &Api) -> Channel {
         .add_service(RuleServiceServer::new(api.clone()))
         .add_service(SystemServiceServer::new(api.clone()))
         .add_service(TaskServiceServer::new(Later))
-        .add_service(UsageServiceServer::new(Later))
-        .add_service(AccessServiceServer::new(Later))
+        .add_service(UsageServiceServer::new(api.clone()))
+        .add_service(AccessServiceServer::new(api.clone()))
         .add_service(WatermarkServiceServer::new(Later))
         .add_service(TranscodingServiceServer::new(Later))
         .add_service(StandbyServiceServer::new(Later));
