@@ -24,7 +24,7 @@ use tonic::Code;
 use crate::domain::Illegal;
 use crate::feed::Stamp;
 
-pub(crate) use presumed::{lose_file, presume_ended, revive};
+pub(crate) use presumed::{lose_file, presume_ended, revive, split};
 
 /// A fact on its way into the database.
 struct Entry<'a> {

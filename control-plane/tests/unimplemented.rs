@@ -20,7 +20,6 @@ const LATER: &[&str] = &[
     "recorder.v1.RecordingService/DeleteRecording",
     "recorder.v1.RecordingService/GeneratePlaybackUrl",
     "recorder.v1.RecordingService/RetryUploads",
-    "recorder.v1.RecordingService/SplitRecording",
     "recorder.v1.StandbyService/CreateStandby",
     "recorder.v1.StandbyService/DeleteStandby",
     "recorder.v1.StandbyService/GetStandby",

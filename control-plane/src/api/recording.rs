@@ -17,6 +17,7 @@ use super::validate::{etag, only_name, optional_name};
 use super::watch::Watches;
 use super::{answer, verify, watch_recordings};
 use crate::directives::{changelog, command};
+use crate::ledger;
 
 const KIND: &str = "recording";
 
@@ -60,9 +61,9 @@ impl RecordingService for Watches {
 
     async fn split_recording(
         &self,
-        _request: Request<v1::SplitRecordingRequest>,
+        request: Request<v1::SplitRecordingRequest>,
     ) -> Result<Response<v1::Recording>, Status> {
-        Err(refusal("RecordingService/SplitRecording", BY_HAND))
+        answer(self.split(request.into_inner()).await)
     }
 
     async fn retry_uploads(
@@ -152,6 +153,14 @@ impl Watches {
         let name: RecordingName = only_name("name", &request.name)?;
         let now = self.api.now();
         self.api.db.write(move |db| stop(db, name, now)).await
+    }
+
+    /// Tells the node to begin new files at the next key frame; the facts tell when it has.
+    async fn split(&self, request: v1::SplitRecordingRequest) -> Result<v1::Recording, Problem> {
+        let name: RecordingName = only_name("name", &request.name)?;
+        let now = self.api.now();
+        let id = self.api.mint.ulid(now).to_string();
+        self.api.db.write(move |db| split(db, name, &id, now)).await
     }
 
     async fn file(&self, request: v1::GetFileRequest) -> Result<v1::File, Problem> {
@@ -279,6 +288,19 @@ fn stop(db: &mut AnyConnection, name: RecordingName, now: DateTime<Utc>) -> Resu
         changelog::put(db, &command::stop(&row.id, epoch), now)?;
     }
     shown(&row)
+}
+
+fn split(db: &mut AnyConnection, name: RecordingName, id: &str, now: DateTime<Utc>) -> Result<v1::Recording, Problem> {
+    let row = found(db, name)?;
+    let going_on = [State::Recording as i32, State::Interrupted as i32];
+    if !going_on.contains(&row.state) {
+        let state = State::try_from(row.state).unwrap_or_default().as_str_name();
+        let message = format!("{name} is {state}; only what is being recorded can be split");
+        return Err(Problem::wrong_state("RECORDING_NOT_RUNNING", &name.to_string(), message));
+    }
+    let epoch = u64::try_from(row.epoch).unwrap_or_default();
+    changelog::put(db, &command::split(&row.id, epoch, id), now)?;
+    shown(&ledger::split(db, row, now)?)
 }
 
 fn found(db: &mut AnyConnection, name: RecordingName) -> Result<Row, Problem> {

@@ -11,13 +11,28 @@ pub fn stop_name(recording: &str) -> String {
 
 /// Finish the recording (bare id) now. Asking twice is the same command.
 pub fn stop(recording: &str, epoch: u64) -> Directive {
-    let control = Control {
-        recording: format!("recordings/{recording}"),
-        epoch,
-        action: Action::Stop as i32,
-        command_id: stop_id(recording),
-    };
-    Directive { name: stop_name(recording), version: 0, directive: Some(Kind::Control(control)) }
+    directive(recording, epoch, Action::Stop, stop_name(recording), stop_id(recording))
+}
+
+/// Begin new files in every output of the recording (bare id) at the next key frame. Each `id` is a command of its own;
+/// one that no node has heard of gives way to the next, since a recording is cut where it is now.
+pub fn split(recording: &str, epoch: u64, id: &str) -> Directive {
+    directive(recording, epoch, Action::Split, split_name(recording), format!("split-{recording}-{id}"))
+}
+
+/// Every command that a recording (bare id) can have; they are over with it.
+pub fn names_of(recording: &str) -> [String; 2] {
+    [stop_name(recording), split_name(recording)]
+}
+
+fn split_name(recording: &str) -> String {
+    names::control(&format!("split-{recording}"))
+}
+
+fn directive(recording: &str, epoch: u64, action: Action, name: String, command_id: String) -> Directive {
+    let recording = format!("recordings/{recording}");
+    let control = Control { recording, epoch, action: action as i32, command_id };
+    Directive { name, version: 0, directive: Some(Kind::Control(control)) }
 }
 
 /// A recording is stopped once in its life, so its id says which command it is.

@@ -48,7 +48,9 @@ pub(crate) fn presume_ended(
         None => End::presumed(at, why),
     };
     settle::advance(&mut scribe, &mut held, &Fact::Ended(end))?;
-    changelog::remove(scribe.db, &stop, now)?;
+    for name in command::names_of(&held.row.id) {
+        changelog::remove(scribe.db, &name, now)?;
+    }
     Ok(settle::settle(&mut scribe, &mut held)?)
 }
 
@@ -60,6 +62,17 @@ pub(crate) fn revive(db: &mut AnyConnection, row: &Row, now: DateTime<Utc>) -> R
     let mut held = Held { body: row.recording()?, row: row.clone() };
     let mut scribe = Scribe { db, now, at: now, id: None };
     Ok(go_on(&mut scribe, &mut held)?)
+}
+
+/// Tells that every output of a recording is to be cut; the recording as it is then.
+///
+/// # Errors
+/// When the database fails, or the recording is over or has not begun.
+pub(crate) fn split(db: &mut AnyConnection, row: Row, now: DateTime<Utc>) -> Result<Row, Problem> {
+    let mut held = Held { body: row.recording()?, row };
+    let mut scribe = Scribe { db, now, at: now, id: None };
+    settle::advance(&mut scribe, &mut held, &Fact::Split)?;
+    Ok(held.row)
 }
 
 /// [`revive`] while a fact is applied. Whoever wanted the recording to end is heard now.

@@ -120,7 +120,9 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &RecordingEnded) -> Result<(), 
         }
     }
     file::close_all(&mut entry.scribe, &held)?;
-    changelog::remove(entry.scribe.db, &command::stop_name(&id.to_string()), entry.scribe.now)?;
+    for name in command::names_of(&id.to_string()) {
+        changelog::remove(entry.scribe.db, &name, entry.scribe.now)?;
+    }
     settle(&mut entry.scribe, &mut held)
 }
 

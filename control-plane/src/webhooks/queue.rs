@@ -1,5 +1,6 @@
 //! The transactions of deliveries: events become deliveries once, and what came of an attempt is written once.
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use recorder_db::{AnyConnection, deliveries, events, webhooks};
@@ -75,10 +76,11 @@ pub fn plan(
             more = true;
             break;
         }
-        if !read.contains_key(&position) {
-            read.insert(position, events::after(db, position, BATCH)?);
-        }
-        let events = read.get(&position).map_or(&[][..], Vec::as_slice);
+        // Most have come equally far.
+        let events = match read.entry(position) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unread) => unread.insert(events::after(db, position, BATCH)?),
+        };
         let Some(to) = events.last().map(|event| event.seq) else { continue };
         let rows = wanted(&row.id, &webhook, events, mint, now);
         written += rows.len();

@@ -144,6 +144,42 @@ fn stop_is_a_command_to_the_node_that_records_and_to_nobody_else() {
 }
 
 #[test]
+fn each_split_is_a_command_of_its_own_and_over_with_the_recording() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("push.example.com", "cam1");
+        recording(&control, &mut node, &mut story).await;
+        let request = v1::SplitRecordingRequest { name: story.name() };
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let split = control.recordings().split_recording(request.clone()).await.unwrap().into_inner();
+            assert_eq!(split.state(), State::Recording);
+            let delta = node.follow().await;
+            let Some(Kind::Control(command)) = &delta.upserts[0].directive else { panic!("{delta:?}") };
+            let expected = (Action::Split, &*story.name(), 1);
+            assert_eq!((command.action(), command.recording.as_str(), command.epoch), expected);
+            ids.push(command.command_id.clone());
+        }
+        assert_ne!(ids[0], ids[1]);
+        let events = control.scratch.db.read(|db| recorder_db::events::after(db, 0, 1000)).await.unwrap();
+        assert_eq!(events.iter().filter(|event| event.kind == "recording.split").count(), 2);
+        let facts = vec![story.ended(1), story.available(0)];
+        node.report(facts).await;
+        let delta = node.follow().await;
+        assert_eq!((delta.upserts.len(), delta.removed.len()), (0, 1));
+        let problem = refused(control.recordings().split_recording(request).await);
+        assert_eq!(problem.reason, "RECORDING_NOT_RUNNING");
+        assert!(
+            problem.message.contains("is SUCCEEDED; only what is being recorded can be split"),
+            "{}",
+            problem.message
+        );
+        let nobody = v1::SplitRecordingRequest { name: Story::new("push.example.com", "cam1").name() };
+        assert_eq!(refused(control.recordings().split_recording(nobody).await).reason, "RECORDING_NOT_FOUND");
+    });
+}
+
+#[test]
 fn stopping_what_never_was_is_not_found() {
     on_each(async |control| {
         let name = Story::new("push.example.com", "cam1").name();

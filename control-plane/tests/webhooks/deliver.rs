@@ -141,7 +141,7 @@ fn the_order_of_a_subject_is_kept_and_others_overtake_it() {
             describe(&control, "stubborn", text).await;
         }
         control.template("easy").await;
-        let mut came = vec![receiver.next().await, receiver.next().await];
+        let mut came = [receiver.next().await, receiver.next().await];
         came.sort_by_key(|seen| seen.json()["subject"].to_string());
         assert_eq!(came[0].json()["subject"], "templates/easy");
         assert_eq!(came[1].json()["type"], "template.created");
@@ -273,10 +273,7 @@ fn a_restart_forgets_nothing_and_repeats_nothing() {
         let control = control.restart().await;
         mood.store(200, Ordering::SeqCst);
         control.clock.advance(Duration::from_secs(7));
-        let ids: Vec<String> = vec![receiver.next().await, receiver.next().await]
-            .iter()
-            .map(|seen| seen.header("webhook-id").to_owned())
-            .collect();
+        let ids = [receiver.next().await, receiver.next().await].map(|seen| seen.header("webhook-id").to_owned());
         assert!(ids.contains(&first.header("webhook-id").to_owned()), "{ids:?}");
         control.template("c").await;
         assert_eq!(receiver.next().await.json()["subject"], "templates/c");

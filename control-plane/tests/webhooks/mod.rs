@@ -6,6 +6,7 @@ mod manage;
 mod receiver;
 mod reference;
 mod replicas;
+mod tls;
 mod vendor;
 
 use recorder_proto::pb::v1;
