@@ -30,8 +30,8 @@ const FAILURES: (u32, u32) = (5, 20);
 /// An open stream asks this often whether its token still counts; revoking it on this server is heard at once.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tokens whose last minute of use is remembered.
-const MAX_NOTED: usize = 10_000;
+/// Tokens remembered as good, or with their last minute of use.
+const MAX_REMEMBERED: usize = 10_000;
 
 const MINUTE: i64 = 60_000_000;
 
@@ -68,6 +68,8 @@ pub struct Guard {
     standing: Option<Arc<[Standing]>>,
     calls: Limiter<Who>,
     failures: Limiter<Who>,
+    /// Hashes of tokens that counted before: somebody else's failures at the same address do not hold them up.
+    good: Mutex<HashSet<[u8; 32]>>,
     /// The last minute of use that was noted, by token.
     noted: Mutex<HashMap<String, i64>>,
 }
@@ -116,8 +118,9 @@ impl Guard {
             Demand::Tokens { standing, rate } => (Some(standing), rate),
         };
         let calls = Limiter::new(rate, rate.saturating_mul(2));
-        let (failures, noted) = (Limiter::new(FAILURES.0, FAILURES.1), Mutex::default());
-        Self { port, db, clock, revocations, standing, calls, failures, noted }
+        let failures = Limiter::new(FAILURES.0, FAILURES.1);
+        let (good, noted) = (Mutex::default(), Mutex::default());
+        Self { port, db, clock, revocations, standing, calls, failures, good, noted }
     }
 
     async fn decide(&self, head: &mut Parts) -> Result<Pass, Problem> {
@@ -155,20 +158,38 @@ impl Guard {
         let Some(secret) = secret else {
             return Err(Problem::unauthenticated("this call needs a token: send `authorization: Bearer <token>`"));
         };
-        let (who, now) = (Who::at(peer), self.clock.monotonic());
-        self.failures.look(who, now).map_err(Problem::rate_limited)?;
         let hash = secret::hash(secret);
         if let Some(found) = standing.iter().find(|standing| standing.hash.ct_eq(&hash).into()) {
             return Ok(found.caller.clone().into());
         }
+        let (who, now) = (Who::at(peer), self.clock.monotonic());
+        if !self.is_good(&hash) {
+            self.failures.look(who, now).map_err(Problem::rate_limited)?;
+        }
         match self.of_database(hash).await? {
-            Some(recognised) => Ok(recognised),
+            Some(recognised) => {
+                self.remember(hash);
+                Ok(recognised)
+            }
             None => {
+                self.good.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
                 // Whether there was room for one more failure does not change this answer.
                 let _ = self.failures.take(who, now);
                 Err(Problem::unauthenticated("the token is unknown, revoked or expired"))
             }
         }
+    }
+
+    fn is_good(&self, hash: &[u8; 32]) -> bool {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).contains(hash)
+    }
+
+    fn remember(&self, hash: [u8; 32]) {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if good.len() >= MAX_REMEMBERED {
+            good.clear();
+        }
+        good.insert(hash);
     }
 
     async fn of_database(&self, hash: [u8; 32]) -> Result<Option<Recognised>, Problem> {
@@ -190,7 +211,7 @@ impl Guard {
         if noted.get(&row.id).is_some_and(|noted| *noted >= minute) {
             return;
         }
-        if noted.len() >= MAX_NOTED {
+        if noted.len() >= MAX_REMEMBERED {
             noted.clear();
         }
         noted.insert(row.id.clone(), minute);

@@ -102,7 +102,7 @@ fn usage_truth() {
         let mut seed = StdRng::seed_from_u64(seed);
         control.clock.advance(std::time::Duration::from_secs(7_200));
         control.template("show").await;
-        let mut nodes = vec![Node::ready(&control, "m1").await, Node::ready(&control, "m2").await];
+        let mut nodes = [Node::ready(&control, "m1").await, Node::ready(&control, "m2").await];
         let (mut truths, mut sequences) = (Vec::new(), [0, 0]);
         let mut queues: [Vec<Fact>; 2] = Default::default();
         for number in 0..24 {

@@ -57,10 +57,10 @@ pub const fn tls_client_ca(section: &'static str) -> Setting {
 /// What must be true of the TLS settings of one section.
 pub fn check_tls(section: &str, tls: &ListenerTls, errors: &mut Errors) {
     if tls.tls_certificate.is_some() != tls.tls_key.is_some() {
-        errors.push(&format!("{section}.tls_certificate"), "must be set together with tls_key");
+        errors.push(format!("{section}.tls_certificate"), "must be set together with tls_key");
     }
     if tls.tls_client_ca.is_some() && tls.tls_certificate.is_none() {
-        errors.push(&format!("{section}.tls_client_ca"), "needs tls_certificate and tls_key");
+        errors.push(format!("{section}.tls_client_ca"), "needs tls_certificate and tls_key");
     }
 }
 
