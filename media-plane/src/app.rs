@@ -15,6 +15,7 @@ use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_runtime::config::Settings;
 use recorder_runtime::drain::{self, Drain, Outcome, Stage};
 use recorder_runtime::readiness::{Check, Readiness};
+use recorder_runtime::tls::{Files, Protocol, Tls};
 use recorder_runtime::{metrics, ready, telemetry};
 use spool::{Spool, StoredOutput};
 use tokio::net::TcpListener;
@@ -22,9 +23,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::Config;
 use crate::http;
-use crate::ingest::{RtmpListener, tls_acceptor};
+use crate::ingest::RtmpListener;
 use crate::leaving::{self, Order};
-use crate::link::{Directives, FactLog, Link};
+use crate::link::{Credentials, Directives, FactLog, Link};
 use crate::manifest::Manifests;
 use crate::node::{Facts, Node};
 use crate::registry::Command;
@@ -65,7 +66,8 @@ impl App {
         let checks = Checks { spool: readiness.register("spool"), facts: readiness.register("facts") };
 
         let (rtmp, http) = bind(&config).await?;
-        let admin = Listener::bind(config.admin.listen).await?;
+        let tls = config.admin.tls.load(Protocol::Http).context("admin.tls_certificate")?;
+        let admin = Listener::bind(config.admin.listen).await?.secured(tls);
         let mut addresses = vec![("http", http.address()), ("admin", admin.address())];
         for listener in &rtmp {
             addresses.push((if listener.tls.is_some() { "rtmps" } else { "rtmp" }, listener.socket.local_addr()?));
@@ -91,6 +93,11 @@ impl App {
             tracing::info!(node = %node.settings.node.id, listener, %address, "listening");
         }
         let permits = Arc::new(Semaphore::new(node.settings.rtmp.max_connections));
+        let listeners = [("http", http.tls()), ("admin", admin.1.tls())].into_iter();
+        let listeners = listeners.chain(rtmp.iter().map(|listener| ("rtmps", listener.tls.as_ref())));
+        for (name, tls) in listeners.filter_map(|(name, tls)| Some((name, tls?.clone()))) {
+            tokio::spawn(tls.follow(name, node.drain.clone()));
+        }
         for listener in rtmp {
             tokio::spawn(listener.run(Arc::clone(&node), Arc::clone(&permits)));
         }
@@ -144,10 +151,12 @@ async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, Listener)> 
         let (Some(certificate), Some(key)) = (&config.rtmp.tls_certificate, &config.rtmp.tls_key) else {
             bail!("rtmp.tls_listen needs rtmp.tls_certificate and rtmp.tls_key");
         };
-        let tls = Some(tls_acceptor(certificate, key)?);
+        let files = Files { certificate: certificate.clone(), key: key.clone(), client_ca: None };
+        let tls = Some(Tls::load(files, Protocol::Other).context("rtmp.tls_listen")?);
         rtmp.push(RtmpListener { socket: listen("rtmp.tls", address).await?, tls });
     }
-    Ok((rtmp, Listener::bind(config.http.listen).await.context("http.listen")?))
+    let http = config.http.tls.load(Protocol::Http).context("http.tls_certificate")?;
+    Ok((rtmp, Listener::bind(config.http.listen).await.context("http.listen")?.secured(http)))
 }
 
 fn open(
@@ -165,7 +174,8 @@ fn open(
     let (send_control, controls) = mpsc::channel(CONTROLS);
     let directives = Directives::open(&state);
     let link = Link::new(&config.link.control, directives, facts.clone(), Arc::clone(clock), send_control)
-        .context("link.control")?;
+        .context("link.control")?
+        .with(Credentials::from(&config.link));
     let urls = addresses.iter().filter(|(name, _)| name.starts_with("rtmp"));
     let addresses = urls.map(|(name, address)| format!("{name}://{address}")).collect();
     let node =

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use recorder_runtime::config::{Kind, Program, Setting, common};
+use recorder_runtime::config::{Errors, Kind, Program, Setting, Settings, common};
+use recorder_runtime::secret::Redacted;
 use serde::Deserialize;
 
 pub use crate::leaving::Mode;
@@ -21,7 +22,19 @@ pub const SETTINGS: &[Setting] = &[
         .extremes("two processes with one id: the older one stops"),
     setting("link", "control", Kind::List)
         .or("http://127.0.0.1:7081")
-        .help("node-link addresses of the control plane, tried in turn"),
+        .help("node-link addresses of the control plane, tried in turn; https where its link listener speaks TLS"),
+    setting("link", "token", Kind::Text)
+        .secret()
+        .help("the token with role NODE that the control plane asks for; prefer the environment, flags show in ps"),
+    setting("link", "token_file", Kind::Path)
+        .help("a file that holds that token, read anew for every connection")
+        .extremes("a revoked or wrong token: the node records by its last directives, and reports nothing"),
+    setting("link", "ca", Kind::Path)
+        .help("who signs the certificate of the control plane, PEM; unset: whom the system trusts"),
+    setting("link", "certificate", Kind::Path).help(
+        "certificate of this node, PEM, for link.tls_client_ca of the control plane; its DNS names name the node",
+    ),
+    setting("link", "key", Kind::Path).help("private key of link.certificate, PEM"),
     setting("rtmp", "listen", Kind::Socket).or("0.0.0.0:1935").help("where RTMP publishers connect"),
     setting("rtmp", "tls_listen", Kind::Socket)
         .help("where RTMPS publishers connect; needs tls_certificate and tls_key"),
@@ -36,6 +49,8 @@ pub const SETTINGS: &[Setting] = &[
         .help("connections at once, publishing or not")
         .extremes("too few: publishers are turned away; too many: file descriptors run out"),
     setting("http", "listen", Kind::Socket).or("0.0.0.0:8080").help("library files over HTTP"),
+    common::tls_certificate("http"),
+    common::tls_key("http"),
     setting("library", "root", Kind::Path)
         .or("recorder-data/library")
         .help("root of file-system storages; the default storage of the installation"),
@@ -79,6 +94,9 @@ pub const SETTINGS: &[Setting] = &[
         .help("how long nothing of a file may move before upload.stalled is told")
         .extremes("too short: slow networks raise alarms"),
     common::admin_listen("127.0.0.1:7091"),
+    common::tls_certificate("admin"),
+    common::tls_key("admin"),
+    common::tls_client_ca("admin"),
     common::DRAIN_DEADLINE,
     setting("drain", "mode", Kind::Choice(&["wait", "move"]))
         .or("wait")
@@ -95,6 +113,7 @@ pub const PROGRAM: Program = Program::new(
     "Media node of Recorder: takes live streams in, writes them to your storage.",
     SETTINGS,
 )
+.check(check)
 .beside(CONTROL_PLANE);
 
 /// Variables of `recorder-control`, which often shares the environment.
@@ -104,12 +123,35 @@ const CONTROL_PLANE: &[&str] = &[
     "RECORDER_API_LISTEN",
     "RECORDER_LINK_LISTEN",
     "RECORDER_LINK_LEASE",
+    "RECORDER_API_RATE_LIMIT",
+    "RECORDER_API_TLS_CERTIFICATE",
+    "RECORDER_API_TLS_KEY",
+    "RECORDER_API_TLS_CLIENT_CA",
+    "RECORDER_LINK_TLS_CERTIFICATE",
+    "RECORDER_LINK_TLS_KEY",
+    "RECORDER_LINK_TLS_CLIENT_CA",
+    "RECORDER_ACCESS_TOKENS",
+    "RECORDER_ACCESS_ADMIN_TOKEN",
+    "RECORDER_ACCESS_ADMIN_TOKEN_FILE",
+    "RECORDER_ACCESS_NODE_TOKEN",
+    "RECORDER_ACCESS_NODE_TOKEN_FILE",
+    "RECORDER_ACCESS_TRUSTED_NETWORK",
     "RECORDER_SEAL_KEY_FILE",
     "RECORDER_SEAL_KEY",
     "RECORDER_EVENTS_RETENTION",
     "RECORDER_WATCH_BOOKMARK_INTERVAL",
     "RECORDER_WATCH_BUFFER",
 ];
+
+/// Rules between settings.
+fn check(settings: &Settings, errors: &mut Errors) {
+    let Ok(config) = settings.deserialize::<Config>() else { return };
+    common::check_tls("http", &config.http.tls, errors);
+    common::check_tls("admin", &config.admin.tls, errors);
+    if config.link.certificate.is_some() != config.link.key.is_some() {
+        errors.push("link.certificate", "must be set together with link.key");
+    }
+}
 
 /// All settings, typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -140,6 +182,16 @@ pub struct Node {
 pub struct Link {
     /// URLs of the control plane's link listener.
     pub control: Vec<String>,
+    /// Token with role NODE.
+    pub token: Option<Redacted<String>>,
+    /// A file that holds it.
+    pub token_file: Option<PathBuf>,
+    /// Whom to trust to be the control plane.
+    pub ca: Option<PathBuf>,
+    /// Certificate of this node.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
 }
 
 /// Section `rtmp`.
@@ -164,6 +216,9 @@ pub struct Rtmp {
 pub struct Http {
     /// Listener.
     pub listen: SocketAddr,
+    /// Its TLS.
+    #[serde(flatten)]
+    pub tls: common::ListenerTls,
 }
 
 /// Section `library`.

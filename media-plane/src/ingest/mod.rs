@@ -4,4 +4,4 @@ pub mod auth;
 pub mod rtmp;
 mod rtmp_listener;
 
-pub use rtmp_listener::{RtmpListener, tls_acceptor};
+pub use rtmp_listener::RtmpListener;

@@ -1,19 +1,12 @@
 //! Accepts RTMP and RTMPS connections, bounded in number.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use recorder_runtime::tls::Tls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 
 use super::rtmp;
 use crate::node::Node;
@@ -28,7 +21,7 @@ pub struct RtmpListener {
     /// The socket.
     pub socket: TcpListener,
     /// RTMPS.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Tls>,
 }
 
 impl RtmpListener {
@@ -63,26 +56,11 @@ impl RtmpListener {
     }
 }
 
-async fn serve(node: Arc<Node>, socket: TcpStream, remote: SocketAddr, tls: Option<TlsAcceptor>) {
+async fn serve(node: Arc<Node>, socket: TcpStream, remote: SocketAddr, tls: Option<Tls>) {
     let Some(tls) = tls else { return rtmp::serve(node, socket, remote).await };
-    match tokio::time::timeout(TLS_TIMEOUT, tls.accept(socket)).await {
+    match tokio::time::timeout(TLS_TIMEOUT, tls.acceptor().accept(socket)).await {
         Ok(Ok(socket)) => rtmp::serve(node, socket, remote).await,
         Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%remote, "TLS handshake timed out"),
     }
-}
-
-/// Reads certificate and key of the RTMPS listener.
-pub fn tls_acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
-    let open = |path: &Path| File::open(path).map(BufReader::new).with_context(|| path.display().to_string());
-    let chain = CertificateDer::pem_reader_iter(open(certificate)?)
-        .collect::<Result<Vec<_>, _>>()
-        .with_context(|| certificate.display().to_string())?;
-    let key_der = PrivateKeyDer::from_pem_reader(open(key)?).with_context(|| key.display().to_string())?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key_der)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

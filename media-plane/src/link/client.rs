@@ -22,10 +22,12 @@ use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::claims;
+use super::credentials::{Bearer, Credentials};
 use super::directives::{Applied, Directives};
 use super::facts::FactLog;
 
@@ -51,6 +53,9 @@ pub trait Report: Send + Sync {
 /// Opens a connection to the control plane; simulations have networks of their own.
 pub type Dial = Arc<dyn Fn(Endpoint) -> BoxFuture<'static, Result<Channel, tonic::transport::Error>> + Send + Sync>;
 
+/// A connection that shows the node's token with every call.
+type Client = NodeLinkServiceClient<InterceptedService<Channel, Bearer>>;
+
 /// The link as the rest of the node sees it. Clones share it.
 #[derive(Clone)]
 pub struct Link {
@@ -59,6 +64,7 @@ pub struct Link {
 
 struct Shared {
     dial: Dial,
+    credentials: Credentials,
     endpoints: Vec<Endpoint>,
     directives: Directives,
     facts: FactLog,
@@ -67,7 +73,7 @@ struct Shared {
     controls: mpsc::Sender<directive::Control>,
     node_epoch: AtomicU64,
     connected: AtomicBool,
-    client: watch::Sender<Option<NodeLinkServiceClient<Channel>>>,
+    client: watch::Sender<Option<Client>>,
     fenced: watch::Sender<Option<String>>,
 }
 
@@ -96,6 +102,7 @@ impl Link {
         let endpoints = control.iter().map(|url| endpoint(url)).collect::<Result<Vec<_>, _>>()?;
         let shared = Shared {
             dial,
+            credentials: Credentials::default(),
             endpoints,
             directives,
             facts,
@@ -108,6 +115,15 @@ impl Link {
             fenced: watch::Sender::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The same with these credentials; before it is shared.
+    #[must_use]
+    pub fn with(mut self, credentials: Credentials) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.credentials = credentials;
+        }
+        self
     }
 
     /// The last good directives.
@@ -210,11 +226,17 @@ impl Shared {
         self.directives.interrupted();
     }
 
+    async fn connect(&self, endpoint: &Endpoint) -> anyhow::Result<Client> {
+        let bearer = self.credentials.bearer()?;
+        let endpoint = self.credentials.identity.secured(endpoint.clone())?;
+        Ok(NodeLinkServiceClient::with_interceptor((self.dial)(endpoint).await?, bearer))
+    }
+
     /// One connection, from dial to its end; returns why it ended.
     async fn serve(&self, endpoint: &Endpoint, report: &dyn Report) -> Status {
-        let client = match (self.dial)(endpoint.clone()).await {
-            Ok(channel) => NodeLinkServiceClient::new(channel),
-            Err(error) => return Status::unavailable(error.to_string()),
+        let client = match self.connect(endpoint).await {
+            Ok(client) => client,
+            Err(error) => return Status::unavailable(format!("{error:#}")),
         };
         let mut registration = report.registration();
         registration.node_time = Some(recorder_proto::time::timestamp(self.clock.now()));
@@ -246,7 +268,7 @@ impl Shared {
 
     async fn follow_directives(
         &self,
-        mut client: NodeLinkServiceClient<Channel>,
+        mut client: Client,
         node: &str,
         epoch: u64,
         lease: Duration,
@@ -339,12 +361,7 @@ impl Shared {
     }
 
     /// Sends every fact in order, batch by batch; a recording that starts is claimed before its facts go.
-    async fn deliver_facts(
-        &self,
-        mut client: NodeLinkServiceClient<Channel>,
-        epoch: u64,
-        report: &dyn Report,
-    ) -> Status {
+    async fn deliver_facts(&self, mut client: Client, epoch: u64, report: &dyn Report) -> Status {
         let (send, outbox) = mpsc::channel(1);
         let mut appended = self.facts.appended();
         let mut replies = match client.report_facts(ReceiverStream::new(outbox)).await {
@@ -382,12 +399,7 @@ impl Shared {
         }
     }
 
-    async fn claim(
-        &self,
-        client: &mut NodeLinkServiceClient<Channel>,
-        mut claim: ClaimRecordingRequest,
-        epoch: u64,
-    ) -> Result<(), Status> {
+    async fn claim(&self, client: &mut Client, mut claim: ClaimRecordingRequest, epoch: u64) -> Result<(), Status> {
         claim.node_epoch = epoch;
         match self.in_time("claim_recording", client.claim_recording(claim)).await {
             Ok(_) => Ok(()),

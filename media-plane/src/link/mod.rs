@@ -2,12 +2,14 @@
 
 mod claims;
 mod client;
+mod credentials;
 mod directives;
 mod facts;
 mod persist;
 
 pub use claims::resume as resume_claim;
 pub use client::{Dial, Link, Report};
+pub use credentials::Credentials;
 pub use directives::Directives;
 #[cfg(feature = "sim")]
 pub use facts::FactStepper;

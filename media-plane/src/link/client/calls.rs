@@ -10,7 +10,7 @@ use recorder_proto::pb::node::{
 };
 use tonic::Status;
 
-use super::{Link, NodeLinkServiceClient, RETRY, is_transient};
+use super::{Client, Link, RETRY, is_transient};
 use crate::link::claims;
 use crate::recording::Grant;
 
@@ -75,7 +75,7 @@ impl Link {
         Ok(stale)
     }
 
-    fn client(&self) -> Result<(NodeLinkServiceClient<tonic::transport::Channel>, u64), Status> {
+    fn client(&self) -> Result<(Client, u64), Status> {
         let client = self.shared.client.borrow().clone();
         let client = client.ok_or_else(|| Status::unavailable("the control plane is away"))?;
         Ok((client, self.shared.node_epoch.load(Ordering::Relaxed)))
