@@ -90,10 +90,12 @@ fn live() -> Vec<Step> {
     });
     vec![
         ("StreamService/ListStreams", Reply(json!({"streams": [stream]}))),
-        ("StreamService/GetStream", Reply(stream)),
+        ("StreamService/GetStream", Reply(stream.clone())),
+        ("StreamService/WatchStreams", Reply(json!({"kind": "CURRENT", "stream": stream}))),
         ("RecordingService/GetRecording", Reply(recording.clone())),
         ("RecordingService/ListRecordings", Reply(json!({"recordings": [recording]}))),
         ("RecordingService/WatchRecordings", Reply(json!({"kind": "CURRENT", "recording": recording}))),
+        ("RecordingService/SplitRecording", Reply(json!({"stream": {"stream": "cam1"}, "state": "RECORDING"}))),
         ("RecordingService/StopRecording", Reply(json!({"stream": {"stream": "cam1"}}))),
     ]
 }
@@ -106,6 +108,34 @@ fn recorded() -> Vec<Step> {
         ("RecordingService/ListFiles", Reply(json!({"files": [hls, mp4]}))),
         ("RecordingService/GetFile", Reply(mp4)),
         ("RecordingService/VerifyRecording", Reply(json!({"object": {"outcome": "OK", "error": null}}))),
+    ]
+}
+
+/// Who is told of what. The receiver of the list is somebody else's; here its name leads nowhere.
+fn notified() -> Vec<Step> {
+    let ops = json!({
+        "name": "webhooks/ops", "eventTypes": ["recording.*", "file.available"], "state": "ACTIVE",
+        "signature": "STANDARD", "timeout": "20s",
+    });
+    let failed = json!({"eventType": "webhook.test", "state": "FAILED", "attempt": 1, "httpStatus": null});
+    vec![
+        ("WebhookService/CreateWebhook", Reply(ops.clone())),
+        ("WebhookService/GetWebhook", Reply(ops.clone())),
+        ("WebhookService/ListWebhooks", Reply(json!({"webhooks": [{"name": "webhooks/ops", "secret": null}]}))),
+        ("WebhookService/RotateSecret", Reply(ops)),
+        ("WebhookService/TestWebhook", Reply(failed.clone())),
+        ("WebhookService/ListDeliveries", Reply(json!({"deliveries": [failed]}))),
+    ]
+}
+
+/// Once it is known which delivery the list speaks of.
+fn told_again() -> Vec<Step> {
+    let failed = json!({"eventType": "webhook.test", "state": "FAILED", "attempt": 2});
+    vec![
+        ("WebhookService/Redeliver", Reply(failed)),
+        ("WebhookService/UpdateWebhook", Reply(json!({"name": "webhooks/ops", "disabled": true, "secret": null}))),
+        ("WebhookService/DeleteWebhook", Reply(json!({}))),
+        ("EventService/WatchEvents", Reply(json!({"bookmark": true, "event": null}))),
     ]
 }
 
@@ -182,23 +212,10 @@ const LATER: &[&str] = &[
     "TaskService/ListTasks",
     "TaskService/StopTask",
     "TaskService/CancelTask",
-    "RecordingService/SplitRecording",
     "RecordingService/RetryUploads",
     "RecordingService/DeleteRecording",
     "RecordingService/GeneratePlaybackUrl",
-    "StreamService/WatchStreams",
     "StreamService/DisconnectPublisher",
-    "WebhookService/CreateWebhook",
-    "WebhookService/GetWebhook",
-    "WebhookService/ListWebhooks",
-    "WebhookService/UpdateWebhook",
-    "WebhookService/DeleteWebhook",
-    "WebhookService/RotateSecret",
-    "WebhookService/TestWebhook",
-    "WebhookService/ListDeliveries",
-    "WebhookService/Redeliver",
-    "EventService/ListEvents",
-    "EventService/WatchEvents",
     "UsageService/QueryConcurrency",
     "UsageService/QueryVolume",
     "AccessService/CreateToken",
@@ -240,7 +257,8 @@ impl Play {
         }
         // A server of ours in the place of Amazon: tests reach nothing outside this machine.
         let bucket = format!(r#""s3":{{"bucket":"rec","endpoint":"{}","path_style":true,"region""#, bucket.endpoint());
-        let names = vec![(r#""s3":{"bucket":"rec","region""#, bucket)];
+        let receiver = "https://ops.invalid/hook".to_owned();
+        let names = vec![(r#""s3":{"bucket":"rec","region""#, bucket), ("https://ops.example.com/hook", receiver)];
         Self { script: Script::start(cluster, &[]), recipes, names }
     }
 
@@ -314,6 +332,15 @@ async fn every_recipe_does_what_it_says() {
     assert!(publisher.is_running(), "stopping a recording leaves its publisher alone");
     publisher.stop();
     play.act(recorded());
+    play.act(notified());
+    let request = r#"{"parent":"webhooks/ops"}"#;
+    let log = play.script.call("WebhookService/ListDeliveries", request);
+    let delivery = log.reply()["deliveries"][0]["name"].as_str().expect("the test").to_owned();
+    play.names.push(("webhooks/ops/deliveries/01JD…", delivery));
+    play.act(told_again());
+    let events = play.play("EventService/ListEvents");
+    let newest = &events.reply()["events"][0];
+    assert_eq!((&newest["type"], &newest["data"]["state"]), (&json!("file.available"), &json!("AVAILABLE")));
     play.act(changing());
     play.act(LATER.iter().map(|step| (*step, Later)).collect());
     play.act(tearing_down());

@@ -1,4 +1,5 @@
 //! Webhooks: managing them, delivering to them, and receivers of every kind.
+mod burst;
 mod crash;
 mod deliver;
 mod hostile;

@@ -86,6 +86,12 @@ fn first_pending(connection: &mut AnyConnection, webhook: &str, subject: &str) -
     Ok(first.first(connection).optional()?)
 }
 
+/// The webhooks to which something is due at `now`.
+pub fn webhooks_due(connection: &mut AnyConnection, now: i64) -> Result<Vec<String>> {
+    let due = deliveries::table.filter(deliveries::state.eq(PENDING)).filter(deliveries::next_attempt_time.le(now));
+    Ok(due.select(deliveries::webhook).distinct().load(connection)?)
+}
+
 /// Deliveries of one webhook that are due at `now`, longest due first, except those in `without`.
 pub fn due(
     connection: &mut AnyConnection,
