@@ -18,6 +18,7 @@ mod resume;
 mod same_node;
 mod script;
 mod scripting;
+mod secured;
 mod storage;
 mod storage_contract;
 mod storage_failures;

@@ -2,6 +2,7 @@
 //! knows nothing but server reflection. Each line has its expectation here; nothing is left out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::script::{Answer, Script};
 use recorder_proto::pb::v1;
@@ -139,6 +140,17 @@ fn told_again() -> Vec<Step> {
     ]
 }
 
+/// What was used; the spans of the list are over, and nothing was recorded in them.
+fn accounted() -> Vec<Step> {
+    vec![
+        ("UsageService/QueryConcurrency", Reply(json!({"peak": null, "peakTime": null}))),
+        (
+            "UsageService/QueryVolume",
+            Reply(json!({"buckets": vec![json!({"files": null, "bytesDelivered": null}); 1_440]})),
+        ),
+    ]
+}
+
 /// Storages, and changes of the template.
 fn changing() -> Vec<Step> {
     let s3 = json!({
@@ -216,11 +228,6 @@ const LATER: &[&str] = &[
     "RecordingService/DeleteRecording",
     "RecordingService/GeneratePlaybackUrl",
     "StreamService/DisconnectPublisher",
-    "UsageService/QueryConcurrency",
-    "UsageService/QueryVolume",
-    "AccessService/CreateToken",
-    "AccessService/ListTokens",
-    "AccessService/RevokeToken",
 ];
 
 /// `expected` is found in `found`; `null` means not set, lists must be equally long.
@@ -303,6 +310,30 @@ fn publish(cluster: &Cluster, url: &str) -> Live {
     Live::file(&Source { seconds: 4, ..Default::default() }.generate(cluster.folder()), &url)
 }
 
+/// The recording is in the accounts of its own time.
+fn used(play: &mut Play, recording: &v1::Recording) {
+    let start = recording.start_time.as_ref().and_then(recorder_proto::time::datetime).expect("it has begun");
+    let (from, to) = (start.to_rfc3339(), (start + Duration::from_secs(3_600)).to_rfc3339());
+    let span = format!(r#"{{"start_time":"{from}","end_time":"{to}","granularity":"86400s","group_by":"DOMAIN"}}"#);
+    let peaks = play.script.call("UsageService/QueryConcurrency", &span);
+    let series = &peaks.reply()["series"][0];
+    assert_eq!((&peaks.reply()["peak"], &series["key"]), (&json!(1), &json!(DOMAIN)), "{peaks:#?}");
+    let span = span.replace(r#","group_by":"DOMAIN""#, "");
+    let volume = play.script.call("UsageService/QueryVolume", &span);
+    let day = &volume.reply()["buckets"][0];
+    assert!(day["files"].as_u64() == Some(2) && day["recorded"].is_string(), "{day:#}");
+}
+
+/// Tokens; this server asks for none, so that the list can be played without one.
+fn tokens(play: &mut Play) {
+    let made = play.play("AccessService/CreateToken");
+    let (name, secret) = (made.reply()["name"].as_str().unwrap(), made.reply()["secret"].as_str().unwrap());
+    assert!(secret.starts_with("rec_"), "{name}");
+    play.names.push(("tokens/01JD…", name.to_owned()));
+    let listed = json!({"tokens": [{"name": name, "displayName": "ci", "roles": ["OPERATOR"], "secret": null}]});
+    play.act(vec![("AccessService/ListTokens", Reply(listed)), ("AccessService/RevokeToken", Reply(json!({})))]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_recipe_does_what_it_says() {
     let cluster = Cluster::start().await;
@@ -332,6 +363,9 @@ async fn every_recipe_does_what_it_says() {
     assert!(publisher.is_running(), "stopping a recording leaves its publisher alone");
     publisher.stop();
     play.act(recorded());
+    play.act(accounted());
+    used(&mut play, &recording);
+    tokens(&mut play);
     play.act(notified());
     let request = r#"{"parent":"webhooks/ops"}"#;
     let log = play.script.call("WebhookService/ListDeliveries", request);
