@@ -1,5 +1,5 @@
 //! Receivers that mean no good: reliability test 28.
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use recorder_proto::pb::v1;
@@ -9,7 +9,7 @@ use recorder_proto::pb::v1::{RedeliverRequest, TestWebhookRequest, UpdateWebhook
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use super::receiver::{Manner, Receiver};
+use super::receiver::{Manner, Receiver, Seen};
 use super::{client, create, deliveries, describe, of_templates, on_each, webhook};
 use crate::link::control::{Control, until};
 use crate::support::{bad_fields, seconds};
@@ -106,7 +106,13 @@ async fn tls_errors(control: &Control) {
 
 /// One bad receiver delays no other; its order is kept, its end is a suspension, and what failed can be sent again.
 async fn order_and_suspension(control: &Control) {
-    let mut bad = Receiver::always(Manner::Drip).await;
+    // Slow while another waits for it, and merely failing for the rest of its schedule.
+    let drips = AtomicUsize::new(2);
+    let manner = move |_: &Seen| {
+        let slow = drips.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if slow { Manner::Drip } else { Manner::Status(500) }
+    };
+    let mut bad = Receiver::start(manner).await;
     let mut good = Receiver::always(Manner::Status(200)).await;
     patient(control, "bad", bad.url("/")).await;
     patient(control, "good", good.url("/")).await;
