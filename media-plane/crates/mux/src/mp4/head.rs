@@ -23,6 +23,17 @@ pub(super) fn head(tables: &Tables, data: u64, created: u64) -> Vec<u8> {
     bytes
 }
 
+/// How long that is, of tracks that need not have their tables any more.
+pub(super) fn length(tracks: &[&Track], data: u64, created: u64) -> u64 {
+    let length = |wide| {
+        let entry = if wide { 12 } else { 8 };
+        let of_samples = tracks.iter().map(|track| track.dropped() + u64::from(track.samples) * entry);
+        file_head(tracks, &[], 0, wide, created).len() as u64 + of_samples.sum::<u64>() + MDAT_HEADER
+    };
+    let narrow = length(false);
+    if is_wide(narrow + data) { length(true) } else { narrow }
+}
+
 fn file_head(tracks: &[&Track], order: &[u32], base: u64, wide: bool, created: u64) -> Vec<u8> {
     let mut boxes = Boxes::default();
     boxes.nest(b"ftyp", |b| {
@@ -79,7 +90,7 @@ fn media(boxes: &mut Boxes, track: &Track, order: &[u32], base: u64, wide: bool,
             stsd(b, &track.configs);
             durations(b, track);
             compositions(b, track);
-            if track.key_samples.len() < track.samples as usize {
+            if !track.is_all_keys() {
                 b.full(b"stss", 0, 0, |b| {
                     b.u32(track.key_samples.len() as u32);
                     track.key_samples.iter().for_each(|number| b.u32(*number));
@@ -107,7 +118,7 @@ fn durations(boxes: &mut Boxes, track: &Track) {
 /// every player reads.
 fn compositions(boxes: &mut Boxes, track: &Track) {
     let runs = &track.compositions.runs;
-    if runs.iter().all(|(_, offset)| *offset == 0) {
+    if track.is_in_order() {
         return;
     }
     boxes.full(b"ctts", 0, 0, |b| {
