@@ -114,3 +114,46 @@ impl Tables {
         self.order.push(sample.size << 1 | u32::from(is_sound));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::{Bytes, BytesMut};
+    use media::{AacConfig, MediaTime};
+
+    use super::*;
+    use crate::notes::Notes;
+
+    /// Notes of so many frames of sound, and the index they make.
+    fn noted(count: i64) -> (BytesMut, Index) {
+        let aac = Arc::new(AacConfig::parse(Bytes::from_static(&[0x12, 0x10])).unwrap());
+        let (mut samples, mut outline, mut data) = (Samples::default(), Outline::default(), 0);
+        let mut notes = Notes::default();
+        notes.aac(&aac);
+        let mut notes = BytesMut::from(&notes.take().unwrap()[..]);
+        for n in 0..count {
+            let dts = MediaTime::from_millis(n * 23 + n * n % 3);
+            let size = 100 + n as u32 % 50;
+            let sample = Sample { track: TrackKind::Audio, dts, pts: dts, keyframe: true, size };
+            samples.write(&mut notes, &sample);
+            outline.push(&sample, &CodecConfig::Aac(aac.clone()));
+            data += u64::from(size);
+        }
+        (notes, outline.index(data, 7))
+    }
+
+    #[test]
+    fn a_head_is_made_of_all_notes_or_not_at_all() {
+        let (notes, index) = noted(1_000);
+        let head = index.head(&notes).unwrap();
+        assert_eq!(head.len() as u64, index.head_len());
+        for len in (0..notes.len()).step_by(97) {
+            assert_eq!(index.head(&notes[..len]), None, "{len} of {} bytes", notes.len());
+        }
+        let (others, _) = noted(1_001);
+        // The sample that is too many is behind the media.
+        assert_eq!(index.head(&others), Some(head));
+        assert_eq!(index.head(&noted(999).0), None);
+    }
+}
