@@ -139,3 +139,72 @@ fn is_filled(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mux::ObjectPart;
+
+    use super::*;
+    use crate::journal::{self, Extent, Marked};
+
+    const WHOLE: ObjectId = ObjectId { file: 0, part: ObjectPart::Whole };
+    /// Two flushes a second.
+    const FLUSHES: u64 = 12 * 3_600 * 2;
+    /// As 77 samples a second take.
+    const NOTES: usize = 125;
+
+    fn noted(flush: u64) -> Bytes {
+        (0..NOTES as u64).map(|n| (flush * 31 + n * 7) as u8).collect()
+    }
+
+    /// A journal of twelve hours, and where its second half begins.
+    fn twelve_hours() -> (Vec<u8>, usize) {
+        let (mut records, mut half) = (MAGIC.to_vec(), 0);
+        for flush in 0..FLUSHES {
+            if flush == FLUSHES / 2 {
+                half = records.len();
+            }
+            journal::encode(&Entry::Flush { synced: Some(records.len() as u64) }, &mut records);
+            let before = flush * NOTES as u64;
+            let mark = Marked {
+                len: (flush + 1) * 100_000,
+                crc: 1,
+                ends_at: media::MediaTime(flush.cast_signed() * 45_000),
+                video_frames: 15 * flush,
+                audio_frames: 23 * flush,
+                notes: before + NOTES as u64,
+            };
+            let (offset, mark, notes) = (flush * 100_000, Some(mark), noted(flush));
+            let extent = Extent { object: WHOLE, offset, len: 100_000, crc: 1, mark, noted: before, notes };
+            journal::encode(&Entry::Extent(extent), &mut records);
+        }
+        (records, half)
+    }
+
+    #[test]
+    fn twelve_hours_of_notes_are_read_back_from_file_buffer_and_memory() {
+        let (records, half) = twelve_hours();
+        let dir = tempfile::tempdir().unwrap();
+        let journal = dir.path().join("journal");
+        let expected: Vec<u8> = (0..FLUSHES).flat_map(noted).chain(*b"newest").collect();
+        // What comes behind the journal's length is not of it.
+        for len in [records.len(), half, 0] {
+            let written = [records.get(..len).unwrap(), b"torn".as_slice()].concat();
+            std::fs::write(&journal, written).unwrap();
+            let noted = Noted {
+                object: WHOLE,
+                journal: &journal,
+                from: 0,
+                len: len as u64,
+                buffer: records.get(len..).unwrap(),
+                newest: b"newest",
+                noted: expected.len() as u64,
+            };
+            let start = std::time::Instant::now();
+            let read = noted.read().unwrap();
+            println!("{} of {} bytes in {:?}", read.len(), records.len(), start.elapsed());
+            assert!(read == expected);
+        }
+    }
+}

@@ -62,7 +62,8 @@ impl Outline {
     pub(super) fn index(&self, data: u64, created: u64) -> Index {
         let tracks: Vec<&Track> = [&self.video, &self.audio].into_iter().flatten().collect();
         let (pictures, sounds) = self.counts();
-        Index { data, samples: pictures + sounds, created, len: head::length(&tracks, data, created) }
+        let (len, _) = head::length(&tracks, data, created);
+        Index { data, samples: pictures + sounds, created, len }
     }
 }
 
