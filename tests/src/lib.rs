@@ -14,6 +14,7 @@ pub mod probe;
 pub mod process;
 pub mod publisher;
 pub mod reading;
+pub mod road;
 pub mod scene;
 pub mod slow;
 pub mod soak;

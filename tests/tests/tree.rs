@@ -63,6 +63,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/src/bin/bench.rs", "measures over a window"),
     ("tests/src/bin/finish.rs", "polls for a fact, finer than others"),
     ("tests/src/numbered.rs", "sends each frame when it is due"),
+    ("tests/src/road.rs", "a slow road is a fault to inject"),
     ("tests/src/soak/chaos.rs", "faults strike at random moments"),
     ("tests/src/soak/crowd.rs", "publishers come and go at random moments"),
     ("tests/src/soak/judge.rs", "polls for a fact"),

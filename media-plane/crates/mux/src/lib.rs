@@ -13,6 +13,7 @@ pub mod registry;
 mod scratch;
 mod split;
 
+pub use mp4::Index;
 pub use output::{
     Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Output, Reaction, Rejected, Restored, RestoredFile,
     RestoredObject, Summary,
