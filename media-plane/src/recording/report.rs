@@ -89,6 +89,7 @@ pub fn codec_text(config: &CodecConfig) -> String {
     match config {
         CodecConfig::Avc(avc) => format!("{name} {}x{}", avc.width, avc.height),
         CodecConfig::Aac(aac) => format!("{name} {} Hz, {} channels", aac.output_sample_rate, aac.channels),
+        CodecConfig::Opus(opus) => format!("{name} {} Hz, {} channels", media::opus::SAMPLE_RATE, opus.channels),
         CodecConfig::Unsupported(_) => name.to_owned(),
     }
 }

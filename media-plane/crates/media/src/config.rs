@@ -60,6 +60,19 @@ pub struct AacConfig {
     pub samples_per_frame: u32,
 }
 
+/// Opus configuration (RFC 7845, 5.1, channel mapping family 0). A frame is one Opus packet (RFC 6716, 3), without any
+/// framing around it; its decoder always runs at 48 kHz.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpusConfig {
+    /// Channels a decoder should produce: 1 or 2. Every packet says for itself how many it carries.
+    pub channels: u8,
+    /// Samples at 48 kHz that a decoder drops at the very beginning; 0 when the source did not say (RTP has no place
+    /// for it).
+    pub pre_skip: u16,
+    /// Sampling rate in Hz of what was encoded, for information only; 0 when unknown.
+    pub sample_rate_in: u32,
+}
+
 /// Configuration of one track. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodecConfig {
@@ -67,6 +80,8 @@ pub enum CodecConfig {
     Avc(Arc<AvcConfig>),
     /// AAC.
     Aac(Arc<AacConfig>),
+    /// Opus.
+    Opus(Arc<OpusConfig>),
     /// A codec that no output carries yet; kept so that the report can name it.
     Unsupported(Codec),
 }

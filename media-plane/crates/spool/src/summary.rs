@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{AacConfig, AvcConfig, Codec, CodecConfig, MediaTime};
+use media::{AacConfig, AvcConfig, Codec, CodecConfig, MediaTime, OpusConfig};
 use mux::Summary;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -40,6 +40,11 @@ enum ConfigForm {
         channel_config: u8,
         channels: u8,
         samples_per_frame: u32,
+    },
+    Opus {
+        channels: u8,
+        pre_skip: u16,
+        sample_rate_in: u32,
     },
     Unsupported(CodecForm),
 }
@@ -109,6 +114,9 @@ fn to_form(config: &CodecConfig) -> ConfigForm {
             channels: aac.channels,
             samples_per_frame: aac.samples_per_frame,
         },
+        CodecConfig::Opus(opus) => {
+            ConfigForm::Opus { channels: opus.channels, pre_skip: opus.pre_skip, sample_rate_in: opus.sample_rate_in }
+        }
         CodecConfig::Unsupported(codec) => ConfigForm::Unsupported(CodecForm(*codec)),
     }
 }
@@ -146,6 +154,9 @@ fn from_form(form: ConfigForm) -> Result<CodecConfig, hex::FromHexError> {
             channels,
             samples_per_frame,
         })),
+        ConfigForm::Opus { channels, pre_skip, sample_rate_in } => {
+            CodecConfig::Opus(Arc::new(OpusConfig { channels, pre_skip, sample_rate_in }))
+        }
         ConfigForm::Unsupported(codec) => CodecConfig::Unsupported(codec.0),
     })
 }

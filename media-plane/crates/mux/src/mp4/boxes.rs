@@ -181,7 +181,7 @@ pub(super) fn stsd(boxes: &mut Boxes, configs: &[CodecConfig]) {
             match config {
                 CodecConfig::Avc(avc) => avc1(b, avc),
                 CodecConfig::Aac(aac) => mp4a(b, aac),
-                CodecConfig::Unsupported(_) => {}
+                CodecConfig::Opus(_) | CodecConfig::Unsupported(_) => {}
             }
         }
     });

@@ -1,0 +1,71 @@
+//! Opus packets (RFC 6716, 3): how long one is and how many channels it carries, from its first bytes.
+
+/// The clock of every Opus decoder and of its RTP timestamps, in Hz.
+pub const SAMPLE_RATE: u32 = 48_000;
+/// Longest packet allowed (RFC 6716, 3.4, R5): 120 ms.
+pub const MAX_PACKET_SAMPLES: u32 = SAMPLE_RATE / 1_000 * 120;
+
+/// Samples at 48 kHz that a decoder makes of this packet; `None` when it is empty or breaks RFC 6716, 3.4.
+pub fn packet_samples(packet: &[u8]) -> Option<u32> {
+    let &[toc, ..] = packet else { return None };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(packet.get(1)? & 63),
+    };
+    let samples = frames * frame_samples(toc);
+    (1..=MAX_PACKET_SAMPLES).contains(&samples).then_some(samples)
+}
+
+/// 1 or 2 channels, as this packet was coded; `None` when it is empty.
+pub fn packet_channels(packet: &[u8]) -> Option<u8> {
+    packet.first().map(|toc| if toc & 4 == 0 { 1 } else { 2 })
+}
+
+/// Samples at 48 kHz of each frame, by the `config` number in the first five bits (RFC 6716, table 2).
+fn frame_samples(toc: u8) -> u32 {
+    let config = u32::from(toc >> 3);
+    match config {
+        0..12 => [480, 960, 1_920, 2_880].get(config as usize % 4).copied().unwrap_or(0),
+        12..16 => 480 << (config % 2),
+        _ => 120 << (config % 4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_the_table_in_the_rfc() {
+        let millis = |config: u8| f64::from(packet_samples(&[config << 3]).unwrap()) / 48.0;
+        for (configs, durations) in [(0..12, &[10.0, 20.0, 40.0, 60.0][..]), (12..16, &[10.0, 20.0][..])] {
+            for (n, config) in configs.enumerate() {
+                assert!((millis(config) - durations[n % durations.len()]).abs() < 1e-9, "config {config}");
+            }
+        }
+        for config in 16..32u8 {
+            assert!((millis(config) - [2.5, 5.0, 10.0, 20.0][usize::from(config % 4)]).abs() < 1e-9, "config {config}");
+        }
+    }
+
+    #[test]
+    fn several_frames_add_up_and_more_than_120_ms_is_refused() {
+        let twenty = 19 << 3;
+        assert_eq!(packet_samples(&[twenty | 1]), Some(1_920));
+        assert_eq!(packet_samples(&[twenty | 2, 1]), Some(1_920));
+        assert_eq!(packet_samples(&[twenty | 3, 6]), Some(5_760));
+        assert_eq!(packet_samples(&[twenty | 3, 7]), None);
+        assert_eq!(packet_samples(&[twenty | 3, 0]), None);
+        assert_eq!(packet_samples(&[twenty | 3]), None);
+        assert_eq!(packet_samples(&[]), None);
+    }
+
+    #[test]
+    fn channels_are_the_third_bit_from_the_end() {
+        assert_eq!(
+            (packet_channels(&[0x78]), packet_channels(&[0x7c]), packet_channels(&[])),
+            (Some(1), Some(2), None)
+        );
+    }
+}
