@@ -252,6 +252,11 @@ impl Publication {
                 self.count(track).rejected += 1;
                 metrics::counter!("recorder_frames_rejected_total", "reason" => rejection(reason)).increment(1);
             }
+            Event::Lost { track, frames, .. } => {
+                self.count(track).rejected += frames;
+                metrics::counter!("recorder_frames_rejected_total", "reason" => "lost").increment(frames);
+                self.timeline.lost(track, &mut timed);
+            }
         }
         self.pass(&mut timed, arrival);
         self.timed = timed;

@@ -48,7 +48,7 @@ pub fn gap_reason(reason: GapReason) -> v1::gap::Reason {
     match reason {
         GapReason::PublisherLost => v1::gap::Reason::PublisherLost,
         GapReason::NodeCrashed => v1::gap::Reason::NodeCrashed,
-        GapReason::FramesRejected => v1::gap::Reason::FramesRejected,
+        GapReason::FramesRejected | GapReason::FramesLost => v1::gap::Reason::FramesRejected,
         GapReason::SpoolFailed => v1::gap::Reason::SpoolFailed,
     }
 }
@@ -69,6 +69,7 @@ pub fn gap_label(reason: GapReason) -> &'static str {
         GapReason::PublisherLost => "publisher_lost",
         GapReason::NodeCrashed => "node_crashed",
         GapReason::FramesRejected => "frames_rejected",
+        GapReason::FramesLost => "frames_lost",
         GapReason::SpoolFailed => "spool_failed",
     }
 }

@@ -43,6 +43,8 @@ pub enum GapReason {
     FramesRejected,
     /// The spool lost bytes.
     SpoolFailed,
+    /// Frames of one track did not arrive; times go on undisturbed, and so does the other track.
+    FramesLost,
 }
 
 /// A hole in the media: everything after it continues at `resumes_at` on the same timeline.

@@ -255,7 +255,7 @@ impl Muxer for Flv {
         self.release();
         self.split.gap(gap);
         if let Some(file) = self.file.as_mut().filter(|file| file.base.is_some())
-            && gap.reason != GapReason::FramesRejected
+            && !matches!(gap.reason, GapReason::FramesRejected | GapReason::FramesLost)
         {
             (file.video_due, file.audio_due) = (true, true);
         }

@@ -278,7 +278,8 @@ impl Muxer for Hls {
 
     fn gap(&mut self, gap: Gap) {
         self.split.gap(gap);
-        self.broken = self.file.is_some();
+        // Timestamps go on across frames that did not arrive: for a player that is no discontinuity.
+        self.broken |= self.file.is_some() && gap.reason != media::GapReason::FramesLost;
     }
 
     fn cut(&mut self) {

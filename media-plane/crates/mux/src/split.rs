@@ -163,8 +163,8 @@ impl Split {
         for last in [&mut self.last_video, &mut self.last_audio].into_iter().flatten() {
             *last = (*last).max(gap.resumes_at);
         }
-        // A clock that jumps has lost nothing.
-        self.needs_key |= gap.reason != GapReason::FramesRejected;
+        // A clock that jumps has lost nothing, and frames that did not arrive are followed by ones that can be shown.
+        self.needs_key |= !matches!(gap.reason, GapReason::FramesRejected | GapReason::FramesLost);
     }
 
     /// Where the frame goes; changes nothing.

@@ -1,0 +1,131 @@
+//! Frames of both tracks in one order, held back at the start until the clock is known.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use media::ingest::{Event, RawFrame};
+use media::{CodecConfig, TrackKind};
+
+use crate::clock::{self, Clock};
+use crate::opus;
+use crate::session::is_same;
+use crate::stream::Unit;
+
+/// Frames held at most, of each track.
+const MAX_HELD: usize = 1_024;
+/// Bytes held at most, of both.
+const MAX_HELD_BYTES: usize = 16 << 20;
+/// Sound missing for less than this is made up by any decoder so that nobody hears it: 100 ms, in ticks.
+const CONCEALED: i64 = clock::SCALE as i64 / 10;
+
+/// What waits to be delivered.
+#[derive(Debug)]
+pub(crate) struct Release {
+    hold: Duration,
+    began: Option<Duration>,
+    is_open: bool,
+    video: Queue,
+    audio: Queue,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<(u32, Unit)>,
+    config: Option<CodecConfig>,
+    /// Where the sound delivered so far ends.
+    ends: Option<i64>,
+}
+
+impl Release {
+    /// Nothing leaves until both tracks are synchronised or this has passed.
+    pub(crate) fn new(hold: Duration) -> Self {
+        let (video, audio) = (Queue::default(), Queue::default());
+        Self { hold, began: None, is_open: hold.is_zero(), video, audio, bytes: 0 }
+    }
+
+    /// The first packet came.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.began.get_or_insert(now);
+    }
+
+    /// Holds nothing back any more.
+    pub(crate) fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    pub(crate) fn advance(&mut self, now: Duration, synchronised: bool) {
+        self.is_open |= synchronised || self.deadline().is_some_and(|at| now >= at) || self.is_full();
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.began.filter(|_| !self.is_open).map(|began| began + self.hold)
+    }
+
+    pub(crate) fn push(&mut self, kind: TrackKind, ssrc: u32, unit: Unit) {
+        self.bytes += unit.data.len();
+        self.queue(kind).waiting.push_back((ssrc, unit));
+    }
+
+    /// Delivers what can be. A track is not waited for unless it is `blocked`: then it has packets already, and its next
+    /// frame may be earlier than what the other one has.
+    pub(crate) fn drain(&mut self, clock: &mut Clock, blocked: (bool, bool), mut emit: impl FnMut(Event)) {
+        if !self.is_open {
+            return;
+        }
+        while let Some(kind) = self.next(clock, blocked) {
+            let Some((ssrc, unit)) = self.queue(kind).waiting.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(unit.data.len());
+            self.queue(kind).deliver(kind, ssrc, unit, clock, &mut emit);
+        }
+    }
+
+    fn next(&self, clock: &Clock, (video, audio): (bool, bool)) -> Option<TrackKind> {
+        let at =
+            |kind, queue: &Queue| queue.waiting.front().map(|(ssrc, unit)| clock.preview(kind, *ssrc, unit.timestamp));
+        match (at(TrackKind::Video, &self.video), at(TrackKind::Audio, &self.audio)) {
+            (Some(picture), Some(sound)) if picture <= sound => Some(TrackKind::Video),
+            (Some(_), Some(_)) => Some(TrackKind::Audio),
+            (Some(_), None) if !audio || self.is_full() => Some(TrackKind::Video),
+            (None, Some(_)) if !video || self.is_full() => Some(TrackKind::Audio),
+            _ => None,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.video.waiting.len().max(self.audio.waiting.len()) > MAX_HELD || self.bytes > MAX_HELD_BYTES
+    }
+
+    fn queue(&mut self, kind: TrackKind) -> &mut Queue {
+        match kind {
+            TrackKind::Video => &mut self.video,
+            TrackKind::Audio => &mut self.audio,
+        }
+    }
+}
+
+impl Queue {
+    fn deliver(&mut self, kind: TrackKind, ssrc: u32, unit: Unit, clock: &mut Clock, emit: &mut impl FnMut(Event)) {
+        if self.config.as_ref().is_none_or(|config| !is_same(config, &unit.config)) {
+            self.config = Some(unit.config.clone());
+            emit(Event::Config(kind, unit.config));
+        }
+        let ticks = clock.time(kind, ssrc, unit.timestamp);
+        if let Some(missing) = unit.missing
+            && (kind == TrackKind::Video || self.ends.is_some_and(|ends| ticks - ends > CONCEALED))
+        {
+            emit(Event::Lost { track: kind, packets: missing.packets, frames: missing.frames });
+        }
+        if kind == TrackKind::Audio {
+            let samples = i64::from(opus::samples(&unit.data).unwrap_or(0));
+            self.ends = Some(ticks + samples * i64::from(clock::SCALE) / i64::from(media::opus::SAMPLE_RATE));
+        }
+        emit(Event::Frame(RawFrame {
+            track: kind,
+            time: clock::source_time(ticks),
+            composition: 0,
+            keyframe: unit.keyframe,
+            data: unit.data,
+        }));
+    }
+}
