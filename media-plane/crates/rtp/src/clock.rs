@@ -25,6 +25,8 @@ use source::{Nanos, SECOND, Source};
 pub(crate) const SCALE: u32 = 90_000;
 /// Without a sender report for so long, arrival takes over again.
 const REPORTS_EXPIRE: Nanos = 60 * SECOND;
+/// A source aligned by its first arrival is improved upon quickly for so long.
+const SETTLING: Nanos = 3 * SECOND;
 /// The clock is not moved by more than this share of a single pause.
 const MAX_PAUSE: Nanos = 10 * SECOND;
 
@@ -51,8 +53,6 @@ struct Track {
     delay: Nanos,
     /// Source time of the newest frame delivered.
     latest: Option<Nanos>,
-    /// And when that was, in ticks.
-    ticks: i64,
 }
 
 impl Clock {
@@ -64,7 +64,6 @@ impl Clock {
             self.counts.timestamp_jumps += u64::from(source.observe(timestamp, arrival, alone));
             return;
         }
-        self.keep_delay(kind);
         let track = self.track(kind);
         let time = arrival - track.delay - track.offset;
         track.source.get_or_insert(ssrc);
@@ -86,9 +85,11 @@ impl Clock {
         self.base.is_some()
     }
 
-    /// The time of the next frame of a track; per track it strictly increases.
+    /// The time of the next frame of a track, in ticks.
     pub(crate) fn time(&mut self, kind: TrackKind, ssrc: u32, timestamp: u32) -> i64 {
-        let Some(time) = self.sources.get(&ssrc).map(|source| source.locate(timestamp)) else { return 0 };
+        let Some(source) = self.sources.get(&ssrc) else { return 0 };
+        let (time, delay) = (source.locate_frame(timestamp), source.delay());
+        let is_new = source.seen - source.aligned < SETTLING;
         self.choose(kind, ssrc);
         let (target, is_reported) = self.target(kind);
         let track = self.track(kind);
@@ -97,22 +98,25 @@ impl Clock {
         let per_mille_tenths = match (is_reported, kind) {
             (true, TrackKind::Video) => 500,
             (true, TrackKind::Audio) => 50,
+            (false, TrackKind::Video) if is_new && wanted < 0 => 500,
             (false, _) if wanted < 0 => 50,
             (false, _) => 5,
         };
         let most = step / 10_000 * per_mille_tenths;
         track.offset += if track.latest.is_none() { wanted } else { wanted.clamp(-most, most) };
+        if is_reported {
+            // Where reports end, arrival goes on from here.
+            track.delay = delay - track.offset;
+        }
         let ticks = ticks(time + track.offset);
-        track.ticks = if track.latest.is_none() { ticks } else { ticks.max(track.ticks + 1) };
         track.latest = Some(track.latest.map_or(time, |latest| latest.max(time)));
-        let ticks = track.ticks;
         self.counts.correction_micros = (target - self.track(kind).offset) / 1_000;
         ticks
     }
 
     /// Where a frame would be, without delivering it.
     pub(crate) fn preview(&self, kind: TrackKind, ssrc: u32, timestamp: u32) -> i64 {
-        let time = self.sources.get(&ssrc).map_or(0, |source| source.locate(timestamp));
+        let time = self.sources.get(&ssrc).map_or(0, |source| source.locate_frame(timestamp));
         let track = self.track_ref(kind);
         let offset = if track.latest.is_some() { track.offset } else { self.target(kind).0 };
         ticks(time + offset)
@@ -128,24 +132,9 @@ impl Clock {
         if self.track(kind).source == Some(ssrc) {
             return;
         }
-        self.keep_delay(kind);
         self.track(kind).source = Some(ssrc);
-        let (target, is_reported) = self.target(kind);
-        if is_reported {
-            // It is known exactly where the new source belongs; that arrival put it elsewhere is nobody's time.
-            self.track(kind).offset = target;
-        }
-    }
-
-    /// The delay of the track so far is what its next source is held against.
-    fn keep_delay(&mut self, kind: TrackKind) {
-        if self.target(kind).1 {
-            let source = self.track(kind).source.and_then(|ssrc| self.sources.get(&ssrc));
-            if let Some(delay) = source.map(Source::delay) {
-                let track = self.track(kind);
-                track.delay = delay - track.offset;
-            }
-        }
+        // Where its first arrival put the new source is nobody's time; more may be known by now.
+        self.track(kind).offset = self.target(kind).0;
     }
 
     /// The offset a track should have, and whether sender reports say so.
@@ -153,7 +142,7 @@ impl Clock {
         let track = self.track_ref(kind);
         let Some(source) = track.source.and_then(|ssrc| self.sources.get(&ssrc)) else { return (track.offset, false) };
         match (self.base, source.relation) {
-            (Some(base), Some(relation)) if source.seen - relation.at < REPORTS_EXPIRE => {
+            (Some(base), Some(relation)) if !relation.is_loose && source.seen - relation.at < REPORTS_EXPIRE => {
                 (base.saturating_add(relation.value), true)
             }
             _ => (source.delay() - track.delay, false),

@@ -105,11 +105,12 @@ impl Depacketizer {
         match item {
             Item::Packet(packet) => self.packet(packet, counts),
             Item::Lost(packets) => {
-                self.missing.packets += packets;
-                self.hole = true;
+                // With the marker, what is in front of the hole is complete.
                 if self.unit.as_ref().is_some_and(|unit| unit.ended) {
                     self.finish(counts);
                 }
+                self.missing.packets += packets;
+                self.hole = true;
             }
         }
     }

@@ -11,6 +11,7 @@
 //! each of them; [`Session::end`] at the end. All times are of one monotonic clock.
 
 mod clock;
+mod composition;
 mod counts;
 mod h264;
 mod keyframes;

@@ -7,6 +7,8 @@ use media::ingest::{Event, RawFrame};
 use media::{CodecConfig, TrackKind};
 
 use crate::clock::{self, Clock};
+use crate::composition::DecodeTimes;
+use crate::h264::Missing;
 use crate::opus;
 use crate::session::is_same;
 use crate::stream::Unit;
@@ -33,8 +35,10 @@ pub(crate) struct Release {
 struct Queue {
     waiting: VecDeque<(u32, Unit)>,
     config: Option<CodecConfig>,
-    /// Where the sound delivered so far ends.
+    /// Where what was delivered so far ends.
     ends: Option<i64>,
+    source: Option<u32>,
+    decode_times: DecodeTimes,
 }
 
 impl Release {
@@ -65,6 +69,20 @@ impl Release {
     pub(crate) fn push(&mut self, kind: TrackKind, ssrc: u32, unit: Unit) {
         self.bytes += unit.data.len();
         self.queue(kind).waiting.push_back((ssrc, unit));
+    }
+
+    /// Another source follows from this timestamp on: what waits of the one before for that time and later is not
+    /// needed. Gives how many frames that is.
+    pub(crate) fn turn(&mut self, kind: TrackKind, ssrc: u32, timestamp: u32, clock: &Clock) -> u64 {
+        let from = clock.preview(kind, ssrc, timestamp);
+        let mut unneeded = 0;
+        while let Some((_, unit)) =
+            self.queue(kind).waiting.pop_back_if(|(of, unit)| clock.preview(kind, *of, unit.timestamp) >= from)
+        {
+            self.bytes = self.bytes.saturating_sub(unit.data.len());
+            unneeded += 1;
+        }
+        unneeded
     }
 
     /// Delivers what can be. A track is not waited for unless it is `blocked`: then it has packets already, and its next
@@ -110,20 +128,27 @@ impl Queue {
             self.config = Some(unit.config.clone());
             emit(Event::Config(kind, unit.config));
         }
-        let ticks = clock.time(kind, ssrc, unit.timestamp);
-        if let Some(missing) = unit.missing
-            && (kind == TrackKind::Video || self.ends.is_some_and(|ends| ticks - ends > CONCEALED))
-        {
+        let shown = clock.time(kind, ssrc, unit.timestamp);
+        let is_switch = self.source.replace(ssrc).is_some_and(|source| source != ssrc);
+        if is_switch {
+            self.decode_times.turn();
+        }
+        let ticks = match kind {
+            TrackKind::Video => self.decode_times.next(shown),
+            TrackKind::Audio => self.decode_times.in_order(shown),
+        };
+        let hole = self.ends.map_or(0, |ends| ticks - ends);
+        // What a new source lost before its first frame it cannot know; only time tells.
+        let missing = unit.missing.or((is_switch && hole > CONCEALED).then(Missing::default));
+        if let Some(missing) = missing.filter(|_| kind == TrackKind::Video || hole > CONCEALED) {
             emit(Event::Lost { track: kind, packets: missing.packets, frames: missing.frames });
         }
-        if kind == TrackKind::Audio {
-            let samples = i64::from(opus::samples(&unit.data).unwrap_or(0));
-            self.ends = Some(ticks + samples * i64::from(clock::SCALE) / i64::from(media::opus::SAMPLE_RATE));
-        }
+        let samples = if kind == TrackKind::Audio { opus::samples(&unit.data).unwrap_or(0) } else { 0 };
+        self.ends = Some(ticks + i64::from(samples) * i64::from(clock::SCALE) / i64::from(media::opus::SAMPLE_RATE));
         emit(Event::Frame(RawFrame {
             track: kind,
             time: clock::source_time(ticks),
-            composition: 0,
+            composition: i32::try_from(shown - ticks).unwrap_or(0).max(0),
             keyframe: unit.keyframe,
             data: unit.data,
         }));

@@ -14,7 +14,7 @@ const MAX_MISORDER: i64 = 1_000;
 /// So many consecutive packets that look late are a sender that restarted just behind where it was.
 const MAX_LATE_RUN: u32 = 64;
 /// The very first packets may be out of order too: how long they are collected.
-const START_GRACE: Duration = Duration::from_millis(30);
+const START_GRACE: Duration = Duration::from_millis(100);
 /// Packets held back at most: 1 s of 20 Mbit/s.
 const MAX_PACKETS: usize = 2_048;
 /// Bytes held back at most.

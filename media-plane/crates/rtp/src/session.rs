@@ -174,7 +174,7 @@ impl Session {
             let key_frame = stream.key_frames.due().filter(|_| stream.layer.is_alive(self.now));
             [stream.deadline(self.wait), key_frame]
         });
-        due.flatten().chain(self.release.deadline()).min()
+        due.flatten().chain(self.release.deadline()).chain(self.settles_at()).min()
     }
 
     /// Does what is due although nothing arrives.
@@ -263,27 +263,69 @@ impl Session {
 
     /// Queues the unit if its source is the one delivered, or becomes that with it.
     fn choose(&mut self, kind: TrackKind, ssrc: u32, unit: Unit) {
-        let now = self.now;
-        if let Some(stream) = self.streams.get_mut(&ssrc).filter(|_| unit.keyframe) {
+        let chosen = self.chosen(kind);
+        let Some(stream) = self.streams.get_mut(&ssrc) else { return };
+        if unit.keyframe {
             stream.key_frames.satisfied();
         }
-        let chosen = if is_sound(kind) { self.audio } else { self.video };
-        if chosen != Some(ssrc) {
-            let current = chosen.and_then(|chosen| self.streams.get(&chosen)).map(|stream| &stream.layer);
-            let layer = self.streams.get(&ssrc).map(|stream| &stream.layer);
-            let replaces = layer.is_some_and(|layer| current.is_none_or(|current| layer.replaces(current, now)));
-            let counts = counts_of(&mut self.counts, kind);
-            if !unit.keyframe || !replaces {
-                counts.frames_unused += 1;
-                return;
-            }
-            counts.switches += u64::from(chosen.is_some());
-            *(if is_sound(kind) { &mut self.audio } else { &mut self.video }) = Some(ssrc);
+        if chosen == Some(ssrc) {
+            return self.release.push(kind, ssrc, unit);
         }
-        self.release.push(kind, ssrc, unit);
+        let unused = stream.spare(unit);
+        counts_of(&mut self.counts, kind).frames_unused += unused;
+        self.settle(kind);
+        // A layer is turned to at its key frame or not at all: sources without name may turn out to have taken over.
+        if let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.layer.rid.is_some()) {
+            counts_of(&mut self.counts, kind).frames_unused += stream.take_spare().len() as u64;
+        }
+    }
+
+    /// Turns to a source that takes over.
+    fn settle(&mut self, kind: TrackKind) {
+        let chosen = self.chosen(kind);
+        let current = chosen.and_then(|chosen| self.streams.get(&chosen)).map(|stream| &stream.layer);
+        let takes_over = |stream: &Stream| {
+            let replaces = current.is_none_or(|current| stream.layer.replaces(current, self.now));
+            stream.kind == kind && stream.has_spare() && replaces
+        };
+        let Some(ssrc) = self.streams.iter().find(|(_, stream)| takes_over(stream)).map(|(ssrc, _)| *ssrc) else {
+            return;
+        };
+        counts_of(&mut self.counts, kind).switches += u64::from(chosen.is_some());
+        match kind {
+            TrackKind::Video => self.video = Some(ssrc),
+            TrackKind::Audio => self.audio = Some(ssrc),
+        }
+        let spare = self.streams.get_mut(&ssrc).map(Stream::take_spare).unwrap_or_default();
+        if let Some(first) = spare.front() {
+            let unneeded = self.release.turn(kind, ssrc, first.timestamp, &self.clock);
+            counts_of(&mut self.counts, kind).frames_unused += unneeded;
+        }
+        for unit in spare {
+            self.release.push(kind, ssrc, unit);
+        }
+    }
+
+    fn chosen(&self, kind: TrackKind) -> Option<u32> {
+        match kind {
+            TrackKind::Video => self.video,
+            TrackKind::Audio => self.audio,
+        }
+    }
+
+    /// When a source takes over unless the one before it goes on.
+    fn settles_at(&self) -> Option<Duration> {
+        let waiting = self.streams.values().filter(|stream| stream.has_spare());
+        let at = |stream: &Stream| {
+            let current = self.chosen(stream.kind).and_then(|chosen| self.streams.get(&chosen))?;
+            Some(stream.layer.replaces_at(&current.layer))
+        };
+        waiting.filter_map(at).min()
     }
 
     fn advance(&mut self) {
+        self.settle(TrackKind::Video);
+        self.settle(TrackKind::Audio);
         self.want_key_frames();
         let synchronised = self.clock.is_synchronised();
         self.release.advance(self.now, synchronised);
@@ -309,7 +351,7 @@ impl Session {
         for (ssrc, stream) in self.streams.iter_mut().filter(|(_, stream)| !is_sound(stream.kind)) {
             match &current {
                 Some(current) if chosen != Some(*ssrc) => {
-                    if stream.layer.is_wanted(current, now) {
+                    if stream.layer.pixels == 0 || stream.layer.is_wanted(current, now) {
                         stream.key_frames.want(Want::Layer);
                     } else {
                         stream.key_frames.satisfied();

@@ -41,6 +41,12 @@ impl Layer {
         self.is_better(current)
     }
 
+    /// When this source replaces the current one at the latest, unless that sends again.
+    pub(crate) fn replaces_at(&self, current: &Self) -> Duration {
+        let is_unnamed = self.rid.is_none() && current.rid.is_none();
+        current.latest + if is_unnamed { REPLACED } else { DEAD }
+    }
+
     /// Turning to this source as soon as possible is worth asking it for a key frame.
     pub(crate) fn is_wanted(&self, current: &Self, now: Duration) -> bool {
         self.is_alive(now) && self.replaces(current, now)

@@ -26,6 +26,11 @@ pub(crate) struct Unit {
     pub(crate) missing: Option<Missing>,
 }
 
+/// Frames kept of a source that may be about to take over.
+const MAX_SPARE: usize = 64;
+/// And their bytes.
+const MAX_SPARE_BYTES: usize = 2 << 20;
+
 /// What a source gives.
 #[derive(Debug)]
 pub(crate) enum Given {
@@ -50,6 +55,8 @@ pub(crate) struct Stream {
     reorder: Reorder,
     coding: Coding,
     given: VecDeque<Given>,
+    /// What it gave while another source was delivered, from its newest key frame on.
+    spare: VecDeque<Unit>,
 }
 
 /// The track a format belongs to and the rate of its clock in Hz; `None` for retransmissions.
@@ -82,6 +89,7 @@ impl Stream {
             reorder: Reorder::default(),
             coding,
             given: VecDeque::new(),
+            spare: VecDeque::new(),
         })
     }
 
@@ -135,6 +143,30 @@ impl Stream {
     /// What is ready.
     pub(crate) fn poll(&mut self) -> Option<Given> {
         self.given.pop_front()
+    }
+
+    /// Keeps a frame while another source is delivered. Gives the number of frames that are of no use any more.
+    pub(crate) fn spare(&mut self, unit: Unit) -> u64 {
+        let held = self.spare.len();
+        let bytes: usize = self.spare.iter().map(|unit| unit.data.len()).sum();
+        let is_full = held >= MAX_SPARE || bytes + unit.data.len() > MAX_SPARE_BYTES;
+        if unit.keyframe && self.kind == TrackKind::Video || is_full {
+            self.spare.clear();
+        }
+        if unit.keyframe || !self.spare.is_empty() {
+            self.spare.push_back(unit);
+        }
+        (held + 1 - self.spare.len()) as u64
+    }
+
+    /// What was kept; it begins with a key frame.
+    pub(crate) fn take_spare(&mut self) -> VecDeque<Unit> {
+        std::mem::take(&mut self.spare)
+    }
+
+    /// There is something it could take over with.
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.spare.is_empty()
     }
 
     /// Packets wait for a missing one.

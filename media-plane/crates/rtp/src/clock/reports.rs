@@ -19,6 +19,8 @@ const SURPRISING: Nanos = 200 * MILLIS;
 const ABSURD: Nanos = 3 * SECOND;
 /// A report about a time this far from the present is about another counter.
 const FAR: Nanos = 10 * SECOND;
+/// Arrival alone is this good at least.
+const ROUGHLY: Nanos = 500 * MILLIS;
 /// Reports of newer count less than this share: 1/8.
 const MEMORY: i64 = 8;
 /// Reports kept of sources not seen yet.
@@ -68,10 +70,14 @@ impl Clock {
         }
         let value = wall(ntp) - time;
         let Some(relation) = &mut source.relation else {
-            source.relation = Some(Relation { value, reports: 1, at, pending: None });
+            source.relation = Some(Relation { value, reports: 1, at, is_loose: false, pending: None });
             self.counts.reports += 1;
             return self.synchronise();
         };
+        let deviation = value - relation.value;
+        if relation.is_loose && deviation.abs() <= ROUGHLY {
+            *relation = Relation { value, reports: 1, at, is_loose: false, pending: None };
+        }
         let deviation = value - relation.value;
         if deviation.abs() <= OUTLIER {
             relation.reports += 1;
@@ -118,7 +124,7 @@ impl Clock {
         if deviation.abs() > ABSURD {
             (source.relation, source.distrusted) = (None, true);
         } else {
-            source.relation = Some(Relation { value: pending.value, reports: 1, at, pending: None });
+            source.relation = Some(Relation { value: pending.value, reports: 1, at, is_loose: false, pending: None });
         }
     }
 

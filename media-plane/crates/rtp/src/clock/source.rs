@@ -11,6 +11,10 @@ const JUMP: Nanos = 500 * MILLIS;
 /// A source this late for [`STALLED_FOR`] counts less time than passes: its counter stood still meanwhile.
 const STALLED: Nanos = 2 * SECOND;
 const STALLED_FOR: Nanos = 5 * SECOND;
+/// No packet is under way for longer than this; a timestamp of before that comes again is a new one.
+const UNDER_WAY: Nanos = 5 * SECOND;
+/// Frames are held back for less than this all together.
+const OLDEST: Nanos = 15 * SECOND;
 /// Least delays are taken over the newest three windows of this length.
 const WINDOW: Nanos = 10 * SECOND;
 
@@ -36,6 +40,8 @@ pub(super) struct Source {
     late_since: Option<Nanos>,
     /// What sender reports say.
     pub(super) relation: Option<Relation>,
+    /// When it was aligned by a single arrival, which more arrivals can only improve.
+    pub(super) aligned: Nanos,
     /// Its reports contradict everything else.
     pub(super) distrusted: bool,
 }
@@ -48,6 +54,8 @@ pub(super) struct Relation {
     pub(super) reports: i64,
     /// Arrival of the newest of them.
     pub(super) at: Nanos,
+    /// The counter began anew since, and arrival says only roughly where.
+    pub(super) is_loose: bool,
     /// What newer reports say instead.
     pub(super) pending: Option<Pending>,
 }
@@ -72,6 +80,7 @@ impl Source {
             window_began: arrival,
             late_since: None,
             relation: None,
+            aligned: arrival,
             distrusted: false,
         }
     }
@@ -84,6 +93,11 @@ impl Source {
             Some((before, far)) if far.abs() < near.abs() => before.time + far,
             _ => self.anchor.time + near,
         }
+    }
+
+    /// What the timestamp of a frame stands for: frames leave soon after they came.
+    pub(super) fn locate_frame(&self, timestamp: u32) -> Nanos {
+        self.locate(timestamp).clamp(self.anchor.time - OLDEST, self.anchor.time + SECOND)
     }
 
     /// The least time from a timestamp to its arrival in the last half minute.
@@ -101,6 +115,9 @@ impl Source {
     pub(super) fn observe(&mut self, timestamp: u32, arrival: Nanos, alone: bool) -> bool {
         if timestamp == self.anchor.timestamp {
             return false;
+        }
+        if arrival - self.aligned > UNDER_WAY {
+            self.before = None;
         }
         let step = self.steps(self.anchor, timestamp);
         let early = arrival - (self.anchor.time + step) < self.delay() - JUMP;
@@ -127,8 +144,12 @@ impl Source {
     fn restart(&mut self, timestamp: u32, arrival: Nanos) {
         self.before = Some(self.anchor);
         self.anchor = Anchor { timestamp, time: arrival - self.delay() };
-        self.seen = arrival;
+        (self.seen, self.aligned) = (arrival, arrival);
+        (self.delays, self.window_began) = ([self.delay(); 3], arrival);
         self.late_since = None;
+        if let Some(relation) = &mut self.relation {
+            relation.is_loose = true;
+        }
     }
 
     fn learn(&mut self, delay: Nanos, arrival: Nanos) {
