@@ -5,6 +5,10 @@ pub const SAMPLE_RATE: u32 = 48_000;
 /// Longest packet allowed (RFC 6716, 3.4, R5): 120 ms.
 pub const MAX_PACKET_SAMPLES: u32 = SAMPLE_RATE / 1_000 * 120;
 
+/// Look-ahead of libopus in samples, which practically every publisher encodes with: by as much is what a decoder puts out
+/// older than what the encoder took in when the packet was made. RTP has no place for it.
+pub const LOOK_AHEAD: u16 = 312;
+
 /// Samples at 48 kHz that a decoder makes of this packet; `None` when it is empty or breaks RFC 6716, 3.4.
 pub fn packet_samples(packet: &[u8]) -> Option<u32> {
     let &[toc, ..] = packet else { return None };

@@ -17,9 +17,11 @@ use media::{CodecConfig, Frame, Gap, TrackKind};
 use crate::notes::{Record, Sample, Samples, Story};
 use crate::past::{self, Past};
 use crate::scratch::Scratch;
+use crate::sound::Sound;
 use crate::split::{Change, Place, Split};
 use crate::{
-    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, RestoredObject,
+    Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored,
+    RestoredObject,
 };
 
 use track::Track;
@@ -42,7 +44,7 @@ const fn track_id(kind: TrackKind) -> u32 {
 fn description(split: &Split, kind: TrackKind) -> Option<CodecConfig> {
     match kind {
         TrackKind::Video => split.video.clone().map(CodecConfig::Avc),
-        TrackKind::Audio => split.audio.clone().map(CodecConfig::Aac),
+        TrackKind::Audio => split.audio.as_ref().map(Sound::config),
     }
 }
 
@@ -98,7 +100,7 @@ impl File {
         while self.bytes < len {
             match story.next()? {
                 Record::Avc(avc) => video = Some(CodecConfig::Avc(avc)),
-                Record::Aac(aac) => audio = Some(CodecConfig::Aac(aac)),
+                Record::Sound(sound) => audio = Some(sound.config()),
                 Record::Sample(sample) => {
                     let config = if sample.track == TrackKind::Video { &video } else { &audio };
                     if self.bytes + u64::from(sample.size) > len {
@@ -118,7 +120,7 @@ impl File {
 
 impl FastStart {
     pub(crate) fn new(options: &Options) -> Self {
-        let split = Split::new(options.max_file_duration, true);
+        let split = Split::new(options.max_file_duration, Format::Mp4);
         let (outputs, scratch) = (VecDeque::new(), Scratch::default());
         Self { split, wall_anchor: options.wall_anchor, outputs, scratch, file: None }
     }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{AacConfig, AvcConfig, MediaTime, TrackKind};
+use media::{AacConfig, AvcConfig, MediaTime, OpusConfig, TrackKind};
+
+use crate::sound::Sound;
 
 const START: u8 = 1;
 const AVC: u8 = 2;
@@ -14,6 +16,7 @@ const AAC: u8 = 3;
 const ZERO: u8 = 4;
 const FRAGMENT: u8 = 5;
 const SEGMENT: u8 = 6;
+const OPUS: u8 = 7;
 /// Set in the first byte of a frame's record; the bits below say what follows.
 const FRAME: u8 = 0x80;
 const SOUND: u8 = 1;
@@ -54,7 +57,7 @@ pub(crate) enum Record {
     /// Configuration of the frames that follow.
     Avc(Arc<AvcConfig>),
     /// See `Avc`.
-    Aac(Arc<AacConfig>),
+    Sound(Sound),
     /// Timeline position of the object's timestamp 0.
     Zero(MediaTime),
     /// A fragment (MP4) was written, of a file with these tracks.
@@ -89,10 +92,19 @@ impl Notes {
         self.bytes.put_slice(&avc.record);
     }
 
-    pub(crate) fn aac(&mut self, aac: &AacConfig) {
-        self.bytes.put_u8(AAC);
-        unsigned(&mut self.bytes, aac.asc.len() as u64);
-        self.bytes.put_slice(&aac.asc);
+    pub(crate) fn sound(&mut self, sound: &Sound) {
+        match sound {
+            Sound::Aac(aac) => {
+                self.bytes.put_u8(AAC);
+                unsigned(&mut self.bytes, aac.asc.len() as u64);
+                self.bytes.put_slice(&aac.asc);
+            }
+            Sound::Opus(opus) => {
+                self.bytes.put_slice(&[OPUS, opus.channels]);
+                unsigned(&mut self.bytes, opus.pre_skip.into());
+                unsigned(&mut self.bytes, opus.sample_rate_in.into());
+            }
+        }
     }
 
     pub(crate) fn fragment(&mut self, video: bool, audio: bool) {
@@ -232,7 +244,13 @@ impl<'a> Story<'a> {
                 avc.length_size = length_size;
                 Record::Avc(Arc::new(avc))
             }
-            AAC => Record::Aac(Arc::new(AacConfig::parse(self.bytes()?).ok()?)),
+            AAC => Record::Sound(Sound::Aac(Arc::new(AacConfig::parse(self.bytes()?).ok()?))),
+            OPUS => {
+                let channels = self.byte()?;
+                let pre_skip = u16::try_from(self.unsigned()?).ok()?;
+                let sample_rate_in = u32::try_from(self.unsigned()?).ok()?;
+                Record::Sound(Sound::Opus(Arc::new(OpusConfig { channels, pre_skip, sample_rate_in })))
+            }
             FRAGMENT => {
                 let flags = self.byte()?;
                 Record::Fragment { video: flags & 1 != 0, audio: flags & 2 != 0 }

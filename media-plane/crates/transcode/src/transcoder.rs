@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use media::opus::packet_samples;
+use media::opus::{LOOK_AHEAD, packet_samples};
 use media::{AacConfig, Frame, MediaTime, OpusConfig, TrackKind};
 
 use crate::decoder::{Decoder, STEP};
@@ -11,10 +11,6 @@ use crate::line::{Line, Place};
 use crate::stretch::stretch;
 use crate::{FADE, SAMPLE_RATE};
 
-/// Look-ahead of libopus, which is what practically every publisher encodes with, in samples. Over RTP, which does not
-/// name it, the timestamp is that of the first sample that went into the encoder; what comes out of a decoder is this
-/// much older. Containers name it, and their timestamps are those of what comes out.
-const LOOK_AHEAD: usize = 312;
 /// An access unit in timeline ticks.
 const FRAME_TICKS: i64 = FRAME as i64 * MediaTime::SCALE / SAMPLE_RATE as i64;
 
@@ -116,7 +112,9 @@ impl Transcoder {
         let encoder = Encoder::new(channels)?;
         Ok(Self {
             channels,
-            lead: if opus.pre_skip == 0 { LOOK_AHEAD } else { 0 },
+            // Over RTP, which does not name the look-ahead of the encoder, the timestamp is that of the first sample that
+            // went in. Containers name it, and their timestamps are those of what comes out.
+            lead: if opus.pre_skip == 0 { LOOK_AHEAD.into() } else { 0 },
             decoder,
             config: Arc::clone(encoder.config()),
             encoder: Some(encoder),
