@@ -8,8 +8,6 @@
 
 mod reports;
 mod source;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::time::Duration;

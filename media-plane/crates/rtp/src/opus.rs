@@ -5,12 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use media::{OpusConfig, opus};
 
-/// Samples at 48 kHz by which every encoder built on libopus looks ahead; RTP has no place to say it.
-const LOOK_AHEAD: u16 = 312;
-
-/// The configuration of a stream of Opus packets.
+/// The configuration of a stream of Opus packets. RTP says neither what a decoder should skip at the start nor what was
+/// encoded.
 pub(crate) fn config(channels: u8) -> Arc<OpusConfig> {
-    Arc::new(OpusConfig { channels: channels.clamp(1, 2), pre_skip: LOOK_AHEAD, sample_rate_in: opus::SAMPLE_RATE })
+    Arc::new(OpusConfig { channels: channels.clamp(1, 2), pre_skip: 0, sample_rate_in: 0 })
 }
 
 /// Length of a packet in samples at 48 kHz; `None` if it is not one.
