@@ -20,6 +20,8 @@ fn main() -> io::Result<()> {
     records()?;
     mux_notes()?;
     journal()?;
+    rtp_h264()?;
+    rtp_session()?;
     key_template()
 }
 
@@ -187,6 +189,49 @@ fn journal() -> io::Result<()> {
         record(br#"J"finished""#),
     ];
     write("journal", "life", &records.concat())
+}
+
+/// A baseline SPS of 640x352 and its PPS.
+const SETS: [&[u8]; 2] = [&[0x67, 0x42, 0xc0, 0x1f, 0xdb, 0x02, 0x80, 0xb6, 0x40], &[0x68, 0xce, 0x3c, 0x80]];
+
+/// Packets of a key frame and three pictures, in every packetisation, with and without losses.
+fn rtp_h264() -> io::Result<()> {
+    let packet =
+        |choices: u8, payload: &[u8]| [&[choices], &(payload.len() as u16).to_be_bytes()[..], payload].concat();
+    let [sps, pps] = SETS;
+    let key = [packet(0, sps), packet(0, pps), packet(1, &[0x65, 0x88, 1, 2, 3])].concat();
+    let aggregate = [&[0x78, 0, 9][..], sps, &[0, 4], pps, &[0, 3, 0x65, 0x88, 1]].concat();
+    let fragments =
+        [packet(16, &[0x5c, 0x81, 0x9a, 1]), packet(0, &[0x5c, 1, 2]), packet(1, &[0x5c, 0x41, 3])].concat();
+    let slices = [packet(16, &[0x41, 0x9a, 1]), packet(1, &[0x41, 0x4a, 2])].concat();
+    let lost = packet(16 | 2 | 1, &[0x41, 0x9a, 1]);
+    write("rtp_h264", "single", &[key.clone(), fragments.clone(), slices.clone()].concat())?;
+    write("rtp_h264", "aggregate", &[packet(1, &aggregate), slices.clone(), fragments.clone()].concat())?;
+    write("rtp_h264", "lossy", &[key.clone(), lost, slices, packet(64, &[]), key, fragments].concat())
+}
+
+/// Two layers, a sound, reports, a retransmission and waits.
+fn rtp_session() -> io::Result<()> {
+    let packet = |what: u8, source: u8, sequence: u16, time: u32, payload: &[u8]| {
+        let head = [&[4 | what, source][..], &sequence.to_be_bytes(), &time.to_be_bytes()].concat();
+        [&head[..], &[payload.len() as u8], payload].concat()
+    };
+    let [sps, pps] = SETS;
+    let key = |source: u8, sequence: u16, time: u32| {
+        let last = packet(128, source, sequence + 2, time, &[0x65, 0x88, 1]);
+        [packet(0, source, sequence, time, sps), packet(0, source, sequence + 1, time, pps), last].concat()
+    };
+    let report =
+        |ssrc: u8, rtp: u32| [&[0, ssrc][..], &(0xe870_0000u64 << 32).to_be_bytes(), &rtp.to_be_bytes()].concat();
+    let sound = |sequence: u16| packet(8, 3, sequence, u32::from(sequence) * 960, &[0xfc, 1, 2]);
+    let wait = |millis: u16| [&[1][..], &millis.to_be_bytes()].concat();
+    let start = [key(64 | 1, 65_533, 0), sound(1), sound(2), report(1, 0), report(3, 960), wait(1_000)].concat();
+    let repeated = packet(16, 9, 1, 6_000, &[0, 2, 0x41, 0x9a, 7]);
+    let hole = [packet(128, 1, 1, 3_000, &[0x41, 0x9a, 1]), packet(128, 1, 3, 9_000, &[0x41, 0x9a, 2])].concat();
+    let layer = [key(64 | 32 | 2, 10, 5), sound(3), sound(5), wait(500), vec![2], key(1, 4, 12_000)].concat();
+    write("rtp_session", "start", &start)?;
+    write("rtp_session", "repair", &[start.clone(), hole.clone(), repeated, wait(500)].concat())?;
+    write("rtp_session", "layers", &[start, hole, wait(500), layer, wait(2_000)].concat())
 }
 
 fn key_template() -> io::Result<()> {
