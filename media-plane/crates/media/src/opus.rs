@@ -1,5 +1,7 @@
 //! Opus packets (RFC 6716, 3): how long one is and how many channels it carries, from its first bytes.
 
+use crate::{ConfigError, OpusConfig};
+
 /// The clock of every Opus decoder and of its RTP timestamps, in Hz.
 pub const SAMPLE_RATE: u32 = 48_000;
 /// Longest packet allowed (RFC 6716, 3.4, R5): 120 ms.
@@ -8,6 +10,32 @@ pub const MAX_PACKET_SAMPLES: u32 = SAMPLE_RATE / 1_000 * 120;
 /// Look-ahead of libopus in samples, which practically every publisher encodes with: by as much is what a decoder puts out
 /// older than what the encoder took in when the packet was made. RTP has no place for it.
 pub const LOOK_AHEAD: u16 = 312;
+
+impl OpusConfig {
+    /// Parses an identification header (RFC 7845, 5.1), `OpusHead` included. Its gain is passed over: nothing that comes
+    /// over a network has one.
+    ///
+    /// # Errors
+    /// When it is not one, or describes more than two channels.
+    pub fn parse_head(head: &[u8]) -> Result<Self, ConfigError> {
+        let bad = |problem: &str| ConfigError { record: "OpusHead", problem: problem.to_owned() };
+        let Some(([b'O', b'p', b'u', b's', b'H', b'e', b'a', b'd'], rest)) = head.split_first_chunk::<8>() else {
+            return Err(bad("does not begin with its name"));
+        };
+        let Some(&[version, channels, s0, s1, r0, r1, r2, r3, _, _, family]) = rest.first_chunk::<11>() else {
+            return Err(bad("cut short"));
+        };
+        if version >> 4 != 0 {
+            return Err(bad("of a version that is not understood"));
+        }
+        // Family 1 orders mono and stereo like family 0.
+        if family > 1 || !(1..=2).contains(&channels) {
+            return Err(bad("neither mono nor stereo"));
+        }
+        let (pre_skip, sample_rate_in) = (u16::from_le_bytes([s0, s1]), u32::from_le_bytes([r0, r1, r2, r3]));
+        Ok(Self { channels, pre_skip, sample_rate_in })
+    }
+}
 
 /// Samples at 48 kHz that a decoder makes of this packet; `None` when it is empty or breaks RFC 6716, 3.4.
 pub fn packet_samples(packet: &[u8]) -> Option<u32> {
@@ -63,6 +91,21 @@ mod tests {
         assert_eq!(packet_samples(&[twenty | 3, 0]), None);
         assert_eq!(packet_samples(&[twenty | 3]), None);
         assert_eq!(packet_samples(&[]), None);
+    }
+
+    #[test]
+    fn identification_headers_are_read_to_the_letter() {
+        let head = |version: u8, channels: u8, family: u8| {
+            [&b"OpusHead"[..], &[version, channels, 0x38, 1, 0x44, 0xac, 0, 0, 0, 0, family]].concat()
+        };
+        let stereo = OpusConfig { channels: 2, pre_skip: 312, sample_rate_in: 44_100 };
+        assert_eq!(OpusConfig::parse_head(&head(1, 2, 0)), Ok(stereo));
+        assert_eq!(OpusConfig::parse_head(&head(1, 1, 1)).map(|config| config.channels), Ok(1));
+        for bad in [head(0x11, 2, 0), head(1, 0, 0), head(1, 3, 0), head(1, 6, 1), head(1, 2, 255), vec![0; 19]] {
+            assert!(OpusConfig::parse_head(&bad).is_err(), "{bad:?}");
+        }
+        let whole = head(1, 2, 0);
+        assert!((0..whole.len()).all(|end| OpusConfig::parse_head(&whole[..end]).is_err()));
     }
 
     #[test]
