@@ -25,6 +25,8 @@ pub(crate) const SCALE: u32 = 90_000;
 const REPORTS_EXPIRE: Nanos = 60 * SECOND;
 /// A source aligned by its first arrival is improved upon quickly for so long.
 const SETTLING: Nanos = 3 * SECOND;
+/// No encoder delays one track by so much more than the other; reports that say so are wrong.
+const ABSURD: Nanos = 3 * SECOND;
 /// The clock is not moved by more than this share of a single pause.
 const MAX_PAUSE: Nanos = 10 * SECOND;
 
@@ -65,7 +67,7 @@ impl Clock {
         let track = self.track(kind);
         let time = arrival - track.delay - track.offset;
         track.source.get_or_insert(ssrc);
-        self.sources.insert(ssrc, Source::new(rate, timestamp, time, arrival));
+        self.sources.insert(ssrc, Source::new(kind, rate, timestamp, time, arrival));
         if let Some(report) = self.early.take(ssrc) {
             self.report(ssrc, report.ntp, report.timestamp, report.arrival);
         }
@@ -139,11 +141,12 @@ impl Clock {
     fn target(&self, kind: TrackKind) -> (Nanos, bool) {
         let track = self.track_ref(kind);
         let Some(source) = track.source.and_then(|ssrc| self.sources.get(&ssrc)) else { return (track.offset, false) };
-        match (self.base, source.relation) {
-            (Some(base), Some(relation)) if !relation.is_loose && source.seen - relation.at < REPORTS_EXPIRE => {
-                (base.saturating_add(relation.value), true)
-            }
-            _ => (source.delay() - track.delay, false),
+        let by_arrival = source.delay() - track.delay;
+        let relation =
+            source.relation.filter(|relation| !relation.is_loose && source.seen - relation.at < REPORTS_EXPIRE);
+        match self.base.zip(relation).map(|(base, relation)| base.saturating_add(relation.value)) {
+            Some(by_report) if by_report.saturating_sub(by_arrival).saturating_abs() <= ABSURD => (by_report, true),
+            _ => (by_arrival, false),
         }
     }
 

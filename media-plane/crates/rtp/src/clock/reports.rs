@@ -5,7 +5,7 @@ use std::time::Duration;
 use media::TrackKind;
 
 use super::source::{MILLIS, Nanos, Pending, Relation, SECOND};
-use super::{Clock, nanos, other};
+use super::{ABSURD, Clock, nanos, other};
 
 /// A report this far from the ones before is not believed at once.
 const OUTLIER: Nanos = 40 * MILLIS;
@@ -15,8 +15,6 @@ const CONFIRMED: u32 = 3;
 const OVERDUE: u32 = 8;
 /// Reports that put the tracks this much apart from where arrival puts them have to be repeated first.
 const SURPRISING: Nanos = 200 * MILLIS;
-/// And this much is wrong: no encoder delays one track by so much.
-const ABSURD: Nanos = 3 * SECOND;
 /// A report about a time this far from the present is about another counter.
 const FAR: Nanos = 10 * SECOND;
 /// Arrival alone is this good at least.
@@ -69,15 +67,16 @@ impl Clock {
             return;
         }
         let value = wall(ntp) - time;
-        let Some(relation) = &mut source.relation else {
-            source.relation = Some(Relation { value, reports: 1, at, is_loose: false, pending: None });
+        let kind = source.kind;
+        let Some(relation) = source.relation.filter(|relation| !relation.is_loose) else {
+            let agrees = source.relation.is_some_and(|loose| (value - loose.value).abs() <= ROUGHLY);
+            let is_loose = !agrees && self.is_surprising(kind, ssrc, value);
+            self.relate(ssrc, Relation { value, reports: 1, at, is_loose, pending: None });
             self.counts.reports += 1;
             return self.synchronise();
         };
-        let deviation = value - relation.value;
-        if relation.is_loose && deviation.abs() <= ROUGHLY {
-            *relation = Relation { value, reports: 1, at, is_loose: false, pending: None };
-        }
+        let Some(source) = self.sources.get_mut(&ssrc) else { return };
+        let relation = source.relation.insert(relation);
         let deviation = value - relation.value;
         if deviation.abs() <= OUTLIER {
             relation.reports += 1;
@@ -95,11 +94,25 @@ impl Clock {
         self.reconsider(ssrc, pending, at);
     }
 
+    /// A first report puts the source far from where arrival does.
+    fn is_surprising(&self, kind: TrackKind, ssrc: u32, value: Nanos) -> bool {
+        let delay = self.sources.get(&ssrc).map_or(0, |source| source.delay());
+        let by_arrival = delay - self.track_ref(kind).delay;
+        self.base
+            .is_some_and(|base| base.saturating_add(value).saturating_sub(by_arrival).saturating_abs() > SURPRISING)
+    }
+
+    fn relate(&mut self, ssrc: u32, relation: Relation) {
+        if let Some(source) = self.sources.get_mut(&ssrc) {
+            source.relation = Some(relation);
+        }
+    }
+
     /// Reports of one source say something else than before: find out what happened.
     fn reconsider(&mut self, ssrc: u32, pending: Pending, at: Nanos) {
-        let Some(old) = self.sources.get(&ssrc).and_then(|source| source.relation) else { return };
+        let Some(source) = self.sources.get(&ssrc) else { return };
+        let (Some(old), kind) = (source.relation, source.kind) else { return };
         let deviation = pending.value - old.value;
-        let kind = if self.audio.source == Some(ssrc) { TrackKind::Audio } else { TrackKind::Video };
         let peer = self.track_ref(other(kind)).source.filter(|peer| *peer != ssrc);
         let theirs = peer.and_then(|peer| self.sources.get(&peer)).and_then(|source| source.relation);
         let agrees = |theirs: &Relation| {

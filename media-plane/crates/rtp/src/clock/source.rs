@@ -1,5 +1,7 @@
 //! One source's RTP timestamps as continuous time, whatever the sender does to its counter.
 
+use media::TrackKind;
+
 /// Nanoseconds; times and differences of all clocks here.
 pub(super) type Nanos = i64;
 
@@ -28,6 +30,7 @@ struct Anchor {
 /// The counter of one source.
 #[derive(Debug)]
 pub(super) struct Source {
+    pub(super) kind: TrackKind,
     rate: Nanos,
     /// The newest timestamp.
     anchor: Anchor,
@@ -54,7 +57,7 @@ pub(super) struct Relation {
     pub(super) reports: i64,
     /// Arrival of the newest of them.
     pub(super) at: Nanos,
-    /// The counter began anew since, and arrival says only roughly where.
+    /// Not believed before another report agrees: the counter began anew since, or it is far from what arrival says.
     pub(super) is_loose: bool,
     /// What newer reports say instead.
     pub(super) pending: Option<Pending>,
@@ -70,8 +73,9 @@ pub(super) struct Pending {
 
 impl Source {
     /// A source of which `timestamp` arrived first, and stands for `time`.
-    pub(super) fn new(rate: u32, timestamp: u32, time: Nanos, arrival: Nanos) -> Self {
+    pub(super) fn new(kind: TrackKind, rate: u32, timestamp: u32, time: Nanos, arrival: Nanos) -> Self {
         Self {
+            kind,
             rate: i64::from(rate.max(1)),
             anchor: Anchor { timestamp, time },
             before: None,

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use crate::publisher::Publisher;
+use crate::publisher::{Counter, Publisher};
 use crate::seed;
 use crate::world::{Network, World, instant};
 
@@ -172,4 +172,22 @@ fn an_encoder_that_takes_reports_for_another_counter_falls_back_to_arrival() {
     }
     world.finish();
     assert!(world.judge.worst(0.0) <= 20.0, "{} ms", world.judge.worst(0.0));
+}
+
+#[test]
+fn the_first_report_of_a_new_source_threw_its_frames_hours_away() {
+    for wrong in [40_000.0, -6_000.0, 5.0, 0.7] {
+        let mut world = world(seed(43), Network::default());
+        world.run(20.0);
+        let mut counter = Counter::new(48_000.0, 100.0, &mut world.publisher.rng);
+        counter.since = world.now;
+        world.publisher.audio = counter;
+        world.run(20.3);
+        let mut report = world.publisher.report(&world.publisher.audio, world.now);
+        report.ntp = report.ntp.wrapping_add(((wrong * 4_294_967_296.0) as i64) as u64);
+        world.session.push_sender_report(report.ssrc, report.ntp, report.rtp, instant(20.3));
+        world.run(60.0);
+        world.finish();
+        assert!(world.judge.worst(0.0) <= 40.0, "{} ms after {wrong} s", world.judge.worst(0.0));
+    }
 }
