@@ -117,3 +117,20 @@ fn the_picture_may_begin_long_after_the_sound() {
     assert!(world.judge.first[&TrackKind::Video] < 30.5);
     assert!(world.judge.worst(0.0) <= 40.0, "{} ms at {} s", world.judge.worst(0.0), world.judge.worst_at());
 }
+
+#[test]
+fn what_a_late_first_packet_did_to_a_counter_that_began_anew_is_soon_undone() {
+    let mut world = world(seed(60));
+    world.network.jitter = 0.001;
+    world.run(20.0);
+    world.publisher.video[0].first = world.publisher.video[0].first.wrapping_add(90_000 * 3_000);
+    world.network.delay += 0.025;
+    world.run(20.04);
+    world.network.delay -= 0.025;
+    world.run(60.0);
+    world.finish();
+    assert_eq!(world.session.counts().clock.timestamp_jumps, 1);
+    let late = world.judge.offsets.iter().filter(|(at, _)| (20.0..20.3).contains(at));
+    assert!(late.map(|(_, offset)| *offset).fold(0.0, f64::max) > 0.02, "the packet was late enough to matter");
+    assert!(world.judge.worst(24.0) <= 5.0, "{} ms at {} s", world.judge.worst(24.0), world.judge.worst_at());
+}
