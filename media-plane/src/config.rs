@@ -1,6 +1,6 @@
 //! Settings of the media node.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,7 +35,35 @@ pub const SETTINGS: &[Setting] = &[
         .or("2000")
         .help("connections at once, publishing or not")
         .extremes("too few: publishers are turned away; too many: file descriptors run out"),
-    setting("http", "listen", Kind::Socket).or("0.0.0.0:8080").help("library files over HTTP"),
+    setting("http", "listen", Kind::Socket)
+        .or("0.0.0.0:8080")
+        .help("WHIP publishers, the page that publishes, and library files over HTTP"),
+    setting("http", "tls_listen", Kind::Socket).help(
+        "the same over HTTPS, which browsers ask for before they open a camera; needs tls_certificate and tls_key",
+    ),
+    setting("http", "tls_certificate", Kind::Path).help("certificate chain of the HTTPS listener, PEM"),
+    setting("http", "tls_key", Kind::Path).help("private key of the HTTPS listener, PEM"),
+    setting("whip", "udp", Kind::Socket)
+        .or("0.0.0.0:8189")
+        .help("the UDP socket of all WebRTC publishers; when the port is taken another one is used"),
+    setting("whip", "tcp", Kind::Socket)
+        .or("0.0.0.0:8189")
+        .help("the TCP listener for WebRTC publishers on networks without UDP; likewise"),
+    setting("whip", "advertise", Kind::List)
+        .or("")
+        .help("addresses under which publishers reach those two, told in every answer; none = those of this machine")
+        .extremes("behind NAT or in a container without its public address: publishers cannot connect"),
+    setting("whip", "ice_servers", Kind::List).or("").help(
+        "STUN and TURN servers for publishers, told in Link headers: stun:host:port or `turn:host:port user password`",
+    ),
+    setting("whip", "idle_timeout", Kind::Duration)
+        .or("30s")
+        .help("a publisher whose media does not come for this long has ended")
+        .extremes("too short: cuts muted publishers; too long: recordings of dead connections end late"),
+    setting("whip", "max_sessions", Kind::Integer { min: 1, max: 1_000_000 })
+        .or("1000")
+        .help("WebRTC publishers at once; a quarter of them may be connecting")
+        .extremes("too few: publishers are turned away; too many: memory runs out under a flood of offers"),
     setting("library", "root", Kind::Path)
         .or("recorder-data/library")
         .help("root of file-system storages; the default storage of the installation"),
@@ -119,6 +147,7 @@ pub struct Config {
     pub link: Link,
     pub rtmp: Rtmp,
     pub http: Http,
+    pub whip: Whip,
     pub library: Library,
     pub spool: Spool,
     pub upload: Upload,
@@ -164,6 +193,29 @@ pub struct Rtmp {
 pub struct Http {
     /// Listener.
     pub listen: SocketAddr,
+    /// HTTPS listener.
+    pub tls_listen: Option<SocketAddr>,
+    /// Its certificate chain.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+}
+
+/// Section `whip`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Whip {
+    /// UDP socket of all sessions.
+    pub udp: SocketAddr,
+    /// TCP listener of all sessions.
+    pub tcp: SocketAddr,
+    /// Addresses told to publishers.
+    pub advertise: Vec<IpAddr>,
+    /// STUN and TURN servers told to publishers.
+    pub ice_servers: Vec<String>,
+    /// Media that does not come for this long ends a publisher.
+    pub idle_timeout: Duration,
+    /// Sessions at once.
+    pub max_sessions: usize,
 }
 
 /// Section `library`.

@@ -1,7 +1,13 @@
 //! Where publishers come in: one shell per protocol around a sans-IO session.
 
 pub mod auth;
+mod publishing;
 pub mod rtmp;
 mod rtmp_listener;
+pub mod whip;
+mod whip_http;
+mod whip_listener;
 
 pub use rtmp_listener::{RtmpListener, tls_acceptor};
+pub use whip_http::{Whip, routes};
+pub use whip_listener::{Sockets, serve_tls};

@@ -1,7 +1,6 @@
 //! One RTMP connection: socket bytes to the session, its events to the publication, its answers back.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +14,9 @@ use recorder_proto::pb::v1::protocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::auth::{self, Credentials};
-use crate::hold;
-use crate::mailbox::Mailbox;
+use super::publishing::{Order, Publishing};
 use crate::node::Node;
-use crate::publication::{Publication, Publisher};
+use crate::publication::Publisher;
 use crate::registry::Command;
 
 /// Pause after a read that emptied the socket while media flows. A recorder gains nothing from seeing each packet the
@@ -34,8 +32,6 @@ const CALM: Duration = Duration::from_secs(1);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that does not take the end of a TLS session by then does not get it.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the publisher that is replaced may take to let go.
-const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an encoder that was asked to connect anew may go on here meanwhile.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a key frame is waited for at which to close a publisher.
@@ -47,13 +43,6 @@ const READ_BEFORE_PUBLISH: usize = 2 * 1024;
 /// Answers that wait for a calm moment, in bytes. A peer that causes more reads them now or is gone: under a flood of
 /// pings or commands no moment is calm.
 const MAX_PENDING: usize = 16 * 1024;
-
-struct Publishing {
-    stream: StreamKey,
-    session: SessionId,
-    mailbox: Mailbox,
-    publication: Box<Publication>,
-}
 
 struct Connection<S> {
     node: Arc<Node>,
@@ -152,23 +141,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Does what others ask. `Some` = the connection is over.
     fn obey(&mut self, command: Command) -> Option<EndCause> {
-        let publication = self.publishing.as_mut().map(|publishing| &mut publishing.publication);
-        match command {
-            Command::TakeOver(hand_over) => {
-                self.hand_over(hand_over);
-                return Some(EndCause::Replaced);
+        match self.publishing.as_mut()?.obey(command) {
+            Order::Done => None,
+            Order::HandOver(to) => {
+                if let Some(publishing) = self.publishing.take() {
+                    publishing.hand_over(&self.node, to);
+                }
+                Some(EndCause::Replaced)
             }
-            Command::Stop { recording } => publication?.stop(&recording),
-            Command::Split { recording } => publication?.split(&recording),
-            Command::PutDown { recording } => publication?.put_down_one(&recording),
-            Command::Orphan { recording } => {
-                let reason = || EndCause::Disconnected("the stream goes on at another node".into());
-                return publication?.orphan(&recording).then(reason);
+            Order::End(cause) => Some(cause),
+            Order::Move(reason) => {
+                self.send_away(reason);
+                None
             }
-            Command::Disconnect { reason } => return Some(EndCause::Disconnected(reason)),
-            Command::Move { reason } => self.send_away(reason),
         }
-        None
     }
 
     /// Asks the encoder to connect anew. One that can, gets the time to do so; another one is closed at a key frame, so
@@ -323,7 +309,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(error) => return self.refuse(Refusal::BadName, &error.to_string(), "name"),
         };
         let policy = self.node.link.directives().domain(stream.domain());
-        let credentials = Credentials { secret: request.param("txSecret"), time: request.param("txTime") };
+        let credentials =
+            Credentials { secret: request.param("txSecret"), time: request.param("txTime"), key: request.param("key") };
         let now = self.node.clock.now();
         let allowed =
             auth::check(policy.as_ref(), stream.domain(), protocol::Kind::Rtmp, stream.stream(), credentials, now);
@@ -336,47 +323,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // One connection, one publication: a second publish on it ends the first.
         self.unpublish(&EndCause::Unpublished);
         let session = SessionId::new(now, rand::random());
-        let admission = self.node.registry.admit(&stream, session);
         let publisher = Publisher {
             session,
-            stream: stream.clone(),
+            stream,
             protocol: protocol::Kind::Rtmp,
             remote: self.remote.to_string(),
             encoder: request.encoder.clone().unwrap_or_default(),
             since: now,
         };
-        // A drain that began meanwhile has not seen this publisher.
-        if let Err(reason) = self.node.admits() {
-            self.node.registry.leave(&stream, session);
-            if let Some(mut replaced) = admission.replaced {
-                // What was handed over already goes on waiting; from now on it comes back to the one who hands it over.
-                replaced.close();
-                if let Ok(publication) = replaced.try_recv() {
-                    hold::take_back(&self.node, publication);
-                }
-            }
-            return self.refuse(Refusal::Failed, reason, "admission");
+        match Publishing::admit(&self.node, publisher).await {
+            Ok(publishing) => self.publishing = Some(publishing),
+            Err(reason) => return self.refuse(Refusal::Failed, reason, "admission"),
         }
-        let replaced = match admission.replaced {
-            Some(mut replaced) => match tokio::time::timeout(TAKE_OVER_TIMEOUT, &mut replaced).await {
-                Ok(publication) => publication.ok(),
-                Err(_) => {
-                    // What is handed over from now on comes back to the one who hands it over.
-                    replaced.close();
-                    replaced.try_recv().ok()
-                }
-            },
-            None => None,
-        };
-        let publication = match replaced {
-            Some(mut publication) => {
-                publication.resume(publisher);
-                publication
-            }
-            None => Box::new(Publication::start(Arc::clone(&self.node), publisher)),
-        };
-        tracing::info!(%session, %stream, remote = %self.remote, "publishing");
-        self.publishing = Some(Publishing { stream, session, mailbox: admission.mailbox, publication });
         let now = self.session_now();
         self.session.accept(now);
         // The encoder sends nothing before it has heard of this.
@@ -389,35 +347,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.reject(refusal, reason);
     }
 
-    fn hand_over(&mut self, hand_over: tokio::sync::oneshot::Sender<Box<Publication>>) {
-        let Some(mut publishing) = self.publishing.take() else { return };
-        publishing.publication.interrupt(&EndCause::Replaced);
-        if let Err(publication) = hand_over.send(publishing.publication) {
-            hold::take_back(&self.node, publication);
-        }
-        hold::forward(&self.node, &mut publishing.mailbox);
-    }
-
-    /// The publisher is gone: who asked for its publication meanwhile gets it, else its recordings wait or end.
     fn unpublish(&mut self, cause: &EndCause) {
-        let Some(mut publishing) = self.publishing.take() else { return };
-        let drained = self.moving.is_some() || (self.node.leaving.is_leaving() && is_ours(cause));
-        while let Some(command) = publishing.mailbox.try_recv() {
-            match command {
-                Command::TakeOver(hand_over) => {
-                    publishing.publication.interrupt(cause);
-                    if let Err(publication) = hand_over.send(publishing.publication) {
-                        hold::take_back(&self.node, publication);
-                    }
-                    return hold::forward(&self.node, &mut publishing.mailbox);
-                }
-                Command::Stop { recording } => publishing.publication.stop(&recording),
-                Command::Orphan { recording } => drop(publishing.publication.orphan(&recording)),
-                Command::Split { .. } | Command::PutDown { .. } | Command::Disconnect { .. } | Command::Move { .. } => {
-                }
-            }
+        if let Some(publishing) = self.publishing.take() {
+            publishing.leave(&self.node, cause, self.moving.is_some());
         }
-        publishing.lose(&self.node, cause, drained);
     }
 
     /// The publication first: a peer that does not read may hold up the goodbye, but not the recording.
@@ -429,34 +362,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-impl Publishing {
-    /// Ends the publisher. What waits for another one keeps the place; without that the place is given up last, so that a
-    /// node with a place taken is a node with work to do.
-    fn lose(self, node: &Arc<Node>, cause: &EndCause, drained: bool) {
-        let Self { stream, session, mailbox, mut publication } = self;
-        publication.interrupt(cause);
-        match publication.begin_waiting(drained) {
-            Some(publication) => hold::keep(node, publication, mailbox),
-            None => node.registry.leave(&stream, session),
-        }
-    }
-}
-
-/// Whether this side ended the connection.
-fn is_ours(cause: &EndCause) -> bool {
-    matches!(cause, EndCause::Disconnected(_))
-}
-
 /// Whatever ends the task, a panic included, ends the publication.
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
-        let Some(publishing) = self.publishing.take() else { return };
-        let (stream, session, node) = (publishing.stream.clone(), publishing.session, Arc::clone(&self.node));
-        tracing::error!(%stream, %session, "the connection's task ended early");
-        let cause = EndCause::Disconnected("internal error".into());
-        // A second panic while the first unwinds would end the process and every other recording with it.
-        if catch_unwind(AssertUnwindSafe(|| publishing.lose(&node, &cause, false))).is_err() {
-            node.registry.leave(&stream, session);
+        if let Some(publishing) = self.publishing.take() {
+            publishing.abandon(&self.node);
         }
     }
 }

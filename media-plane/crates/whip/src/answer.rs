@@ -1,7 +1,7 @@
 //! The answer as the publisher gets it: the library's, with the addresses under which this node can be reached.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where publishers send to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,16 @@ impl Reachable {
     pub fn new(addresses: &[IpAddr], udp: u16, tcp: Option<u16>) -> Self {
         let with = |port: u16| addresses.iter().map(move |address| SocketAddr::new(*address, port));
         Self { udp: with(udp).collect(), tcp: tcp.into_iter().flat_map(with).collect() }
+    }
+
+    /// Also at this machine's loopback address, for a publisher on it.
+    pub fn add_loopback(&mut self) {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        for list in [&mut self.udp, &mut self.tcp] {
+            let port = list.first().map(SocketAddr::port);
+            let known = list.iter().any(|address| address.ip() == loopback);
+            list.extend(port.filter(|_| !known).map(|port| SocketAddr::new(loopback, port)));
+        }
     }
 
     /// Attribute lines, most preferred first: UDP before TCP, in the order given (RFC 8445, section 5.1.2).

@@ -1,5 +1,9 @@
 //! Which of the offered codecs is taken: one that every recording can carry.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::Bytes;
+
 use crate::refused::Refused;
 use crate::sdp::{Media, short};
 
@@ -22,6 +26,8 @@ pub struct Video {
     pub fir: bool,
     /// Simulcast layers, in the publisher's order.
     pub layers: Vec<String>,
+    /// `sprop-parameter-sets`, decoded: parameter sets that need not come with the picture.
+    pub parameter_sets: Vec<Bytes>,
 }
 
 /// The sound of an offer.
@@ -31,6 +37,8 @@ pub struct Sound {
     pub payload_type: u8,
     /// Its format parameters, as offered.
     pub parameters: String,
+    /// Channels to decode to: 1 when the publisher says that it never sends two.
+    pub channels: u8,
 }
 
 /// One `a=rtpmap`.
@@ -98,6 +106,7 @@ pub fn choose_video(media: &Media<'_>) -> Result<Video, Refused> {
         pli: feedback("nack pli"),
         fir: feedback("ccm fir"),
         layers: Vec::new(),
+        parameter_sets: parameter_sets(chosen.parameters),
     })
 }
 
@@ -108,7 +117,16 @@ pub fn choose_sound(media: &Media<'_>) -> Result<Sound, Refused> {
     let opus = opus.ok_or_else(|| {
         Refused::unacceptable(format!("sound is recorded from Opus only; the offer has {}", names(&codecs)))
     })?;
-    Ok(Sound { payload_type: opus.payload_type, parameters: opus.parameters.to_owned() })
+    // Said by the sender of itself (RFC 7587, 6.1); without a word it may switch to stereo at any packet.
+    let channels = if parameter(opus.parameters, "sprop-stereo") == Some("0") { 1 } else { 2 };
+    Ok(Sound { payload_type: opus.payload_type, parameters: opus.parameters.to_owned(), channels })
+}
+
+/// RFC 6184, section 8.1; at most one of each kind makes sense, a few more do no harm.
+fn parameter_sets(parameters: &str) -> Vec<Bytes> {
+    let list = parameter(parameters, "sprop-parameter-sets").unwrap_or_default();
+    let decode = |set: &str| STANDARD_NO_PAD.decode(set.trim().trim_end_matches('=')).ok();
+    list.split(',').take(8).filter_map(decode).filter(|set| !set.is_empty()).map(Bytes::from).collect()
 }
 
 fn mode(parameters: &str) -> u8 {

@@ -25,7 +25,7 @@ pub use codecs::{Sound, Video};
 pub use endpoint::Endpoint;
 pub use offer::Offer;
 pub use packet::{KeyFrameRequest, Packet, SenderReport};
-pub use peer::{Event, Peer, Shared};
+pub use peer::{Event, Peer, Shared, interface_addresses};
 pub use refused::Refused;
 pub use resource::{FRAGMENT, SDP, is_type};
 pub use session::{Cause, Session, SessionEvent};

@@ -40,3 +40,5 @@ pub const TCP_FIRST_PACKET: Duration = Duration::from_secs(5);
 pub const MAX_TCP_QUEUE: usize = 256;
 /// A TCP peer that does not take what is written for this long is gone.
 pub const TCP_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Addresses of this machine that an answer lists.
+pub const MAX_ADDRESSES: usize = 8;

@@ -182,6 +182,11 @@ impl Session {
         self.flush();
     }
 
+    /// Where the publisher sends from; `None` before it has said so.
+    pub fn remote(&self) -> Option<std::net::SocketAddr> {
+        self.peer.remote()
+    }
+
     /// Packets that were lost here because they were not taken in time.
     pub fn lost(&self) -> u64 {
         self.lost

@@ -235,6 +235,11 @@ impl Peer {
         self.lite.knows(address)
     }
 
+    /// The path that the publisher has nominated.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.lite.nominated()
+    }
+
     /// Whether the handshake is over.
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -345,4 +350,24 @@ impl Peer {
             }
         }
     }
+}
+
+/// Addresses of this machine that others may reach: no loopback, no link-local ones. IPv6 too when asked for.
+pub fn interface_addresses(v6: bool) -> Vec<IpAddr> {
+    let usable = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    };
+    let interfaces = rtc::shared::ifaces::ifaces().unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = interfaces
+        .into_iter()
+        .filter_map(|interface| interface.addr)
+        .map(|address| address.ip())
+        .filter(usable)
+        .collect();
+    addresses.retain(|address| v6 || address.is_ipv4());
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(crate::limits::MAX_ADDRESSES);
+    addresses
 }
