@@ -264,6 +264,8 @@ impl Session {
     /// Queues the unit if its source is the one delivered, or becomes that with it.
     fn choose(&mut self, kind: TrackKind, ssrc: u32, unit: Unit) {
         let chosen = self.chosen(kind);
+        let other =
+            chosen.and_then(|chosen| self.streams.get(&chosen)).map_or(Duration::ZERO, |other| other.layer.latest);
         let Some(stream) = self.streams.get_mut(&ssrc) else { return };
         if unit.keyframe {
             stream.key_frames.satisfied();
@@ -271,7 +273,7 @@ impl Session {
         if chosen == Some(ssrc) {
             return self.release.push(kind, ssrc, unit);
         }
-        let unused = stream.spare(unit);
+        let unused = stream.spare(unit, self.now, other);
         counts_of(&mut self.counts, kind).frames_unused += unused;
         self.settle(kind);
         // A layer is turned to at its key frame or not at all: sources without name may turn out to have taken over.

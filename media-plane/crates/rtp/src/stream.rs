@@ -55,8 +55,9 @@ pub(crate) struct Stream {
     reorder: Reorder,
     coding: Coding,
     given: VecDeque<Given>,
-    /// What it gave while another source was delivered, from its newest key frame on.
+    /// What it gave while another source was delivered, from a key frame on, and since when.
     spare: VecDeque<Unit>,
+    spare_since: Duration,
 }
 
 /// The track a format belongs to and the rate of its clock in Hz; `None` for retransmissions.
@@ -90,6 +91,7 @@ impl Stream {
             coding,
             given: VecDeque::new(),
             spare: VecDeque::new(),
+            spare_since: Duration::ZERO,
         })
     }
 
@@ -145,13 +147,19 @@ impl Stream {
         self.given.pop_front()
     }
 
-    /// Keeps a frame while another source is delivered. Gives the number of frames that are of no use any more.
-    pub(crate) fn spare(&mut self, unit: Unit) -> u64 {
+    /// Keeps a frame while another source is delivered, whose newest packet came at `other`. Gives the number of frames
+    /// that are of no use any more.
+    pub(crate) fn spare(&mut self, unit: Unit, now: Duration, other: Duration) -> u64 {
         let held = self.spare.len();
         let bytes: usize = self.spare.iter().map(|unit| unit.data.len()).sum();
         let is_full = held >= MAX_SPARE || bytes + unit.data.len() > MAX_SPARE_BYTES;
-        if unit.keyframe && self.kind == TrackKind::Video || is_full {
+        // What the other source has delivered meanwhile need not be shown again.
+        let overlaps = unit.keyframe && other > self.spare_since;
+        if is_full || overlaps {
             self.spare.clear();
+        }
+        if self.spare.is_empty() {
+            self.spare_since = now;
         }
         if unit.keyframe || !self.spare.is_empty() {
             self.spare.push_back(unit);

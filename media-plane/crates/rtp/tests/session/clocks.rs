@@ -191,3 +191,21 @@ fn the_first_report_of_a_new_source_threw_its_frames_hours_away() {
         assert!(world.judge.worst(0.0) <= 40.0, "{} ms after {wrong} s", world.judge.worst(0.0));
     }
 }
+
+#[test]
+fn sound_that_moved_against_its_reports_is_slewed_so_that_nobody_hears_it() {
+    let mut world = world(seed(44), Network::default());
+    world.run(30.0);
+    // The device drops 200 ms and counts on: only reports can tell.
+    world.publisher.audio.first = world.publisher.audio.first.wrapping_add(48_000 / 5);
+    world.run(30.2);
+    let moved = world.judge.offsets.len();
+    world.run(150.0);
+    world.finish();
+    let steps = world.judge.offsets[moved + 5..].windows(2).map(|pair| (pair[1].1 - pair[0].1).abs() * 1e3);
+    let worst = steps.fold(0.0, f64::max);
+    assert!(worst <= 0.25, "{worst} ms from one frame to the next");
+    assert!(world.judge.worst(30.5) > 150.0, "it was out of sync");
+    assert!(world.judge.worst(110.0) <= 5.0, "{} ms", world.judge.worst(110.0));
+    assert_eq!(world.session.counts().clock.timestamp_jumps, 0);
+}
