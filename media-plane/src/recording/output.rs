@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
-use mux::registry::{self, Format, Options};
+use mux::registry::{self, Format, Options, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
 use spool::Writer;
 
+use super::feed::{Feed, is_left_out};
 use super::spare::Hole;
 use crate::spool_names;
 
@@ -27,6 +28,8 @@ pub struct OutputPipe {
     muxer: Box<dyn Muxer>,
     writer: Writer,
     count: Count,
+    /// What is wanted of the sound.
+    wish: Wish,
     /// Tracks that the container cannot carry.
     unsupported: Vec<TrackKind>,
     /// Configurations in effect, for the muxer that takes over when the disk fails.
@@ -69,6 +72,7 @@ impl OutputPipe {
             muxer,
             writer,
             count,
+            wish: Wish::default(),
             unsupported: Vec::new(),
             configs: Vec::new(),
             lost_from: None,
@@ -84,8 +88,19 @@ impl OutputPipe {
         Self { window, ..self }
     }
 
+    /// With what is wanted of the sound.
+    pub fn hearing(self, wish: Wish) -> Self {
+        Self { wish, ..self }
+    }
+
+    /// In which form it takes the stream.
+    pub fn feed(&self) -> Feed {
+        Feed::of(self.format, self.wish)
+    }
+
     /// Goes on where `failed` lost its disk; `begun` is where the recording began.
     pub fn in_place_of(mut self, failed: &Self, begun: MediaTime) -> Self {
+        self.wish = failed.wish;
         for (track, config) in &failed.configs {
             self.config(*track, config);
         }
@@ -152,7 +167,12 @@ impl OutputPipe {
         self.unsupported.retain(|other| *other != track);
         self.configs.retain(|(other, _)| *other != track);
         self.configs.push((track, config.clone()));
-        if self.muxer.config(track, config) == Reaction::Unsupported {
+        let reaction = if track == TrackKind::Audio && is_left_out(self.format, self.wish, config) {
+            self.muxer.config(track, &CodecConfig::Unsupported(config.codec()))
+        } else {
+            self.muxer.config(track, config)
+        };
+        if reaction == Reaction::Unsupported {
             self.unsupported.push(track);
         }
     }

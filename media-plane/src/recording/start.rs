@@ -17,7 +17,7 @@ use spool::OutputKey;
 
 use super::output::{Count, OutputPipe};
 use super::report::{api_format, internal, span, totals};
-use super::{Recording, formats};
+use super::{Feed, Recording, formats};
 use crate::manifest::{Entry, RecordingMeta};
 use crate::node::Node;
 use crate::plans::Chosen;
@@ -99,6 +99,12 @@ pub fn window_of(template: &Template, tracks: Tracks) -> Duration {
 /// Whether anything is made of these tracks.
 pub fn is_wanted(template: &Template, tracks: Tracks) -> bool {
     !wanted(template, tracks, None).is_empty()
+}
+
+/// Whether any of what is made of these tracks may have its sound in AAC although it comes in another codec.
+pub fn wants_aac(template: &Template, tracks: Tracks) -> bool {
+    let wish = formats::wish(template);
+    wanted(template, tracks, None).iter().any(|(format, _)| Feed::of(*format, wish) == Feed::Aac)
 }
 
 fn wanted(template: &Template, tracks: Tracks, wall: Option<Wall>) -> Vec<(Format, Options)> {
@@ -269,7 +275,8 @@ fn open(
         None => OutputPipe::open(kind, options, writer),
         Some(place) => OutputPipe::restore(kind, options, writer, Restored { files: place.first_file, open: None }, 0),
     };
-    Ok(pipe.map_err(|unavailable| Refused::Mux(unavailable.to_string()))?.waiting(window))
+    let pipe = pipe.map_err(|unavailable| Refused::Mux(unavailable.to_string()))?;
+    Ok(pipe.waiting(window).hearing(formats::wish(template)))
 }
 
 /// Where a format goes on behind what earlier epochs left.

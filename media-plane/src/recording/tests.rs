@@ -22,7 +22,7 @@ use recorder_runtime::drain::Drain;
 use spool::{FaultyDisk, Spool, Stepper};
 use store::{Bucket, Memory};
 
-use super::{Grant, Recording};
+use super::{Feed, Grant, Recording};
 use crate::app::{Parts, assemble, spool_config};
 use crate::config::{Config, PROGRAM};
 use crate::link::{Directives, FactLog, Link};
@@ -166,9 +166,9 @@ async fn publish(life: &mut Life) -> Wall {
     let mut recording = record(&life.node);
     let wall = recording.wall();
     let config = CodecConfig::Avc(Arc::new(AvcConfig::parse(Bytes::from_static(AVC)).unwrap()));
-    let mut reason = recording.take(&[Timed::Config(TrackKind::Video, config)]);
+    let mut reason = recording.take(Feed::Both, &[Timed::Config(TrackKind::Video, config)]);
     for millis in (0..SECONDS * 1_000).step_by(FRAME as usize) {
-        reason = reason.or(recording.take(&[picture(millis)]));
+        reason = reason.or(recording.take(Feed::Both, &[picture(millis)]));
         if reason.is_some() {
             break;
         }

@@ -58,6 +58,8 @@ pub struct AacConfig {
     pub channels: u8,
     /// Samples of the core rate per access unit: 1024, or 960.
     pub samples_per_frame: u32,
+    /// The recorder encoded it, from what came in another codec.
+    pub transcoded: bool,
 }
 
 /// Opus configuration (RFC 7845, 5.1, channel mapping family 0). A frame is one Opus packet (RFC 6716, 3), without any
@@ -84,6 +86,18 @@ pub enum CodecConfig {
     Opus(Arc<OpusConfig>),
     /// A codec that no output carries yet; kept so that the report can name it.
     Unsupported(Codec),
+}
+
+impl CodecConfig {
+    /// Of which codec.
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Avc(_) => Codec::H264,
+            Self::Aac(_) => Codec::Aac,
+            Self::Opus(_) => Codec::Opus,
+            Self::Unsupported(codec) => *codec,
+        }
+    }
 }
 
 /// A configuration record that cannot be used.

@@ -53,6 +53,7 @@ impl Encoder {
         if config.samples_per_frame as usize != FRAME || config.sample_rate != SAMPLE_RATE {
             return Err(EncoderError(format!("an unexpected configuration: {config:?}")));
         }
+        let config = AacConfig { transcoded: true, ..config };
         Ok(Self { fdk, config: Arc::new(config), delay: info.nDelay as usize, output: [0; MAX_BYTES] })
     }
 
