@@ -35,18 +35,30 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("recorder-runtime", &["recorder-proto"]),
     ("media", &[]),
     ("rtmp", &["media"]),
+    ("rtp", &["media"]),
+    ("whip", &[]),
     ("mux", &["media"]),
+    ("transcode", &["media"]),
     ("spool", &["media", "mux"]),
     ("store", &[]),
     ("recorder-db", &["recorder-db", "recorder-proto"]),
     // `store` only for TestStorage and VerifyRecording, which read a bucket from where the API is.
     ("recorder-control", &["recorder-db", "recorder-proto", "recorder-runtime", "store"]),
-    ("recorder-media", &["media", "mux", "recorder-proto", "recorder-runtime", "rtmp", "spool", "store"]),
+    (
+        "recorder-media",
+        &["media", "mux", "recorder-proto", "recorder-runtime", "rtmp", "rtp", "spool", "store", "transcode", "whip"],
+    ),
 ];
 
 /// Foreign packages that only one of ours may use: what they are is nobody else's business.
-const ONLY: &[(&str, &str)] =
-    &[("diesel", "recorder-db"), ("libsqlite3", "recorder-db"), ("aws-", "store"), ("google-cloud", "store")];
+const ONLY: &[(&str, &str)] = &[
+    ("diesel", "recorder-db"),
+    ("libsqlite3", "recorder-db"),
+    ("aws-", "store"),
+    ("google-cloud", "store"),
+    ("webrtc", "whip"),
+    ("rtc", "whip"),
+];
 
 /// Where waiting for the clock is the point, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Publishes a test picture and a ticking tone over WHIP with GStreamer's webrtcbin.
 
-Usage: whip_gstreamer.py URL [--seconds N] [--token T] [--end delete|kill] [--mode 0|1]
+Usage: whip_gstreamer.py URL [--seconds N] [--token T] [--end delete|kill]
 
 Prints `connected` when media flows.
 """
@@ -22,10 +22,10 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 
 PIPELINE = """
 webrtcbin name=out bundle-policy=max-bundle
-videotestsrc is-live=true pattern=smpte ! video/x-raw,width=640,height=360,framerate=30/1 ! timeoverlay
+videotestsrc is-live=true pattern=smpte ! video/x-raw,width=640,height=360,framerate=30/1
   ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=1000 key-int-max=60 ! video/x-h264,profile=constrained-baseline
-  ! h264parse ! rtph264pay config-interval=-1 pt=96 {aggregate}
-  ! application/x-rtp,media=video,encoding-name=H264,payload=96,packetization-mode=(string){mode} ! out.
+  ! h264parse ! rtph264pay config-interval=-1 pt=96 aggregate-mode=zero-latency
+  ! application/x-rtp,media=video,encoding-name=H264,payload=96 ! out.
 audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay pt=111
   ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111 ! out.
 """
@@ -46,8 +46,7 @@ def request(method, url, token, body=None):
 class Publisher:
     def __init__(self, options):
         self.options, self.session = options, None
-        aggregate = "aggregate-mode=zero-latency" if options.mode == 1 else "aggregate-mode=none mtu=60000"
-        self.pipeline = Gst.parse_launch(PIPELINE.format(aggregate=aggregate, mode=options.mode))
+        self.pipeline = Gst.parse_launch(PIPELINE)
         self.out = self.pipeline.get_by_name("out")
         for index in range(2):
             transceiver = self.out.emit("get-transceiver", index)
@@ -63,7 +62,9 @@ class Publisher:
         self.out.emit("create-offer", None, promise)
 
     def created(self, promise):
-        offer = promise.get_reply().get_value("offer")
+        # The reply owns the offer.
+        reply = promise.get_reply()
+        offer = reply.get_value("offer")
         self.out.emit("set-local-description", offer, Gst.Promise.new())
 
     def gathered(self, *_):
@@ -107,7 +108,6 @@ def main():
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--token")
     parser.add_argument("--end", choices=["delete", "kill"], default="delete")
-    parser.add_argument("--mode", type=int, choices=[0, 1], default=1)
     Gst.init(None)
     Publisher(parser.parse_args()).run()
 

@@ -116,7 +116,9 @@ impl Whip {
         })?;
         let location = format!("/whip/{SESSION}/{}", session.id());
         let (video, sound) = (offer.video.is_some(), offer.sound.is_some());
-        tracing::info!(stream = %target.stream, session = session.id(), video, sound, "WHIP offer answered");
+        // Whoever knows the id may end the session.
+        let session_begin = session.id().get(..6).unwrap_or_default();
+        tracing::info!(stream = %target.stream, session = session_begin, video, sound, "WHIP offer answered");
         tokio::spawn(whip::serve(Arc::clone(&self.node), target.stream, offer, session));
         let mut response = (StatusCode::CREATED, answer).into_response();
         let headers = response.headers_mut();
