@@ -15,6 +15,9 @@ use rtp::{Format, Output, Packet, Session, Settings};
 /// Payload types; the last is not negotiated.
 const TYPES: [u8; 4] = [102, 111, 97, 5];
 
+/// After six and a half hours without a frame, 32 bits cannot tell a step on from one back.
+const LONGEST: Duration = Duration::from_secs(5 * 3_600);
+
 struct Run<'a> {
     rest: &'a [u8],
     session: Session,
@@ -80,7 +83,7 @@ impl Run<'_> {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now += time;
+        self.now = (self.now + time).min(self.now.max(LONGEST));
         let mut rounds = 0;
         while let Some(due) = self.session.next_timeout().filter(|due| *due <= self.now) {
             self.session.handle_timeout(due);

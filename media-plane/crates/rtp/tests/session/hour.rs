@@ -50,7 +50,7 @@ fn report(name: &str, world: &World) {
     let (judge, counts) = (&world.judge, world.session.counts());
     println!(
         "{name}: pictures {}/{}, sounds {}/{}, gaps {} (lost packets {} + {}), A/V at worst {:.1} ms, {:.1} ms after 30 s, \
-         {:.4} within 20 ms, latency at worst {:.3} s, key frames asked for {}, {:?}",
+         {:.4} within 20 ms, latency at worst {:.3} s, out of order {:.3} s, key frames asked for {}, {:?}",
         judge.pictures,
         world.publisher.pictures.len(),
         judge.sounds,
@@ -62,6 +62,7 @@ fn report(name: &str, world: &World) {
         judge.worst(30.0),
         judge.share(20.0),
         judge.latency,
+        judge.behind,
         counts.key_frame_requests,
         counts.clock,
     );
@@ -72,6 +73,7 @@ fn check(world: &World) {
     let judge = &world.judge;
     assert!(judge.worst(0.0) <= 40.0, "{} ms at worst", judge.worst(0.0));
     assert!(judge.share(20.0) >= 0.999, "{} within 20 ms", judge.share(20.0));
+    assert!(judge.behind <= 0.25, "the sound waits for the picture's missing packets: {} s", judge.behind);
     let sizes: Vec<(u32, u32)> = judge.configs.iter().filter_map(|(_, config)| size(config)).collect();
     assert_eq!(&sizes[..4], [(640, 352), (352, 640), (1280, 720), (640, 352)]);
     assert_eq!(sizes.len(), 9);

@@ -34,6 +34,8 @@ pub struct Judge {
     pub rejected: u64,
     pub first: HashMap<TrackKind, f64>,
     pub latency: f64,
+    /// How far a frame was behind one of the other track that had left already, at most, in seconds.
+    pub behind: f64,
     last_dts: HashMap<TrackKind, i64>,
 }
 
@@ -119,6 +121,8 @@ impl Judge {
         if let Some(before) = self.ticks.insert(track, ticks) {
             assert!(ticks > before, "{track:?} at {captured} s: {ticks} after {before}");
         }
+        let newest = self.ticks.values().copied().max().unwrap_or(ticks);
+        self.behind = self.behind.max((newest - ticks) as f64 / 90_000.0);
         self.errors.insert(track, ticks as f64 / 90_000.0 - captured);
         if let (Some(picture), Some(sound)) = (self.errors.get(&TrackKind::Video), self.errors.get(&TrackKind::Audio)) {
             self.offsets.push((captured, picture - sound));

@@ -61,7 +61,7 @@ fn layers_are_turned_to_at_key_frames_only() {
 
 #[test]
 fn a_new_source_takes_over_with_its_first_key_frame() {
-    let mut world = World::new(Publisher::new(seed(24)), Network::default());
+    let mut world = World::new(Publisher::new(seed(1_003)), Network::default());
     world.run(10.0);
     for _ in 0..20 {
         let mut counter = Counter::new(90_000.0, -100.0, &mut world.publisher.rng);
