@@ -60,6 +60,10 @@ pub const SETTINGS: &[Setting] = &[
         .or("30s")
         .help("a publisher whose media does not come for this long has ended")
         .extremes("too short: cuts muted publishers; too long: recordings of dead connections end late"),
+    setting("whip", "key_frame_interval", Kind::Duration)
+        .or("2s")
+        .help("a publisher whose last key frame is older is asked for one: browsers send none unasked, and files begin with one")
+        .extremes("too short: worse pictures for the same bits; too long: segments and files are cut late"),
     setting("whip", "max_sessions", Kind::Integer { min: 1, max: 1_000_000 })
         .or("1000")
         .help("WebRTC publishers at once; a quarter of them may be connecting")
@@ -214,6 +218,8 @@ pub struct Whip {
     pub ice_servers: Vec<String>,
     /// Media that does not come for this long ends a publisher.
     pub idle_timeout: Duration,
+    /// Age of the last key frame at which another one is asked for.
+    pub key_frame_interval: Duration,
     /// Sessions at once.
     pub max_sessions: usize,
 }

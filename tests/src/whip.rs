@@ -29,6 +29,20 @@ pub fn gstreamer(url: &str, options: &[&str]) -> Command {
     script(Path::new("/usr/bin/python3"), "whip_gstreamer.py", url, options)
 }
 
+/// Headless Chromium on the node's own page: `source` is `camera` (a device that Chromium makes up) or `test`.
+pub fn chromium(cluster: &Cluster, domain: &str, stream: &str, source: &str) -> Command {
+    let page = format!(
+        "{}/publish?app=live&stream={stream}&domain={domain}&source={source}&start=1",
+        cluster.nodes[0].url("http")
+    );
+    let mut command = Command::new("chromium");
+    let profile = format!("--user-data-dir={}", cluster.folder().join(format!("chromium-{stream}")).display());
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", &profile]);
+    command.args(["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]);
+    command.args(["--autoplay-policy=no-user-gesture-required", &page]).stdin(Stdio::null());
+    command
+}
+
 fn script(python: &Path, name: &str, url: &str, options: &[&str]) -> Command {
     let mut command = Command::new(python);
     command.arg(root().join("tests/tools").join(name)).arg(url).args(options).stdin(Stdio::null());

@@ -60,6 +60,9 @@ struct Connection {
     media: rtp::Session,
     /// The publisher understands full intra requests.
     full_intra: bool,
+    has_video: bool,
+    /// When the last key frame came, or was asked for because of its age.
+    key_frame: Duration,
     /// One moment on the socket's clock and on the node's.
     origin: (Instant, Duration),
     publishing: Option<(Publishing, Counted)>,
@@ -77,9 +80,20 @@ pub async fn serve(node: Arc<Node>, stream: StreamKey, offer: Offer, session: ::
     let origin = (tokio::time::Instant::now().into_std(), node.clock.monotonic());
     let full_intra = offer.video.as_ref().is_some_and(|video| video.fir);
     let media = rtp::Session::new(settings(&offer));
-    let encoder = offer.encoder;
-    let mut connection =
-        Connection { node, stream, encoder, session, media, full_intra, origin, publishing: None, moving: None };
+    let encoder = offer.encoder.clone();
+    let mut connection = Connection {
+        node,
+        stream,
+        encoder,
+        session,
+        media,
+        full_intra,
+        has_video: offer.video.is_some(),
+        key_frame: origin.1,
+        origin,
+        publishing: None,
+        moving: None,
+    };
     let cause = connection.run().await;
     connection.end(&cause);
 }
@@ -127,7 +141,8 @@ impl Connection {
         let now = self.node.clock.monotonic();
         let tick = self.publishing.as_ref().and_then(|(publishing, _)| publishing.publication.next_tick());
         let close = self.moving.as_ref().map(|moving| moving.close_at);
-        let deadline = [self.media.next_timeout(), tick, close].into_iter().flatten().min();
+        let key_frame = self.publishing.as_ref().and(self.key_frame_due());
+        let deadline = [self.media.next_timeout(), tick, close, key_frame].into_iter().flatten().min();
         let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let (session, publishing) = (&mut self.session, &mut self.publishing);
         let is_full = publishing.as_ref().is_some_and(|(publishing, _)| publishing.publication.is_full());
@@ -219,10 +234,11 @@ impl Connection {
         while let Some(output) = self.media.poll() {
             match output {
                 Output::Event(event) => {
-                    if is_key(&event)
-                        && let Some(moving) = self.moving.take()
-                    {
-                        return Some(EndCause::Disconnected(moving.reason));
+                    if is_key(&event) {
+                        self.key_frame = now;
+                        if let Some(moving) = self.moving.take() {
+                            return Some(EndCause::Disconnected(moving.reason));
+                        }
                     }
                     if let Some((publishing, _)) = &mut self.publishing {
                         publishing.publication.ingest(event, now);
@@ -273,11 +289,21 @@ impl Connection {
             return Some(EndCause::Disconnected(moving.reason));
         }
         self.media.handle_timeout(now);
+        if self.key_frame_due().is_some_and(|at| now >= at) {
+            self.key_frame = now;
+            self.media.request_key_frame();
+        }
         let over = self.deliver();
         if let Some((publishing, _)) = &mut self.publishing {
             publishing.publication.tick(now);
         }
         over
+    }
+
+    /// When the newest key frame is so old that another one is asked for.
+    fn key_frame_due(&self) -> Option<Duration> {
+        let interval = self.node.settings.whip.key_frame_interval;
+        (self.has_video && !interval.is_zero()).then(|| self.key_frame.saturating_add(interval))
     }
 
     fn monotonic(&self, at: Instant) -> Duration {

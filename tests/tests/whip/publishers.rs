@@ -3,7 +3,7 @@
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source};
-use recorder_tests::scene::{Clients, all_formats, all_formats_waiting, library_path};
+use recorder_tests::scene::{Clients, all_formats, all_formats_waiting, library_path, tree};
 use recorder_tests::{probe, wait, whip};
 use v1::recording::State;
 
@@ -57,6 +57,32 @@ async fn gstreamers_webrtcbin_is_recorded() {
     let recording = clients.wait_for(DOMAIN, "gst", 1, State::Succeeded).await.remove(0);
     for (format, recorded) in pictures(&cluster, &mut clients, &recording).await {
         assert!(recorded >= 120, "{format}: {recorded}");
+    }
+}
+
+/// A browser on `/publish`, with a camera and with the test picture. It sends key frames only when asked, so that
+/// segments of a second say that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_publishes_from_the_page() {
+    let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let hls = v1::template::Hls { segment_duration: second, ..Default::default() };
+    let template = v1::Template { hls: Some(hls), flv: Some(v1::template::Flv::default()), ..Default::default() };
+    let settings = [("RECORDER_WHIP_IDLE_TIMEOUT", "4s"), ("RECORDER_WHIP_KEY_FRAME_INTERVAL", "1s")];
+    let (cluster, mut clients) = scene(template, &settings).await;
+    for source in ["camera", "test"] {
+        let mut browser = Live::spawn(whip::chromium(&cluster, DOMAIN, source, source));
+        wait::until("four segments", async || {
+            let segments = tree(&cluster.library()).into_iter().filter(|path| path.contains(source));
+            (segments.filter(|path| path.ends_with(".ts")).count() >= 4).then_some(())
+        })
+        .await;
+        browser.kill();
+        let recording = clients.wait_for(DOMAIN, source, 1, State::Succeeded).await.remove(0);
+        let files = clients.files(&recording).await;
+        let playlist = library_path(&cluster, &files["HLS"][0]);
+        probe::decodes(&playlist);
+        let pictures = probe::packets(&playlist).video.len();
+        assert!(pictures >= 30, "{source}: {pictures}");
     }
 }
 

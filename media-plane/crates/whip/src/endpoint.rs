@@ -22,6 +22,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Asked of the system for the socket of all sessions: a tenth of a second of 300 streams.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 
+/// Datagrams read in a row before other tasks get their turn.
+const BURST: usize = 128;
+
 /// A packet as it came.
 #[derive(Debug)]
 pub struct Datagram {
@@ -103,6 +106,14 @@ impl Endpoint {
         self.table().sizes()
     }
 
+    fn take(&self, from: SocketAddr, data: &[u8]) {
+        let Some(queue) = self.find(from, data) else { return };
+        let datagram = Datagram { from, data: BytesMut::from(data), at: now() };
+        if queue.try_send(datagram).is_err() {
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn find(&self, from: SocketAddr, data: &[u8]) -> Option<Queue> {
         self.table().find(from, data)
     }
@@ -122,14 +133,16 @@ async fn receive(endpoint: std::sync::Weak<Endpoint>) {
     loop {
         let Some(endpoint) = endpoint.upgrade() else { return };
         // Looked at now and then, so that a socket that nobody sends to is let go of, too.
-        let received = tokio::time::timeout(Duration::from_secs(1), endpoint.udp.recv_from(&mut buffer)).await;
-        let Ok(Ok((length, from))) = received else { continue };
-        let data = buffer.get(..length).unwrap_or_default();
-        let Some(queue) = endpoint.find(from, data) else { continue };
-        let datagram = Datagram { from, data: BytesMut::from(data), at: now() };
-        if queue.try_send(datagram).is_err() {
-            endpoint.overflowed.fetch_add(1, Ordering::Relaxed);
+        let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(1), endpoint.udp.readable()).await else { continue };
+        for _ in 0..BURST {
+            match endpoint.udp.try_recv_from(&mut buffer) {
+                Ok((length, from)) => endpoint.take(from, buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                // What an earlier packet met on its way, for example a closed port.
+                Err(_) => {}
+            }
         }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Offer {
     pub reduced: String,
     /// What the publisher calls itself (`s=` or `a=tool`), fit for a log; often empty.
     pub encoder: String,
+    /// The publisher waits for this end to begin the DTLS handshake.
+    pub passive: bool,
     /// Kind of the first media section: `audio` or `video`.
     pub first_kind: &'static str,
     /// Its name.
@@ -52,6 +54,7 @@ impl Offer {
             password,
             reduced: reduced(&description),
             encoder: encoder(&description),
+            passive: first.and_then(|media| description.inherited(media, "setup")) == Some("passive"),
             first_kind: if first.is_some_and(|media| media.kind == "video") { "video" } else { "audio" },
             first_mid: first.and_then(|media| media.section.attribute("mid")).unwrap_or_default().to_owned(),
         })
@@ -120,11 +123,9 @@ fn check_media(description: &Description<'_>, media: &Media<'_>) -> Result<(), R
         return Err(Refused::unacceptable(format!("{kind} needs a=rtcp-mux (rtcpMuxPolicy require)")));
     }
     match description.inherited(media, "setup") {
-        Some("actpass" | "active") => {}
-        Some(other) => {
-            let other = short(other);
-            return Err(Refused::unacceptable(format!("a=setup has to be actpass or active, not {other}")));
-        }
+        // Passive is not for a publisher to ask for, but ffmpeg does.
+        Some("actpass" | "active" | "passive") => {}
+        Some(other) => return Err(Refused::unacceptable(format!("a=setup:{} is unknown", short(other)))),
         None => return Err(Refused::malformed("a=setup is missing")),
     }
     if description.inherited(media, "fingerprint").is_none() {

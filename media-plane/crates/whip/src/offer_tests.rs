@@ -70,9 +70,11 @@ fn w2_bundle_and_rtcp_mux_are_required() {
 }
 
 #[test]
-fn w7_setup_is_actpass_or_active() {
-    assert!(Offer::parse(&usual().replace("actpass", "active")).is_ok());
-    assert_eq!(refusal(&usual().replace("setup:actpass", "setup:passive")).status, 422);
+fn w7_setup_says_who_begins() {
+    for (setup, passive) in [("actpass", false), ("active", false), ("passive", true)] {
+        assert_eq!(Offer::parse(&usual().replace("actpass", setup)).unwrap().passive, passive, "{setup}");
+    }
+    assert_eq!(refusal(&usual().replace("setup:actpass", "setup:holdconn")).status, 422);
     assert_eq!(refusal(&usual().replace("a=setup:actpass\r\n", "")).status, 400);
     assert_eq!(refusal(&usual().replace("a=fingerprint:sha-256 00:11\r\n", "")).status, 400);
     assert_eq!(refusal(&usual().replace("a=ice-ufrag:abcd", "a=ice-ufrag:a b")).status, 400);

@@ -166,12 +166,14 @@ impl Session {
             Wake::Command(Some(command)) => self.obey(command),
             // Nobody can reach the session any more.
             Wake::Datagram(None) | Wake::Command(None) => self.end(Cause::Vanished),
-            Wake::Deadline => {
-                let now = now();
-                self.peer.handle_timeout(now);
-                self.collect();
-                self.judge(now);
-            }
+            Wake::Deadline => {}
+        }
+        // Looked at after every wake: packets that never stop coming must not keep acknowledgements from going.
+        let now = now();
+        if now >= deadline && !self.ended {
+            self.peer.handle_timeout(now);
+            self.collect();
+            self.judge(now);
         }
         self.flush();
     }

@@ -80,7 +80,7 @@ pub fn connection(
     let settings = SettingEngineBuilder::new()
         .with_crypto_provider(std::sync::Arc::clone(&shared.crypto))
         .with_lite(true)
-        .with_answering_dtls_role(RTCDtlsRole::Server)
+        .with_answering_dtls_role(if offer.passive { RTCDtlsRole::Client } else { RTCDtlsRole::Server })
         .with_ice_credentials(credentials.ufrag.clone(), credentials.password.clone())
         // Silence is judged by the session, which counts media as a sign of life too.
         .with_ice_timeouts(Some(Duration::ZERO), Some(Duration::ZERO), Some(ICE_TICK))

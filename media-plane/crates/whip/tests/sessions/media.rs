@@ -25,7 +25,10 @@ pub async fn converse(
 }
 
 pub fn packets(events: &[SessionEvent]) -> Vec<&Packet> {
-    events.iter().filter_map(|event| if let SessionEvent::Packet(packet) = event { Some(packet) } else { None }).collect()
+    events
+        .iter()
+        .filter_map(|event| if let SessionEvent::Packet(packet) = event { Some(packet) } else { None })
+        .collect()
 }
 
 pub async fn connect(server: &Server) -> (Session, Publisher) {
@@ -51,10 +54,9 @@ async fn packets_of_both_tracks_and_sender_reports_arrive() {
     }
     publisher.report(0x1234_5678_9abc_def0, 90_000);
     let is_report = |event: &SessionEvent| matches!(event, SessionEvent::Report(_));
-    let events = converse(&mut session, &mut publisher, |events, _| {
-        packets(events).len() >= 40 && events.iter().any(is_report)
-    })
-    .await;
+    let events =
+        converse(&mut session, &mut publisher, |events, _| packets(events).len() >= 40 && events.iter().any(is_report))
+            .await;
     let of = |ssrc: u32| packets(&events).into_iter().filter(move |packet| packet.ssrc == ssrc).collect::<Vec<_>>();
     let video = of(VIDEO);
     assert_eq!((video.len(), of(AUDIO).len()), (20, 20));
@@ -62,7 +64,8 @@ async fn packets_of_both_tracks_and_sender_reports_arrive() {
     let sent: Vec<u32> = (0..20).map(|index| index * 3_000).collect();
     assert_eq!(video.iter().map(|packet| packet.timestamp).collect::<Vec<_>>(), sent);
     assert_eq!(&video[7].payload[..], [0x65, 7]);
-    let report = events.iter().find_map(|event| if let SessionEvent::Report(report) = event { Some(*report) } else { None });
+    let report =
+        events.iter().find_map(|event| if let SessionEvent::Report(report) = event { Some(*report) } else { None });
     let SenderReport { ssrc, ntp_time, rtp_time, .. } = report.unwrap();
     assert_eq!((ssrc, ntp_time, rtp_time), (VIDEO, 0x1234_5678_9abc_def0, 90_000));
 }

@@ -20,8 +20,8 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use webrtc::peer_connection::{
-    MediaEngine, RTCIceCandidate, RTCIceCandidateInit, RTCPeerConnection, RTCPeerConnectionState, RTCSessionDescription,
-    Registry, SettingEngineBuilder, register_default_interceptors,
+    MediaEngine, RTCIceCandidate, RTCIceCandidateInit, RTCPeerConnection, RTCPeerConnectionState,
+    RTCSessionDescription, Registry, SettingEngineBuilder, register_default_interceptors,
 };
 use whip::{Endpoint, Limits, Opened, Reachable, Refused, Request, SDP, Sessions};
 
@@ -167,7 +167,8 @@ impl Publisher {
         let words: Vec<&str> = line.split(' ').collect();
         self.server = format!("{}:{}", words[4], words[5]).parse().unwrap();
         // The library knows UDP only: what goes over TCP is framed here.
-        let without: String = answer.lines().filter(|line| !line.contains("candidate")).map(|line| format!("{line}\r\n")).collect();
+        let without: String =
+            answer.lines().filter(|line| !line.contains("candidate")).map(|line| format!("{line}\r\n")).collect();
         let answer = RTCSessionDescription::answer(without).unwrap();
         self.connection.set_remote_description(Instant::now(), answer).unwrap();
         self.connection.add_remote_candidate(candidate(self.server)).unwrap();
@@ -179,11 +180,8 @@ impl Publisher {
     }
 
     /// From now on it sends from another socket, as after a change of network.
-    pub async fn move_to_another_port(&mut self) -> SocketAddr {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        self.socket = Socket::Udp(socket);
-        address
+    pub async fn move_to_another_port(&mut self) {
+        self.socket = Socket::Udp(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     }
 
     /// One step: sends what waits, then takes what comes within a few milliseconds.
