@@ -1,5 +1,8 @@
 //! One publisher's stream, from ingest events to its recordings. Survives a change of publisher, and its absence.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
