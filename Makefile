@@ -5,7 +5,7 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 600
 SEEDS ?= 1000
 
-.PHONY: sim help demo run test lint bench bench-finish fuzz soak soak-memory fmt
+.PHONY: sim help demo run test lint bench bench-finish fuzz soak soak-memory soak-outages fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,12 @@ soak-memory: ## the bucket away for SOAK_SECONDS (default 600) with 20 streams: 
 	@.ci/install build
 	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
 	@target/release/soak --memory
+
+soak-outages: ## the bucket away for half an hour, the control plane for ten minutes, with everything recorded meanwhile
+	@.ci/install test
+	@cargo build --workspace --bins --tests
+	@RECORDER_OUTAGE_SECONDS=1800 RECORDER_TEST_PATIENCE=3600 cargo nextest run -P long -p recorder-tests -E 'test(bucket_down)'
+	@RECORDER_OUTAGE_SECONDS=600 RECORDER_TEST_PATIENCE=3600 cargo nextest run -P long -p recorder-tests -E 'test(control_down_at_publish)'
 
 fmt: ## format the workspace
 	@cargo fmt --all

@@ -5,6 +5,11 @@
 //!                              ^ plans (directives)                                     \-> facts -> link
 //! ```
 
+// Tests say what thousands of waiting objects cost.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
 pub mod app;
 pub mod config;
 mod fencing;

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use media::ingest::{EndCause, Event};
-use media::{GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind};
+use media::{GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind, Tracks};
 use recorder_proto::facts::FactKind;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::recording::EndReason;
 
 use crate::node::Node;
-use crate::recording::{Absence, Feed, Recording, Revived, Waiting};
+use crate::recording::{Absence, Feed, Recording, Revived, Waiting, is_wanted};
 use crate::shipping::Wall;
 use crate::sound::{self, Sound};
 use crate::starting::Starting;
@@ -31,6 +31,8 @@ pub struct Publication {
     /// Each publisher passes a gate of its own.
     lineup: Lineup,
     known: Known,
+    /// What this publisher's gate has said of its tracks.
+    tracks: Option<Tracks>,
     /// Wall clock at this publisher's first frame.
     wall: Option<Wall>,
     recordings: Vec<Recording>,
@@ -71,6 +73,7 @@ impl Publication {
             timeline,
             lineup: Lineup::new(),
             known: Known::default(),
+            tracks: None,
             wall: None,
             recordings,
             sound: None,
@@ -187,7 +190,7 @@ impl Publication {
         self.publisher = publisher;
         // What is counted and claimed belongs to the session; the configurations stay until the new one sends its own.
         self.known = Known { video: self.known.video.take(), audio: self.known.audio.take(), ..Known::default() };
-        (self.lineup, self.wall, self.gate_due) = (Lineup::new(), None, None);
+        (self.lineup, self.tracks, self.wall, self.gate_due) = (Lineup::new(), None, None, None);
         for recording in &mut self.recordings {
             recording.publisher_returned(self.publisher.session);
         }
@@ -241,7 +244,7 @@ impl Publication {
             self.gate_due = None;
             let mut ready = std::mem::take(&mut self.ready);
             let opened = self.lineup.tick(now, &mut ready);
-            self.deliver(opened.map(|tracks| self.begin(tracks, now)), &mut ready, now);
+            self.deliver(opened, &mut ready, now);
             self.ready = ready;
         }
         if self.wait_due.is_some_and(|at| now >= at) {
@@ -326,7 +329,7 @@ impl Publication {
         let mut ready = std::mem::take(&mut self.ready);
         // Nothing but headers came: there is nothing to record.
         let opened = self.lineup.flush(&mut ready).filter(|_| self.wall.is_some());
-        self.deliver(opened.map(|tracks| self.begin(tracks, now)), &mut ready, now);
+        self.deliver(opened, &mut ready, now);
         self.ready = ready;
         if let Some(sound) = self.sound.take() {
             let mut heard = Vec::new();
@@ -354,9 +357,9 @@ impl Publication {
                 }
                 Timed::Gap(_) => {}
             }
-            opened = opened.or(self.lineup.push(item, arrival, &mut ready));
+            opened = self.lineup.push(item, arrival, &mut ready).or(opened);
         }
-        self.deliver(opened.map(|tracks| self.begin(tracks, arrival)), &mut ready, arrival);
+        self.deliver(opened, &mut ready, arrival);
         self.ready = ready;
     }
 
@@ -367,19 +370,34 @@ impl Publication {
         }
     }
 
-    /// The gate is open: every plan that matches now and is not being recorded gets a recording.
-    fn begin(&self, tracks: media::Tracks, now: Duration) -> Option<Starting> {
-        let wall = self.wall?;
+    /// The gate is open: every plan that matches now and is not being recorded gets a recording. When a track comes late,
+    /// those do that could make nothing without it; recordings there are begin what they lack by themselves.
+    fn begin(&mut self, tracks: Tracks, ready: &[Timed], now: Duration) {
+        self.gate_due = None;
+        let before = self.tracks.replace(tracks);
+        let Some(wall) = self.wall else { return };
+        if let Some(starting) = &mut self.starting {
+            return starting.know(tracks);
+        }
         let is_new = |chosen: &plans::Chosen| self.recordings.iter().all(|running| running.origin() != chosen.origin);
+        // What had a format before has begun then, and may have been stopped since.
+        let is_due = |chosen: &plans::Chosen| {
+            let was_wanted = |before| chosen.plan.template.as_ref().is_some_and(|plan| is_wanted(plan, before));
+            before.is_none_or(|before| !was_wanted(before))
+        };
         let chosen = plans::of_stream(self.node.link.directives(), &self.publisher.stream);
-        let chosen = chosen.into_iter().filter(is_new).collect();
-        Some(Starting::new(&self.node, &self.publisher, chosen, tracks, wall, now))
+        let chosen: Vec<_> = chosen.into_iter().filter(|chosen| is_new(chosen) && is_due(chosen)).collect();
+        let first = ready.iter().find_map(|item| if let Timed::Frame(frame) = item { Some(frame.dts) } else { None });
+        let wall = match first.filter(|_| before.is_some()) {
+            Some(media) => Wall { at: wall.at(media), media },
+            None => wall,
+        };
+        self.starting = Some(Starting::new(&self.node, &self.publisher, chosen, tracks, wall, now));
     }
 
-    fn deliver(&mut self, begun: Option<Option<Starting>>, ready: &mut Vec<Timed>, now: Duration) {
-        if let Some(starting) = begun {
-            self.gate_due = None;
-            self.starting = starting;
+    fn deliver(&mut self, opened: Option<Tracks>, ready: &mut Vec<Timed>, now: Duration) {
+        if let Some(tracks) = opened {
+            self.begin(tracks, ready, now);
         }
         if !ready.is_empty() {
             self.record(ready, now);

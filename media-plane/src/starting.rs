@@ -65,6 +65,11 @@ impl Starting {
         Self { candidates, tracks, wall, held: Vec::new(), heard: None, held_bytes: 0, next_look, deadline }
     }
 
+    /// A track has come meanwhile.
+    pub fn know(&mut self, tracks: Tracks) {
+        self.tracks = tracks;
+    }
+
     /// When to look for answers.
     pub fn due(&self) -> Duration {
         self.next_look.min(self.deadline)

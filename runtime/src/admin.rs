@@ -1,5 +1,6 @@
 //! The operator's HTTP port: liveness, readiness, metrics, the log level while running, the settings in effect.
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
@@ -20,6 +21,9 @@ use crate::telemetry::LogHandle;
 
 /// A log filter is a line, not a document.
 const MAX_BODY_BYTES: usize = 4 << 10;
+
+/// How long values of histograms are kept apart.
+const GATHER_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Scrapes and probes are few; more is a mistake somewhere.
 const MAX_CONNECTIONS: usize = 64;
@@ -72,7 +76,20 @@ impl Admin {
     /// [`Admin::run`] with routes added to [`Admin::router`].
     pub async fn run_with(self, listener: Listener, router: Router) -> Result<(), Error> {
         let limits = Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() };
-        http::serve("admin", listener, limits, router, self.drain).await
+        let metrics = self.metrics.clone();
+        // Every value a histogram is given is kept until it is gathered: without this, until the next scrape, and where
+        // nobody scrapes, for ever.
+        let gather = async move {
+            let mut due = tokio::time::interval(GATHER_INTERVAL);
+            loop {
+                due.tick().await;
+                metrics.run_upkeep();
+            }
+        };
+        tokio::select! {
+            served = http::serve("admin", listener, limits, router, self.drain) => served,
+            () = gather => Ok(()),
+        }
     }
 }
 

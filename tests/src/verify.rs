@@ -1,6 +1,7 @@
 //! A stream's recordings as the control plane tells them, their objects as the bucket holds them, and the frames as
 //! they were sent: all three must tell the same.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -67,8 +68,10 @@ pub fn verify(
     let mut verdict = Verdict::default();
     let mut by_format: BTreeMap<&str, Vec<FileFrames>> = BTreeMap::new();
     for (recording, files) in told {
-        // A playlist that another node went on with names segments that the continued one names first.
+        // A playlist that another node went on with names segments that the continued one names too.
         let mut counted = BTreeSet::new();
+        let mut files: Vec<&v1::File> = files.iter().collect();
+        files.sort_by_key(|file| Reverse(file.epoch));
         for file in files {
             let name = &file.name;
             if file.state() != v1::file::State::Available {
@@ -87,7 +90,7 @@ pub fn verify(
                 Ok(frames) => {
                     verdict.add(&frames);
                     verdict.bytes += file.size_bytes;
-                    if file.format() == v1::format::Kind::Hls && file.epoch > 1 {
+                    if file.format() == v1::format::Kind::Hls {
                         counted.extend(frames.objects.iter().cloned());
                     }
                     by_format.entry(format).or_default().push(frames);

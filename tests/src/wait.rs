@@ -8,6 +8,12 @@ pub fn patience() -> Duration {
     Duration::from_secs(seconds.unwrap_or(60))
 }
 
+/// How long a part stays away in a test of that, in seconds: `short` in the default run, `RECORDER_OUTAGE_SECONDS` in
+/// `make soak-outages`.
+pub fn outage(short: usize) -> usize {
+    std::env::var("RECORDER_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(short)
+}
+
 /// Polls `probe` until it yields a value, and returns it; panics with `what` when patience ends.
 pub async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
     until_or(&what, String::new, probe).await

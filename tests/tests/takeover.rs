@@ -130,6 +130,8 @@ async fn paused_node_takeover() {
     let (mut stage, mut clients, mut publisher) = stage().await;
     stage.cluster.nodes[0].pause();
     stage.crashes.push(recorder_tests::accounting::Crash { node: 1, at: std::time::Instant::now() });
+    // What fits into the socket of a process that stands still: its publisher believes that it is taken.
+    publisher.sent_more(30).await;
     publisher.abandon().await;
     node_is(&stage, 1, v1::node::State::Lost).await;
     publisher.connect(2, stage.cluster.rtmp(2)).await.unwrap();
@@ -152,5 +154,7 @@ async fn paused_node_takeover() {
         assert!(key.ends_with(".m3u8") || now == *body, "{key} was overwritten");
     }
     judge(&stage, &publisher, &told);
+    let lost = &stage.verify(&publisher, &told, &FORMATS).formats["FLV"].lost;
+    assert!(lost.is_empty(), "what waited in the socket is recorded when the process goes on: {lost:?}");
     stage.no_open_uploads().await;
 }

@@ -90,6 +90,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("control-plane/crates/db/tests/database.rs", "a proxy that stands still"),
     ("control-plane/tests/link/chaos.rs", "a database that is away for a while; commits in random order"),
     ("control-plane/tests/link/kills.rs", "the moment of a kill is what varies"),
+    ("media-plane/crates/spool/src/tests/slow.rs", "polls for a fact"),
     ("media-plane/src/link/facts/tests.rs", "polls for a fact"),
     ("media-plane/src/recording/tests.rs", "polls for a fact"),
     ("media-plane/src/shipping/tests/outages.rs", "polls for a fact; nothing may be told for a while"),

@@ -34,6 +34,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an encoder that was asked to connect anew may go on here meanwhile.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// What a publisher that went on at another node has left in its socket is there at once, and not more than this, bytes.
+const AT_ONCE: Duration = Duration::from_millis(5);
+const MOST_LEFT_BEHIND: usize = 16 << 20;
 /// How long a key frame is waited for at which to close a publisher.
 const KEY_FRAME_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -117,6 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Read(Ok(_)) => {}
                 Wake::Read(Err(_)) => return EndCause::ConnectionLost,
                 Wake::Command(command) => {
+                    if matches!(command, Command::Orphan { .. }) {
+                        self.take_what_came().await;
+                    }
                     if let Some(cause) = self.obey(command) {
                         return cause;
                     }
@@ -135,6 +141,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return if publishing { EndCause::IdleTimeout } else { EndCause::ConnectionLost };
                     }
                 }
+            }
+        }
+    }
+
+    /// Records what waits in the socket of a publisher that has gone on elsewhere: it was sent before it went, and after
+    /// a pause of this process it is all that is left of that time.
+    async fn take_what_came(&mut self) {
+        let mut most = MOST_LEFT_BEHIND;
+        while most > 0 && self.publishing.is_some() {
+            self.input.reserve(READ_BUFFER_BYTES);
+            let read = tokio::time::timeout(AT_ONCE, self.socket.read_buf(&mut self.input)).await;
+            let Ok(Ok(bytes @ 1..)) = read else { return };
+            most = most.saturating_sub(bytes);
+            if self.advance().await.is_some() {
+                return;
             }
         }
     }

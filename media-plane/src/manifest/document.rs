@@ -121,7 +121,9 @@ impl Fold {
     /// Whether nothing more can come: the manifest is due. A file that is in another storage than it should be is
     /// waited for.
     pub fn is_complete(&self, meta: &RecordingMeta) -> bool {
-        let is_settled = meta.started.formats.iter().all(|format| self.settled.contains(format));
+        // Formats whose track came late are not among those it started with.
+        let late = self.under_way.iter().filter_map(|name| spool_names::format(name));
+        let is_settled = meta.started.formats.iter().copied().chain(late).all(|format| self.settled.contains(&format));
         self.has_ended() && is_settled && self.elsewhere(meta).next().is_none()
     }
 

@@ -241,14 +241,11 @@ impl Manifests {
                 Err(error) => tracing::warn!(output = %output.key, %error, "an entry of a manifest is left out"),
             }
         }
+        let of_same = |other: &&StoredOutput| which(&other.key) == which(&output.key);
+        let kept: Vec<&str> = stored.iter().filter(of_same).map(|other| other.key.format.as_str()).collect();
+        kept.iter().for_each(|name| fold.begun(name));
         for format in &meta.started.formats {
-            let is_kept = |other: &&StoredOutput| {
-                which(&other.key) == which(&output.key) && spool_names::format(&other.key.format) == Some(*format)
-            };
-            let mut kept = stored.iter().filter(is_kept).peekable();
-            if kept.peek().is_some() {
-                kept.for_each(|other| fold.begun(&other.key.format));
-            } else {
+            if !kept.iter().any(|name| spool_names::format(name) == Some(*format)) {
                 // Released down to its last object, hence settled; or the crash came before it was durable at all.
                 fold.take(Entry::Settled(*format));
             }

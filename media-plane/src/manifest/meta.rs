@@ -33,6 +33,18 @@ pub struct RecordingMeta {
     /// When the first epoch of the recording began; none when that is this one, or is not known.
     #[serde(default)]
     pub began: Option<DateTime<Utc>>,
+    /// Formats that wait for a track that had not come when it started.
+    #[serde(default)]
+    pub late: Vec<Late>,
+}
+
+/// A format whose track has not come yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// Which.
+    pub format: Format,
+    /// Position of its first file, behind those of earlier epochs.
+    pub first_file: u32,
 }
 
 impl RecordingMeta {
@@ -41,7 +53,8 @@ impl RecordingMeta {
         let format = started.formats.first().copied().unwrap_or(output.format);
         let output = OutputMeta { format, ..output };
         let key = output.manifest_key();
-        Self { started, output, plan: hex::encode(plan.encode_to_vec()), resume_timeout, key, began: None }
+        let plan = hex::encode(plan.encode_to_vec());
+        Self { started, output, plan, resume_timeout, key, began: None, late: Vec::new() }
     }
 
     /// How long earlier epochs recorded, holes included.

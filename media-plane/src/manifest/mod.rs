@@ -34,4 +34,4 @@ pub mod tests;
 
 pub use entry::{CodecChange, Entry, FileEntry, FileMedia, FileState, MAX_PIECES, Packed, Piece};
 pub use keeper::{Handle, Manifests, RestoredRecording};
-pub use meta::{FORMAT, RecordingMeta};
+pub use meta::{FORMAT, Late, RecordingMeta};

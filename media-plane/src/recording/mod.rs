@@ -3,6 +3,7 @@
 mod away;
 mod feed;
 mod formats;
+mod late;
 mod output;
 mod report;
 mod restore;
@@ -15,13 +16,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use media::{CodecConfig, Gap, MediaTime, Timed, TrackKind};
+use media::{CodecConfig, Gap, MediaTime, Timed, TrackKind, Tracks};
 use recorder_proto::facts::{FactKind, GapSpan, OutputTotals, RecordingEnded, event_type};
 use recorder_proto::ids::{Epoch, RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::recording::EndReason;
 
-use crate::manifest::{CodecChange, Entry, Handle, RecordingMeta};
+use crate::manifest::{CodecChange, Entry, Handle, Late, RecordingMeta};
 use crate::node::Node;
 use crate::shipping::Wall;
 use output::OutputPipe;
@@ -49,6 +50,10 @@ pub struct Recording {
     outputs: Vec<OutputPipe>,
     /// Formats that ended early, with why.
     failed: Vec<OutputTotals>,
+    /// Tracks of which it has had frames, or was told at its start.
+    tracks: Tracks,
+    /// Formats that begin when their track comes.
+    late: Vec<Late>,
     gaps: Vec<GapSpan>,
     gaps_full: bool,
     /// Configurations by track, as the manifest shows them.
@@ -110,9 +115,9 @@ impl Recording {
         self.meta.output.wall
     }
 
-    /// Whether any output takes the sound in AAC whatever it comes in.
+    /// Whether any output takes the sound in AAC whatever it comes in, or will once its track is there.
     pub fn wants_aac(&self) -> bool {
-        self.outputs.iter().any(|output| output.feed() == Feed::Aac)
+        self.outputs.iter().any(|output| output.feed() == Feed::Aac) || self.late_wants_aac()
     }
 
     /// Takes what the timeline gave. `Some` = the recording has to be finished for this reason.
@@ -125,6 +130,7 @@ impl Recording {
         if feed.includes(later) {
             self.account(items);
         }
+        self.begin_late(items);
         self.every_output(|output| if feed.includes(output.feed()) { output.take(items) } else { Ok(()) });
         self.tell_losses();
         if self.outputs.is_empty() {

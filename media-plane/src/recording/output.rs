@@ -5,7 +5,7 @@ use std::time::Duration;
 use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
 use mux::registry::{self, Format, Options, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
-use spool::Writer;
+use spool::{OutputKey, Writer};
 
 use super::feed::{Feed, is_left_out};
 use super::spare::Hole;
@@ -101,11 +101,23 @@ impl OutputPipe {
     /// Goes on where `failed` lost its disk; `begun` is where the recording began.
     pub fn in_place_of(mut self, failed: &Self, begun: MediaTime) -> Self {
         self.wish = failed.wish;
-        for (track, config) in &failed.configs {
-            self.config(*track, config);
-        }
+        self = self.knowing(failed);
         let from = failed.lost_from.or_else(|| failed.writer.durable()).unwrap_or(begun);
         Self { lost_from: Some(from), hole: failed.hole, window: failed.window, ..self }
+    }
+
+    /// With the configurations that another output was told.
+    pub fn knowing(mut self, other: &Self) -> Self {
+        let hears_the_same = self.feed() == other.feed();
+        for (track, config) in other.configs.iter().filter(|(track, _)| hears_the_same || *track != TrackKind::Audio) {
+            self.config(*track, config);
+        }
+        self
+    }
+
+    /// Its key in the spool.
+    pub fn key(&self) -> &OutputKey {
+        self.writer.key()
     }
 
     /// Which output of its format it is: more than 0 when disks have failed.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use media::{GapReason, MediaTime};
+use media::{GapReason, MediaTime, Tracks};
 use mux::registry::Options;
 use mux::{ObjectPart, ObjectSpec, Restored, RestoredFile, RestoredObject};
 use recorder_proto::facts::{OutputTotals, RecordingEnded, RecordingInterrupted, event_type};
@@ -18,7 +18,7 @@ use spool::{ObjectState, StoredOutput};
 
 use super::output::{Count, OutputPipe};
 use super::report::{internal, media_reason, totals};
-use super::{Recording, formats};
+use super::{Recording, formats, late};
 use crate::manifest::{Entry, RecordingMeta, RestoredRecording};
 use crate::node::Node;
 use crate::shipping::OutputMeta;
@@ -47,13 +47,18 @@ impl Recording {
         let template = plan.template.unwrap_or_default();
         let wall = meta.output.wall;
         let (mut outputs, mut failed, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut ending, mut damaged) = (false, Vec::new());
-        for format in meta.started.formats.clone() {
+        let (mut ending, mut damaged, mut waiting) = (false, Vec::new(), Vec::new());
+        let begun = meta.started.formats.iter().map(|format| (*format, None));
+        for (format, late) in begun.chain(meta.late.iter().map(|late| (late.format, Some(late)))) {
             let mut ours: Vec<&StoredOutput> =
                 stored.iter().filter(|output| is_output(output, &meta, format)).collect();
             ours.sort_by_key(|output| spool_names::split(&output.key.format).1);
             // The last one is where the format went on after the disks of the others had failed.
             let Some(output) = ours.pop() else {
+                if let Some(late) = late.filter(|late| !late::has_begun(&entries, late)) {
+                    waiting.push(late.clone());
+                    continue;
+                }
                 let (totals, is_over) = missing(&entries, format);
                 ending |= is_over;
                 failed.push(totals);
@@ -101,6 +106,8 @@ impl Recording {
             told_session: meta.started.session,
             outputs,
             failed,
+            tracks: Tracks::default(),
+            late: waiting,
             gaps: Vec::new(),
             gaps_full: false,
             codecs: Vec::new(),
@@ -189,7 +196,7 @@ fn is_output(output: &StoredOutput, meta: &RecordingMeta, format: Format) -> boo
         && spool_names::format(&output.key.format) == Some(format)
 }
 
-fn kind_of(format: Format) -> mux::Format {
+pub(super) fn kind_of(format: Format) -> mux::Format {
     match format {
         Format::Hls => mux::Format::Hls,
         Format::Flv => mux::Format::Flv,

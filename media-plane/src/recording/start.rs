@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use media::{Gap, GapReason, MediaTime, Tracks};
 use mux::Restored;
 use mux::registry::{Format, Options};
-use recorder_proto::facts::{Failure, RecordingStarted, event_type};
+use recorder_proto::facts::{Failure, OutputTotals, RecordingStarted, event_type};
 use recorder_proto::format::Format as ApiFormat;
 use recorder_proto::ids::{Epoch, RecordingId};
 use recorder_proto::pb::node::Plan;
@@ -17,8 +17,8 @@ use spool::OutputKey;
 
 use super::output::{Count, OutputPipe};
 use super::report::{api_format, internal, span, totals};
-use super::{Feed, Recording, formats};
-use crate::manifest::{Entry, RecordingMeta};
+use super::{Feed, Recording, formats, late};
+use crate::manifest::{Entry, Handle, Late, RecordingMeta};
 use crate::node::Node;
 use crate::plans::Chosen;
 use crate::publication::Publisher;
@@ -148,24 +148,21 @@ impl Recording {
         };
         let window = window_of(template, tracks);
         let mut meta = RecordingMeta::new(started, common, &plan, window);
-        meta.began = grant.inheritance.as_ref().and_then(|left| left.began);
+        let left = grant.inheritance.as_ref();
+        meta.began = left.and_then(|left| left.began);
+        meta.late = late::of_template(template, tracks, left, wall);
         // First, so that whatever a restart finds of the outputs, it finds what they belong to.
         let manifest = node.manifests.create(meta.clone())?;
         let (mut outputs, mut failed) = (Vec::with_capacity(wanted.len()), Vec::new());
         for (kind, options) in wanted {
-            match open(node, &meta, template, grant, (kind, &options)) {
+            let format = api_format(kind);
+            let place = left.map(|left| place(left, format, formats::resume_timeout(kind, template), wall.at));
+            match open(node, &meta, template, place.unwrap_or_default(), (kind, &options)) {
                 Ok(output) => outputs.push(output),
                 // The process is on its way out.
                 Err(Refused::Spool(spool::Error::Closed)) => return Err(spool::Error::Closed.into()),
                 // The other formats go on without it; without any the recording ends as failed as soon as it has begun.
-                Err(refused) => {
-                    let (format, failure) = (api_format(kind), refused.failure());
-                    tracing::error!(recording = %grant.id, %format, failure.message, "an output cannot be opened");
-                    let totals = totals(format, Count::default(), Some(failure));
-                    manifest.note(Entry::OutputFailed(Box::new(totals.clone())));
-                    manifest.note(Entry::Settled(format));
-                    failed.push(totals);
-                }
+                Err(refused) => failed.push(refused.note(&manifest, grant.id, kind)),
             }
         }
         let mut recording = Self {
@@ -175,6 +172,8 @@ impl Recording {
             told_session: publisher.session,
             outputs,
             failed,
+            tracks,
+            late: meta.late.clone(),
             gaps: Vec::new(),
             gaps_full: false,
             codecs: Vec::new(),
@@ -235,7 +234,8 @@ fn common_meta(publisher: &Publisher, plan: &Plan, wall: Wall, grant: &Grant) ->
     })
 }
 
-enum Refused {
+/// Why an output cannot be opened.
+pub(super) enum Refused {
     Spool(spool::Error),
     Mux(String),
 }
@@ -247,47 +247,58 @@ impl Refused {
             Self::Mux(problem) => internal("MUXER_UNAVAILABLE", problem),
         }
     }
+
+    /// Notes that the format has failed, and gives what there is to say of it.
+    pub(super) fn note(&self, manifest: &Handle, recording: RecordingId, kind: Format) -> OutputTotals {
+        let (format, failure) = (api_format(kind), self.failure());
+        tracing::error!(%recording, %format, failure.message, "an output cannot be opened");
+        let totals = totals(format, Count::default(), Some(failure));
+        manifest.note(Entry::OutputFailed(Box::new(totals.clone())));
+        manifest.note(Entry::Settled(format));
+        totals
+    }
 }
 
 /// Opens one output: a new one, or behind the files of earlier epochs.
-fn open(
+pub(super) fn open(
     node: &Node,
     meta: &RecordingMeta,
     template: &Template,
-    grant: &Grant,
+    place: Place,
     (kind, options): (Format, &Options),
 ) -> Result<OutputPipe, Refused> {
     let format = api_format(kind);
-    let window = formats::resume_timeout(kind, template);
-    let place = grant.inheritance.as_ref().map(|left| place(left, format, window, meta.output.wall.at));
     let mut output = meta.output_of(format);
-    if let Some(place) = &place {
-        (output.continues, output.first_file) = (place.continues.clone(), place.first_file);
-    }
+    (output.continues, output.first_file) = (place.continues, place.first_file);
     if formats::uploads_while_recording(kind, template) {
         output = output.growing(options);
     }
     let value = serde_json::to_value(output).map_err(|error| Refused::Mux(error.to_string()))?;
-    let key =
-        OutputKey { recording: grant.id.to_string(), epoch: grant.epoch.get(), format: format.as_str().to_owned() };
+    let key = OutputKey { format: format.as_str().to_owned(), ..meta.spool_key() };
     let writer = node.spool.create(key, &value).map_err(Refused::Spool)?;
-    let pipe = match place.filter(|place| place.first_file > 0) {
-        None => OutputPipe::open(kind, options, writer),
-        Some(place) => OutputPipe::restore(kind, options, writer, Restored { files: place.first_file, open: None }, 0),
+    let pipe = match place.first_file {
+        0 => OutputPipe::open(kind, options, writer),
+        files => OutputPipe::restore(kind, options, writer, Restored { files, open: None }, 0),
     };
     let pipe = pipe.map_err(|unavailable| Refused::Mux(unavailable.to_string()))?;
-    Ok(pipe.waiting(window).hearing(formats::wish(template)))
+    Ok(pipe.waiting(formats::resume_timeout(kind, template)).hearing(formats::wish(template)))
 }
 
 /// Where a format goes on behind what earlier epochs left.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    first_file: u32,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) first_file: u32,
     continues: Option<Continues>,
 }
 
+impl From<&Late> for Place {
+    fn from(late: &Late) -> Self {
+        Self { first_file: late.first_file, continues: None }
+    }
+}
+
 /// HLS goes on in the same file while its window is open: its new playlist begins with the entries of the old one.
-fn place(left: &Inheritance, format: ApiFormat, window: Duration, now: DateTime<Utc>) -> Place {
+pub(super) fn place(left: &Inheritance, format: ApiFormat, window: Duration, now: DateTime<Utc>) -> Place {
     let newest = left.files.iter().filter(|file| file.format == format).max_by_key(|file| (file.index, file.epoch));
     let Some(newest) = newest else { return Place { first_file: 0, continues: None } };
     let gone = (now - left.since).to_std().unwrap_or_default();

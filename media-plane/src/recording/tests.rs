@@ -1,5 +1,8 @@
 //! A recording whose disk fails under it, on a node with a second one (reliability test 4).
 
+mod late;
+mod starts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use recorder_runtime::drain::Drain;
 use spool::{FaultyDisk, Spool, Stepper};
 use store::{Bucket, Memory};
 
-use super::{Feed, Grant, Recording};
+use super::{Feed, Grant, Inheritance, Recording};
 use crate::app::{Parts, assemble, spool_config};
 use crate::config::{Config, PROGRAM};
 use crate::link::{Directives, FactLog, Link};
@@ -121,8 +124,9 @@ impl Life {
     }
 }
 
-fn record(node: &Arc<Node>) -> Recording {
-    let template = Template {
+/// HLS in segments of two seconds, FLV and MP4.
+fn template() -> Template {
+    Template {
         name: "templates/all".into(),
         path: "{AppName}/{StreamID}/{RecordId}".into(),
         hls: Some(Hls {
@@ -132,25 +136,45 @@ fn record(node: &Arc<Node>) -> Recording {
         flv: Some(Flv::default()),
         mp4: Some(Mp4::default()),
         ..Template::default()
-    };
+    }
+}
+
+fn plan(template: Template) -> Plan {
     let storage =
         StorageRef { name: "storages/s3".into(), kind: "s3".into(), bucket: "b".into(), ..StorageRef::default() };
-    let plan = Plan { template: Some(template), storage: Some(storage), ..Plan::default() };
+    Plan { template: Some(template), storage: Some(storage), ..Plan::default() }
+}
+
+fn publisher(node: &Node) -> Publisher {
     let now = node.clock.now();
-    let publisher = Publisher {
+    Publisher {
         session: SessionId::new(now, [1; 10]),
         stream: StreamKey::new("push.example.com", "live", "cam").unwrap(),
         protocol: protocol::Kind::Rtmp,
         remote: "192.0.2.7:5".into(),
         encoder: String::new(),
         since: now,
-    };
-    let chosen = Chosen { plan, origin: "domains/push.example.com/bindings/a".into(), also: Vec::new() };
-    let tracks = Tracks { video: Presence::Present, audio: Presence::Absent };
-    // Media is pushed faster than real time: it has to lie in the past.
+    }
+}
+
+const PICTURES: Tracks = Tracks { video: Presence::Present, audio: Presence::Absent };
+
+/// A recording of pictures. Media is pushed faster than real time: it has to lie in the past.
+fn start(node: &Arc<Node>, template: Template, inheritance: Option<Inheritance>) -> Recording {
+    let now = node.clock.now();
+    let chosen =
+        Chosen { plan: plan(template), origin: "domains/push.example.com/bindings/a".into(), also: Vec::new() };
     let wall = Wall { at: now - chrono::TimeDelta::seconds(60), media: MediaTime::ZERO };
-    let grant = Grant::new(RecordingId::new(now, [2; 10]));
-    Recording::start(node, &publisher, chosen, tracks, wall, &grant).unwrap().unwrap()
+    let grant = Grant { inheritance, ..Grant::new(RecordingId::new(now, [2; 10])) };
+    Recording::start(node, &publisher(node), chosen, PICTURES, wall, &grant).unwrap().unwrap()
+}
+
+fn record(node: &Arc<Node>) -> Recording {
+    start(node, template(), None)
+}
+
+fn avc() -> Timed {
+    Timed::Config(TrackKind::Video, CodecConfig::Avc(Arc::new(AvcConfig::parse(Bytes::from_static(AVC)).unwrap())))
 }
 
 fn picture(millis: i64) -> Timed {
@@ -165,8 +189,7 @@ fn picture(millis: i64) -> Timed {
 async fn publish(life: &mut Life) -> Wall {
     let mut recording = record(&life.node);
     let wall = recording.wall();
-    let config = CodecConfig::Avc(Arc::new(AvcConfig::parse(Bytes::from_static(AVC)).unwrap()));
-    let mut reason = recording.take(Feed::Both, &[Timed::Config(TrackKind::Video, config)]);
+    let mut reason = recording.take(Feed::Both, &[avc()]);
     for millis in (0..SECONDS * 1_000).step_by(FRAME as usize) {
         reason = reason.or(recording.take(Feed::Both, &[picture(millis)]));
         if reason.is_some() {

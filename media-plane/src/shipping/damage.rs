@@ -1,6 +1,5 @@
 //! Bytes that the spool has lost after they were durable: an object ends before the damage, and what is missing is told.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -89,14 +88,11 @@ pub fn is_damage(error: &UploadError) -> bool {
     }
 }
 
-/// Ends a closed object before its damage, so that the rest can be sent; none when nothing of it can be believed.
-pub async fn cut(
-    context: &Context,
-    storage: &Storage,
-    parcel: &mut Parcel,
-    progress: &mut Progress,
-) -> Option<Content> {
+/// Ends a closed object before its damage, so that the rest can be sent, and tells what it lacks; none when nothing of it
+/// can be believed.
+pub async fn cut(context: &Context, storage: &Storage, parcel: &mut Parcel, progress: &mut Progress) -> Option<Loss> {
     let (output, object) = (parcel.output.clone(), parcel.spec.object);
+    let was = context.spool.summary(&output, object);
     let stored = match context.spool.end_at_damage(&output, object).await {
         Ok(stored) => stored,
         Err(error) => {
@@ -116,7 +112,8 @@ pub async fn cut(
     progress.anew();
     progress.head = head;
     (parcel.size, parcel.crc32c) = (size, crc32c);
-    Some(Content::from(&summary))
+    let left = Content::from(&summary);
+    Some(Loss::between(was.as_ref().map_or(left, Content::from), left))
 }
 
 /// What one output has lost.
@@ -125,8 +122,6 @@ pub struct Losses {
     output: OutputKey,
     wall: Wall,
     about: (RecordingId, Epoch),
-    /// What closed objects hold, until they are in the bucket.
-    contents: BTreeMap<ObjectId, Content>,
     found: Vec<(ObjectId, Loss)>,
 }
 
@@ -135,19 +130,7 @@ impl Losses {
     pub fn new(context: &Arc<Context>, output: &OutputKey, meta: &OutputMeta) -> Self {
         let (wall, about) = (meta.wall, (meta.recording, meta.epoch));
         let (context, output) = (Arc::clone(context), output.clone());
-        Self { context, output, wall, about, contents: BTreeMap::new(), found: Vec::new() }
-    }
-
-    /// A closed object, not in the bucket yet, holds this.
-    pub fn holds(&mut self, object: ObjectId, summary: &Summary) {
-        self.contents.insert(object, Content::from(summary));
-    }
-
-    /// An object is in the bucket, or what is `left` of it.
-    pub fn arrived(&mut self, object: ObjectId, left: Option<Content>) {
-        if let (Some(was), Some(left)) = (self.contents.remove(&object), left) {
-            self.lose(object, Loss::between(was, left));
-        }
+        Self { context, output, wall, about, found: Vec::new() }
     }
 
     /// Media is lost. That is told in the manifest, and with the end of the recording, now or when it comes.

@@ -20,7 +20,7 @@ fn which(meta: &OutputMeta, file: u32) -> Which {
 struct State {
     next: u64,
     objects: BTreeMap<u64, Instant>,
-    files: HashMap<Which, Standing>,
+    files: HashMap<Arc<Which>, Standing>,
     /// Files that go on again, and how long they stood still.
     recovered: Vec<(Arc<OutputMeta>, u32, Duration)>,
 }
@@ -40,11 +40,11 @@ struct Standing {
 #[derive(Clone, Default)]
 pub struct Lag(Arc<Mutex<State>>);
 
-/// One of them; ends with its drop.
+/// One of them; ends with its drop. There is one for every object that waits, so that it is small.
 pub struct Waiting {
     lag: Lag,
     number: u64,
-    file: Which,
+    file: Arc<Which>,
     bytes: u64,
     since: Instant,
 }
@@ -87,7 +87,9 @@ impl Lag {
         state.next += 1;
         state.objects.insert(number, since);
         let fresh = || Standing { meta: Arc::clone(meta), objects: 0, bytes: 0, moved: since, stalled: false };
-        let standing = state.files.entry(file.clone()).or_insert_with(fresh);
+        let known = state.files.get_key_value(&file).map(|(known, _)| Arc::clone(known));
+        let file = known.unwrap_or_else(|| Arc::new(file));
+        let standing = state.files.entry(Arc::clone(&file)).or_insert_with(fresh);
         standing.objects += 1;
         standing.bytes += bytes;
         drop(state);
@@ -98,6 +100,12 @@ impl Lag {
     pub fn oldest(&self) -> Duration {
         // Numbers are given in the order of time.
         self.lock().objects.values().next().map(Instant::elapsed).unwrap_or_default()
+    }
+
+    /// How many objects wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.lock().objects.len()
     }
 
     /// Files that stand still.
@@ -111,12 +119,12 @@ impl Lag {
         let recovered = std::mem::take(&mut state.recovered).into_iter();
         let mut changes: Vec<Change> =
             recovered.map(|(meta, file, lasted)| Change::Recovered { meta, file, lasted }).collect();
-        for ((.., file), standing) in &mut state.files {
+        for (which, standing) in &mut state.files {
             let lasted = standing.moved.elapsed();
             if !standing.stalled && lasted >= patience {
                 standing.stalled = true;
                 let (meta, bytes) = (Arc::clone(&standing.meta), standing.bytes);
-                changes.push(Change::Stalled { meta, file: *file, lasted, bytes });
+                changes.push(Change::Stalled { meta, file: which.3, lasted, bytes });
             }
         }
         changes

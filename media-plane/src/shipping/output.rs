@@ -24,7 +24,7 @@ use super::plan::Growing;
 use super::playlist::{Beginning, Letter};
 use super::progress::Progress;
 use super::report::{Reporter, available_entry, failed_entry};
-use super::sending::{Done, Ship, ship};
+use super::sending::{Done, Queued, Ship, ship};
 use super::storage::internal;
 use super::upload::Parcel;
 use super::{Context, OutputMeta};
@@ -40,13 +40,13 @@ pub struct Shipment {
     meta: Arc<OutputMeta>,
     placement: Placement,
     /// Objects whose storage is given up, until it is clear whether their file moves.
-    stuck: Vec<Ship>,
+    stuck: Vec<Queued>,
     /// Objects and playlists under way, by file.
     under_way: BTreeMap<u32, usize>,
     /// What an earlier epoch wrote.
     beginning: Arc<Beginning>,
     files: BTreeMap<u32, File>,
-    backlog: VecDeque<Ship>,
+    backlog: VecDeque<Queued>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Open objects, where those are sent while they grow.
     growths: BTreeMap<ObjectId, Growth>,
@@ -129,16 +129,16 @@ impl Shipment {
         self.ended = ended;
     }
 
-    /// Puts an object in line.
-    pub fn queue(&mut self, spec: ObjectSpec, size: u64, crc32c: u32, progress: Progress) {
+    /// Puts an object in line; with what an earlier process did of its upload.
+    pub fn queue(&mut self, spec: ObjectSpec, size: u64, crc32c: u32, before: Option<Progress>) {
         // A process that died right after the object began: there is nothing to play in it.
         if size == 0 {
             return;
         }
         let place = self.file(spec.object.file).close(spec.object);
-        let parcel = self.parcel(spec, size, crc32c);
         let waiting = self.context.lag.enter(&self.meta, spec.object, size);
-        self.backlog.push_back(Ship { parcel, place, progress, waiting, movable: true });
+        let progress = before.map(Box::new);
+        self.backlog.push_back(Queued { spec, size, crc32c, place, progress, waiting, movable: true });
     }
 
     fn parcel(&self, spec: ObjectSpec, size: u64, crc32c: u32) -> Parcel {
@@ -182,7 +182,7 @@ impl Shipment {
                 let place = self.file(spec.object.file).close(spec.object);
                 growth.close(Closed { size, crc32c, place });
             }
-            None => self.queue(spec, size, crc32c, Progress::default()),
+            None => self.queue(spec, size, crc32c, None),
         }
     }
 
@@ -229,10 +229,7 @@ impl Shipment {
                 self.file(spec.object.file);
                 self.grow(spec, 0, None);
             }
-            Event::Closed { spec, size, crc32c, summary, .. } => {
-                self.losses.holds(spec.object, &summary);
-                self.closed(spec, size, crc32c);
-            }
+            Event::Closed { spec, size, crc32c, .. } => self.closed(spec, size, crc32c),
             Event::Playlist { object, body, last, .. } => self.file(object.file).playlist(object, body, last),
             Event::FileDone { file, summary, .. } => {
                 self.ends_at = self.ends_at.max(summary.ends_at);
@@ -282,12 +279,13 @@ impl Shipment {
             if let Some((file, text)) = playlist {
                 *self.under_way.entry(file).or_default() += 1;
                 self.running.push(self.ship_playlist(file, text));
-            } else if let Some(next) = self.next_ship() {
-                let file = next.parcel.spec.object.file;
+            } else if let Some(next) = self.next_in_line() {
+                let file = next.file();
                 *self.under_way.entry(file).or_default() += 1;
                 let (context, storage) = (Arc::clone(&self.context), self.placement.storage(file));
-                let movable = next.movable && self.placement.may_move(file);
-                self.running.push(Box::pin(ship(context, storage, Ship { movable, ..next })));
+                let parcel = self.parcel(next.spec, next.size, next.crc32c);
+                let next = next.ready(parcel, self.placement.may_move(file));
+                self.running.push(Box::pin(ship(context, storage, next)));
             } else {
                 return;
             }
@@ -295,23 +293,26 @@ impl Shipment {
     }
 
     /// The oldest, unless it is just being decided where its file goes.
-    fn next_ship(&mut self) -> Option<Ship> {
+    fn next_in_line(&mut self) -> Option<Queued> {
         let stuck = &self.stuck;
-        let is_free =
-            |ship: &Ship| stuck.iter().all(|other| other.parcel.spec.object.file != ship.parcel.spec.object.file);
+        let is_free = |queued: &Queued| stuck.iter().all(|other| other.file() != queued.file());
         let place = self.backlog.iter().position(is_free)?;
-        self.backlog.remove(place)
+        let next = self.backlog.remove(place);
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
+        }
+        next
     }
 
     /// Decides of files whose storage is given up once nothing of them is under way any more.
     async fn decide(&mut self) {
         let under_way = &self.under_way;
-        let ready = |ship: &Ship| under_way.get(&ship.parcel.spec.object.file).is_none_or(|count| *count == 0);
-        let (decided, open): (Vec<Ship>, Vec<Ship>) = std::mem::take(&mut self.stuck).into_iter().partition(ready);
+        let is_ready = |queued: &Queued| under_way.get(&queued.file()).is_none_or(|count| *count == 0);
+        let (decided, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stuck).into_iter().partition(is_ready);
         self.stuck = open;
-        for mut ship in decided.into_iter().rev() {
-            let file = ship.parcel.spec.object.file;
-            ship.movable = false;
+        for mut queued in decided.into_iter().rev() {
+            let file = queued.file();
+            queued.movable = false;
             if !self.placement.is_moved(file) && self.file(file).is_untouched() {
                 // Without the note a restart would look for the file in its own storage.
                 match OutputNote::Backup(file).keep(&self.context.spool, &self.key).await {
@@ -320,22 +321,17 @@ impl Shipment {
                 }
             }
             if self.placement.is_moved(file) {
-                ship.parcel = self.parcel(ship.parcel.spec, ship.parcel.size, ship.parcel.crc32c);
                 // What was begun in its own storage is taken back when the file is copied there.
-                ship.progress = Progress::default();
+                queued.progress = None;
             }
-            self.backlog.push_front(ship);
+            self.backlog.push_front(queued);
         }
     }
 
     fn move_file(&mut self, file: u32) {
         tracing::warn!(recording = %self.meta.recording, format = %self.meta.format, file, "to the backup storage");
         self.placement.set_moved(file);
-        let target = self.placement.target(file).clone();
-        for ship in self.backlog.iter_mut().filter(|ship| ship.parcel.spec.object.file == file) {
-            ship.parcel.key = self.meta.object_key_in(&target, ship.parcel.spec.object);
-            ship.progress = Progress::default();
-        }
+        self.backlog.iter_mut().filter(|queued| queued.file() == file).for_each(|queued| queued.progress = None);
     }
 
     fn ship_playlist(&self, file: u32, text: Text) -> BoxFuture<'static, Done> {
@@ -353,14 +349,16 @@ impl Shipment {
 
     async fn done(&mut self, done: Done) {
         let (file, result) = match done {
-            Done::Stuck(ship) => {
-                self.arrived(ship.parcel.spec.object.file);
-                self.stuck.push(*ship);
+            Done::Stuck(queued) => {
+                self.arrived(queued.file());
+                self.stuck.push(*queued);
                 return;
             }
-            Done::Object { object, place, crc32c, left, result } => {
+            Done::Object { object, place, crc32c, loss, result } => {
                 self.arrived(object.file);
-                self.losses.arrived(object, left.filter(|_| result.is_ok()));
+                if let Some(loss) = loss.filter(|_| result.is_ok()) {
+                    self.losses.lose(object, loss);
+                }
                 let result = result.map(|stored| self.file(object.file).store(place, &stored, crc32c));
                 (object.file, result)
             }
@@ -453,8 +451,8 @@ impl Shipment {
         }
         tracing::error!(output = %self.key, file = index, reason = error.reason, message = error.message, "file failed");
         let reporter = self.reporter(index);
-        let kept = self.backlog.iter().filter(|ship| ship.parcel.spec.object.file == index);
-        let bytes_kept = kept.map(|ship| ship.parcel.size).sum();
+        let kept = self.backlog.iter().filter(|queued| queued.file() == index);
+        let bytes_kept = kept.map(|queued| queued.size).sum();
         let failed = reporter.failed(index, error, bytes_kept);
         let summary = self.files.get(&index).and_then(|file| file.summary.as_ref());
         let uri = self.context.uri(reporter.target, &failed.object_key);

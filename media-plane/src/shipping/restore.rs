@@ -71,10 +71,7 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
     }
     for object in stored.objects {
         let (size, crc32c) = match &object.state {
-            ObjectState::Closed { summary, size, crc32c } => {
-                shipment.losses.holds(object.spec.object, summary);
-                (*size, *crc32c)
-            }
+            ObjectState::Closed { size, crc32c, .. } => (*size, *crc32c),
             // It is not over: its own part of the node reopens it.
             ObjectState::Open { bytes, .. } => {
                 shipment.file(object.spec.object.file);
@@ -100,7 +97,7 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
                 let growing = shipment.growing_parts().filter(|_| upload.is_some());
                 let head = context.spool.head_len(&key, id);
                 let progress = Progress { growing, head, ..Progress::restored(upload, is_large) };
-                shipment.queue(object.spec, size, crc32c, progress);
+                shipment.queue(object.spec, size, crc32c, Some(progress));
             }
         }
     }

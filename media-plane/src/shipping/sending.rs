@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use mux::ObjectId;
+use mux::{ObjectId, ObjectSpec};
 use recorder_proto::facts::Failure;
 use recorder_runtime::metrics as names;
 use spool::{OutputKey, Record};
 use store::Stored;
 
 use super::Context;
-use super::damage::{self, Content};
+use super::damage::{self, Loss};
 use super::file::Text;
 use super::growing::take_back;
 use super::lag::Waiting;
@@ -20,7 +20,47 @@ use super::upload::{Parcel, UploadError};
 /// Failures of an object's own before its storage is given up: the trouble of others may be long past.
 const LEAST_FAILURES: u32 = 2;
 
-/// A closed object that waits for its upload.
+/// A closed object in line. Thousands may wait for their storage: whatever can be made when its turn comes is not here.
+pub struct Queued {
+    /// What it is.
+    pub spec: ObjectSpec,
+    /// Bytes.
+    pub size: u64,
+    /// CRC-32C of all of them.
+    pub crc32c: u32,
+    /// Its place in its file.
+    pub place: u32,
+    /// How far it is; none when nothing was tried yet.
+    pub progress: Option<Box<Progress>>,
+    /// Since when.
+    pub waiting: Waiting,
+    /// Whether it is given back when its storage is given up.
+    pub movable: bool,
+}
+
+impl Queued {
+    /// Its file.
+    pub fn file(&self) -> u32 {
+        self.spec.object.file
+    }
+
+    /// With where it goes, and whether that may change.
+    pub fn ready(self, parcel: Parcel, may_move: bool) -> Ship {
+        let Self { place, progress, waiting, movable, .. } = self;
+        let progress = progress.map(|progress| *progress).unwrap_or_default();
+        Ship { parcel, place, progress, waiting, movable: movable && may_move }
+    }
+}
+
+impl From<Ship> for Queued {
+    fn from(ship: Ship) -> Self {
+        let Ship { parcel, place, progress, waiting, movable } = ship;
+        let Parcel { spec, size, crc32c, .. } = parcel;
+        Self { spec, size, crc32c, place, progress: Some(Box::new(progress)), waiting, movable }
+    }
+}
+
+/// A closed object on its way.
 pub struct Ship {
     /// The object and where it goes.
     pub parcel: Parcel,
@@ -44,13 +84,13 @@ pub enum Done {
         place: u32,
         /// CRC-32C of its bytes.
         crc32c: u32,
-        /// What is left of it, when it was cut short because its bytes were damaged.
-        left: Option<Content>,
+        /// What it lacks, when it was cut short because its bytes were damaged.
+        loss: Option<Loss>,
         /// As it is in the bucket.
         result: Result<Stored, Failure>,
     },
     /// Its storage is given up.
-    Stuck(Box<Ship>),
+    Stuck(Box<Queued>),
     /// A playlist.
     Playlist {
         /// Of this file.
@@ -66,7 +106,7 @@ pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> D
     let open = metrics::gauge!(names::UPLOADS_OPEN);
     open.increment(1.0);
     let object = parcel.spec.object;
-    let mut left = None;
+    let mut loss = None;
     let mut attempts = storage.attempts();
     let mut failures = 0;
     let result = loop {
@@ -74,9 +114,9 @@ pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> D
             Ok(stored) => break Ok(stored),
             Err(error) => error,
         };
-        if left.is_none() && damage::is_damage(&error) {
-            left = damage::cut(&context, &storage, &mut parcel, &mut progress).await;
-            if left.is_some() {
+        if loss.is_none() && damage::is_damage(&error) {
+            loss = damage::cut(&context, &storage, &mut parcel, &mut progress).await;
+            if loss.is_some() {
                 continue;
             }
         }
@@ -90,7 +130,7 @@ pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> D
         failures += 1;
         if movable && failures >= LEAST_FAILURES && storage.is_given_up(context.backup_after) {
             open.decrement(1.0);
-            return Done::Stuck(Box::new(Ship { parcel, place, progress, waiting, movable }));
+            return Done::Stuck(Box::new(Ship { parcel, place, progress, waiting, movable }.into()));
         }
     };
     open.decrement(1.0);
@@ -99,7 +139,7 @@ pub async fn ship(context: Arc<Context>, storage: Arc<Storage>, ship: Ship) -> D
         Err(failure) => Err(failure),
     };
     drop(waiting);
-    Done::Object { object, place, crc32c: parcel.crc32c, left, result }
+    Done::Object { object, place, crc32c: parcel.crc32c, loss, result }
 }
 
 /// One attempt, with a client first and a permit second: who waits for a credential must not keep others waiting.

@@ -53,7 +53,8 @@ impl Tracks {
 /// The start gate; see the module.
 ///
 /// A configuration passes only just before the first frame of its track, so that no muxer declares a track that never
-/// comes. A track that shows up after the gate has opened is therefore a configuration and frames like any other.
+/// comes. A track that shows up after the gate has opened is therefore a configuration and frames like any other, and the
+/// gate says so: what could not be made without it can begin.
 #[derive(Debug, Default)]
 pub struct Lineup {
     held: VecDeque<Timed>,
@@ -91,11 +92,13 @@ impl Lineup {
         self.metadata = Some(metadata.clone());
     }
 
-    /// Passes `item` on to `out`, or holds it. Answers with the tracks once: when the gate opens.
+    /// Passes `item` on to `out`, or holds it. Answers with the tracks when the gate opens, and again with the first frame
+    /// of a track that comes later.
     pub fn push(&mut self, item: Timed, arrival: Duration, out: &mut Vec<Timed>) -> Option<Tracks> {
         if self.open {
+            let is_late = self.is_first(&item);
             self.pass(item, out);
-            return None;
+            return is_late.then_some(self.tracks);
         }
         let mut media = MediaTime::ZERO;
         match &item {
@@ -139,6 +142,13 @@ impl Lineup {
     /// Whether no frame has come yet.
     pub fn is_fresh(&self) -> bool {
         !self.open && self.first.is_none()
+    }
+
+    /// Whether the item is the first frame of its track; from then on the track is there.
+    fn is_first(&mut self, item: &Timed) -> bool {
+        let Timed::Frame(frame) = item else { return false };
+        let presence = self.presence(frame.track);
+        std::mem::replace(presence, Presence::Present) != Presence::Present
     }
 
     fn presence(&mut self, track: TrackKind) -> &mut Presence {
@@ -294,8 +304,10 @@ mod tests {
             assert!(tracks.is_audio_only() && tracks.is_quasi());
             assert!(!out.contains(&config(Video)), "no track is declared that never came");
             assert_eq!(lineup.push(config(Video), at(3), &mut out), None);
-            assert_eq!(lineup.push(frame(Video, 2_001, 1), at(3), &mut out), None);
-            assert_eq!(out[3..], [config(Video), frame(Video, 2_001, 1)]);
+            let both = Tracks { video: Presence::Present, audio: Presence::Present };
+            assert_eq!(lineup.push(frame(Video, 2_001, 1), at(3), &mut out), Some(both), "it came late");
+            assert_eq!(lineup.push(frame(Video, 2_041, 1), at(3), &mut out), None, "told once");
+            assert_eq!(out[3..], [config(Video), frame(Video, 2_001, 1), frame(Video, 2_041, 1)]);
         }
     }
 

@@ -1,11 +1,13 @@
 //! MP4 (ISO/IEC 14496-12, -14, -15) in two layouts: [`FastStart`] with the index in front, [`Fragmented`] growing.
 //!
-//! The boxes are written here rather than built from a box library's types: sample tables stay run-length encoded from
-//! the first frame to the bytes of `moov`, so that a 12-hour file needs tens of megabytes, not gigabytes.
+//! The boxes are written here rather than built from a box library's types: the index stays packed until the file is
+//! closed, so that a 12-hour file needs a few megabytes while it grows, and tens for the moment in which `moov` is made.
 
 mod boxes;
 mod fragmented;
 mod head;
+mod index;
+mod packed;
 mod track;
 
 use std::collections::VecDeque;
@@ -24,7 +26,7 @@ use crate::{
     RestoredObject,
 };
 
-use track::Track;
+use index::Index;
 
 pub(crate) use fragmented::Fragmented;
 
@@ -70,26 +72,18 @@ pub(crate) struct FastStart {
 #[derive(Debug)]
 struct File {
     object: ObjectId,
-    video: Option<Track>,
-    audio: Option<Track>,
-    /// See [`head::Order`].
-    order: Vec<u32>,
+    index: Index,
     bytes: u64,
     notes: Samples,
 }
 
 impl File {
     fn new(object: ObjectId) -> Self {
-        Self { object, video: None, audio: None, order: Vec::new(), bytes: 0, notes: Samples::default() }
+        Self { object, index: Index::default(), bytes: 0, notes: Samples::default() }
     }
 
-    fn index(&mut self, sample: &Sample, config: &CodecConfig) {
-        let track = match sample.track {
-            TrackKind::Video => &mut self.video,
-            TrackKind::Audio => &mut self.audio,
-        };
-        track.get_or_insert_with(|| Track::new(sample, config)).push(sample, config);
-        self.order.push(sample.size << 1 | u32::from(sample.track == TrackKind::Audio));
+    fn add(&mut self, sample: &Sample, config: &CodecConfig) {
+        self.index.push(sample, config);
         self.bytes += u64::from(sample.size);
     }
 
@@ -106,7 +100,7 @@ impl File {
                     if self.bytes + u64::from(sample.size) > len {
                         return None;
                     }
-                    self.index(&sample, config.as_ref()?);
+                    self.add(&sample, config.as_ref()?);
                 }
                 _ => {}
             }
@@ -139,8 +133,7 @@ impl FastStart {
         let is_whole = file.replay(&object.notes, object.len).is_some();
         file.bytes = object.len;
         let mut past = Past::of(object);
-        let samples = |track: &Option<Track>| track.as_ref().map_or(0, |track| u64::from(track.samples));
-        (past.tally.video.frames, past.tally.audio.frames) = (samples(&file.video), samples(&file.audio));
+        (past.tally.video.frames, past.tally.audio.frames) = file.index.counts();
         self.split.resume(&past);
         self.file = Some(file);
         if !is_whole {
@@ -158,9 +151,8 @@ impl FastStart {
         let Some(file) = self.file.take() else { return };
         let summary = self.split.end();
         let wall = self.wall_anchor.and_then(|anchor| anchor.checked_add(summary.starts_at.as_duration()));
-        let tracks: Vec<&Track> = [&file.video, &file.audio].into_iter().flatten().collect();
         if file.bytes > 0 {
-            let head = head::head(&tracks, &file.order, file.bytes, boxes::creation_time(wall));
+            let head = head::head(&file.index.unfold(), file.bytes, boxes::creation_time(wall));
             self.outputs.push_back(Output::Head(file.object, Bytes::from(head)));
         }
         self.outputs.push_back(Output::Close(file.object, summary.clone()));
@@ -184,7 +176,7 @@ impl Muxer for FastStart {
         let object = file.object;
         let Frame { track, dts, pts, keyframe, ref data } = *frame;
         let sample = Sample { track, dts, pts, keyframe, size: data.len() as u32 };
-        file.index(&sample, &config);
+        file.add(&sample, &config);
         self.outputs.push_back(Output::Append(object, data.clone()));
         if let Some(note) = self.split.notes.take() {
             self.outputs.push_back(Output::Note(object, note));

@@ -40,7 +40,7 @@ pub enum Layout {
     /// `moov` first, written at the end: seekable by every player at once.
     #[default]
     FastStart,
-    /// A `moof` every tenth of a second: complete at every moment, appendable.
+    /// A `moof` for every picture and the sound beside it: complete at every moment, appendable.
     Fragmented,
 }
 

@@ -88,8 +88,8 @@ fn a_crash_anywhere_leaves_what_an_end_there_would_have_left() {
             let whole = record(format, &options, beginning(format, &steps, &all, crashed.taken.len()));
             assert_same(name, at, &crashed, &whole);
         }
-        // A tenth of a second in fragments, which also wait for the first sound; nothing elsewhere but the first frame.
-        let allowed = if is_fragmented(format, &options) { 12 } else { 1 };
+        // A picture and the sound beside it in fragments; nothing elsewhere but the first frame.
+        let allowed = if is_fragmented(format, &options) { 3 } else { 1 };
         assert!(format == Format::Aac || lost <= allowed, "{name}: {lost} frames were not durable");
     }
 }

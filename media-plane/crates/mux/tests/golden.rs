@@ -72,7 +72,7 @@ fn mp4_boxes_in_order() {
     };
     assert_eq!(tree(&options()), ["ftyp", "moov", "mdat"]);
     let fragmented = Options { layout: mux::Layout::Fragmented, ..options() };
-    assert_eq!(tree(&fragmented), ["ftyp", "moov", "moof", "mdat"]);
+    assert_eq!(tree(&fragmented), ["ftyp", "moov", "moof", "mdat", "moof", "mdat"]);
 }
 
 #[test]

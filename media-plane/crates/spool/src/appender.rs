@@ -35,6 +35,8 @@ pub(crate) struct SyncJob {
     pub files: Vec<(PathBuf, Arc<File>)>,
     pub dirs: Vec<PathBuf>,
     pub effects: Vec<Effect>,
+    /// Length of the journal that will be durable.
+    pub covers: u64,
 }
 
 /// File handles and positions, used by one I/O thread at a time.
@@ -44,6 +46,8 @@ pub(crate) struct Appender {
     created: bool,
     journal: Option<Arc<File>>,
     pub journal_len: u64,
+    /// How much of the journal is durable, with all that it names.
+    synced: u64,
     /// Encoded entries not written yet.
     buffer: Vec<u8>,
     growing: BTreeMap<ObjectId, Growing>,
@@ -66,7 +70,7 @@ impl Appender {
     /// For an output that does not exist yet.
     pub fn create(key: String, meta: serde_json::Value) -> Self {
         let mut appender = Self { buffer: journal::MAGIC.to_vec(), ..Self::default() };
-        journal::encode(&Entry::Flush, &mut appender.buffer);
+        journal::encode(&Entry::Flush { synced: Some(0) }, &mut appender.buffer);
         // Twice, because nothing else says what the bytes are.
         appender.note(Step::Create { key: key.clone(), meta: meta.clone() });
         appender.note(Step::Create { key, meta });
@@ -80,6 +84,7 @@ impl Appender {
         Self {
             created: true,
             journal_len,
+            synced: journal_len,
             growing: growing.collect(),
             playlists: state.playlists.iter().map(|(id, playlist)| (*id, playlist.body.clone())).collect(),
             ..Self::default()
@@ -137,11 +142,16 @@ impl Appender {
         self.job.effects.push(Effect::Apply(entry));
     }
 
-    /// The first entry after a sync says that there was one.
+    /// What is written together begins with how far syncs have come.
     fn begin_flush(&mut self) {
         if self.buffer.is_empty() {
-            journal::encode(&Entry::Flush, &mut self.buffer);
+            journal::encode(&Entry::Flush { synced: Some(self.synced) }, &mut self.buffer);
         }
+    }
+
+    /// A sync job is over.
+    pub fn synced_up_to(&mut self, journal_len: u64) {
+        self.synced = journal_len;
     }
 
     /// Notes what shipping waits for although media wait for room: only releases make room.
@@ -292,7 +302,7 @@ impl Appender {
         let Some(growing) = self.growing.remove(&object) else { return Ok(()) };
         let Point { len: size, crc } = growing.data.behind(growing.head);
         if let Some(file) = growing.file {
-            self.job.files.push((data_path(dir, object), file));
+            self.job.sync_later(data_path(dir, object), file);
         }
         self.note(Step::Closed { object, summary, size, crc });
         Ok(())
@@ -322,16 +332,15 @@ impl Appender {
         self.note(Entry::Extent(extent));
     }
 
-    /// Writes the journal and takes everything that must be synced; none when nothing changed.
-    pub fn flush(&mut self, dir: &Path, disk: &Disk) -> Result<Option<SyncJob>, Error> {
+    /// Writes the journal to the page cache: there it outlives the process, however long the disk takes to sync.
+    pub fn record(&mut self, dir: &Path, disk: &Disk) -> Result<(), Error> {
         for object in self.open_objects() {
             let grown = self.growing.get(&object).filter(|growing| growing.data.len > growing.recorded.0);
             if let Some(file) = grown.and_then(|growing| growing.file.clone()) {
-                self.job.files.push((data_path(dir, object), file));
+                self.job.sync_later(data_path(dir, object), file);
             }
             self.extend(object);
         }
-        self.unsynced = 0;
         if !self.buffer.is_empty() {
             self.ensure_created(dir, disk)?;
             let path = journal_path(dir);
@@ -347,11 +356,19 @@ impl Appender {
             self.journal_len += self.buffer.len() as u64;
             self.buffer.clear();
             self.buffer.shrink_to(KEEP_BUFFER);
+            // After what it names.
+            self.job.files.retain(|(other, _)| *other != path);
             self.job.files.push((path, journal.clone()));
             self.journal = Some(journal);
         }
-        let job = std::mem::take(&mut self.job);
-        Ok((!job.files.is_empty() || !job.effects.is_empty()).then_some(job))
+        Ok(())
+    }
+
+    /// Everything recorded that must be synced; none when nothing changed.
+    pub fn take_job(&mut self) -> Option<SyncJob> {
+        self.unsynced = 0;
+        let job = SyncJob { covers: self.journal_len, ..std::mem::take(&mut self.job) };
+        (!job.files.is_empty() || !job.effects.is_empty()).then_some(job)
     }
 
     /// Everything it was given is durable.
@@ -402,6 +419,13 @@ impl Appender {
 const KEEP_BUFFER: usize = 4 << 10;
 
 impl SyncJob {
+    /// Has a file synced, once.
+    fn sync_later(&mut self, path: PathBuf, file: Arc<File>) {
+        if !self.files.iter().any(|(known, _)| *known == path) {
+            self.files.push((path, file));
+        }
+    }
+
     /// Answers who waits for it.
     pub fn refuse(self, error: &Error) {
         for effect in self.effects {

@@ -1,5 +1,7 @@
 //! Reading a journal: records until its end, over damage in its middle, up to a tail that was never synced.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use media::MediaTime;
 use mux::{ObjectId, ObjectPart};
@@ -16,13 +18,13 @@ pub(crate) struct Decoded {
     pub end: usize,
     /// Runs of bytes that were records once.
     pub holes: usize,
-    /// Where the newest flush began; none in a journal of version 1.
-    pub last_flush: Option<FlushStart>,
+    /// Where begins what may not have been synced; none in a journal of version 1.
+    pub unsynced: Option<RecordStart>,
 }
 
-/// What came before a flush.
+/// What comes before a record.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct FlushStart {
+pub(crate) struct RecordStart {
     pub at: usize,
     pub entries: usize,
     pub holes: usize,
@@ -39,12 +41,16 @@ pub(crate) fn decode(journal: &[u8]) -> Decoded {
     let head = journal.get(..MAGIC.len()).unwrap_or_default();
     let mut at = if versions.contains(&head) { head.len() } else { 0 };
     let mut budget = RESYNC_BUDGET;
+    // Of records behind the newest position that is known to have been synced.
+    let mut starts = VecDeque::new();
     loop {
         let rest = journal.get(at..).unwrap_or_default();
         if let Some((entry, len)) = decode_one(rest) {
-            if entry == Entry::Flush {
-                let (entries, holes) = (decoded.entries.len(), decoded.holes);
-                decoded.last_flush = Some(FlushStart { at, entries, holes });
+            starts.push_back(RecordStart { at, entries: decoded.entries.len(), holes: decoded.holes });
+            if let Entry::Flush { synced } = entry {
+                let synced = synced.and_then(|synced| usize::try_from(synced).ok()).unwrap_or(at).min(at);
+                starts.drain(..starts.partition_point(|start| start.at < synced));
+                decoded.unsynced = starts.front().copied();
             }
             decoded.entries.push(entry);
             at += len;
@@ -115,7 +121,8 @@ fn decode_body(body: &[u8]) -> Option<Entry> {
     let mut input = Input(payload);
     match *kind {
         JSON => Some(Entry::Json(serde_json::from_slice(payload).ok()?)),
-        FLUSH if payload.is_empty() => Some(Entry::Flush),
+        FLUSH if payload.is_empty() => Some(Entry::Flush { synced: None }),
+        FLUSH => Some(Entry::Flush { synced: Some(input.u64()?) }).filter(|_| input.0.is_empty()),
         EXTENT => Some(Entry::Extent(Extent {
             object: input.object()?,
             offset: input.u64()?,

@@ -107,6 +107,9 @@ impl Disk {
     /// Makes a file's bytes and length durable. Never called again after an error: the kernel has forgotten which
     /// pages were lost and would report success.
     pub fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
+        while self.stands_still() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.fault(|faults| faults.syncing(path))?;
         if self.pretends() { Ok(()) } else { file.sync_data() }
     }
@@ -164,6 +167,11 @@ impl Disk {
 
     fn pretends(&self) -> bool {
         self.faults.as_ref().is_some_and(FaultyDisk::pretends)
+    }
+
+    /// Syncs do not come back for now; only a disk that fails on command says so.
+    pub fn stands_still(&self) -> bool {
+        self.faults.as_ref().is_some_and(FaultyDisk::stands_still)
     }
 
     /// Opens a file; while there is no descriptor for it, again and again, for a limited time. Blocks.
@@ -230,6 +238,15 @@ impl Disk {
             }
             None => fs::remove_file(path),
         }
+    }
+
+    /// Gives a directory another name.
+    pub fn move_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fault(FaultyDisk::changing)?;
+        fs::rename(from, to)?;
+        // What it holds is from before this disk was opened, and durable as it was found.
+        self.tell(|faults| faults.removed_dir(from));
+        Ok(())
     }
 
     /// Removes a directory and what is in it.

@@ -22,6 +22,7 @@ pub struct FaultyDisk(Arc<Mutex<Model>>);
 struct Model {
     /// Syncs are only noted: a thousand crashes a minute are too many for a real disk.
     pretends: bool,
+    stands_still: bool,
     writes: u64,
     failing_writes: Option<u64>,
     syncs: u64,
@@ -94,6 +95,11 @@ impl FaultyDisk {
         model.failing_syncs = Some(model.syncs.saturating_add(count));
     }
 
+    /// Syncs do not come back until it moves on; writes reach the page cache all the same.
+    pub fn stand_still(&self, still: bool) {
+        self.model().stands_still = still;
+    }
+
     /// After so many more writes every write fails with EIO.
     pub fn fail_writes_after(&self, count: u64) {
         let mut model = self.model();
@@ -138,6 +144,7 @@ impl FaultyDisk {
         model.refused = (0, 0);
         model.halt = None;
         model.space = None;
+        model.stands_still = false;
     }
 
     /// The power fails: of what was not synced a part stays, by `seed`, and its last block may be torn. Names that were
@@ -200,6 +207,10 @@ fn tear(path: &Path, file: Tracked, dice: &mut Dice) -> io::Result<u64> {
 impl FaultyDisk {
     pub(crate) fn pretends(&self) -> bool {
         self.model().pretends
+    }
+
+    pub(crate) fn stands_still(&self) -> bool {
+        self.model().stands_still
     }
 
     /// Before a file is opened.

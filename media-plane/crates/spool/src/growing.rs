@@ -41,9 +41,9 @@ impl Growing {
         Self {
             head: object.head,
             data: object.data,
-            mark: object.mark,
-            noted: object.noted,
-            recorded: (object.data.len, object.mark),
+            mark: object.draft().mark,
+            noted: object.draft().noted,
+            recorded: (object.data.len, object.draft().mark),
             ..Self::default()
         }
     }

@@ -30,8 +30,9 @@ pub(crate) const PLAYLIST: u8 = b'Q';
 /// One step of an output's history.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Entry {
-    /// Whatever came before was synced.
-    Flush,
+    /// What was written next was not synced before: the first `synced` bytes of the journal, and all that they name,
+    /// were. In older journals that is everything before this entry.
+    Flush { synced: Option<u64> },
     /// Bytes were added to an object's data.
     Extent(Extent),
     /// A playlist's text: the first `keep` bytes of the one before, and `tail`. Playlists grow at their end, so a
@@ -167,7 +168,10 @@ pub(crate) fn encode(entry: &Entry, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
     match entry {
-        Entry::Flush => out.push(FLUSH),
+        Entry::Flush { synced } => {
+            out.push(FLUSH);
+            out.extend(synced.iter().flat_map(|synced| synced.to_le_bytes()));
+        }
         Entry::Extent(extent) => put_extent(extent, out),
         Entry::Playlist { object, keep, tail, last, crc } => {
             out.push(if crc.is_some() { PLAYLIST } else { PLAYLIST_1 });

@@ -8,9 +8,11 @@
 //! A disk that is full makes outputs wait, in memory and then by [`Spool::writable`]; one that fails ends what is open on
 //! it, and new outputs go to [`Config::spares`]. Bytes are freed object by object ([`Spool::release`]), never in part.
 //!
-//! On disk: `<path>/<recording>-e<epoch>/<format>/journal` and beside it `<file>-<part>.data` and `.head` per object.
+//! On disk: `<path>/<recording>-e<epoch>/<format>/journal` and beside it `<file>-<part>.data` and `.head` per object. What a
+//! start can make nothing of it moves to `<path>/set-aside`, where it counts as used until somebody takes it away.
 
 mod appender;
+mod aside;
 mod checks;
 mod config;
 mod decode;

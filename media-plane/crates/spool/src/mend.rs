@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mux::ObjectId;
 
@@ -16,42 +16,66 @@ use crate::object::{Object, Point};
 use crate::output::{data_path, head_path, journal_path};
 use crate::state::State;
 
-/// Whether files lack bytes that the newest flush names: then that flush never became durable as a whole, and nobody
-/// was told of anything in it.
+/// Whether files lack bytes that the end of the journal names: then what may not have been synced was not, and nobody was
+/// told of anything in it.
 pub(crate) fn is_torn(dir: &Path, state: &State) -> bool {
-    let recent = state.objects.iter().filter(|(_, object)| object.touched == state.flush && !object.is_releasable());
+    let recent = state.objects.iter().filter(|(_, object)| object.draft().unsynced && !object.is_releasable());
     let length = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
     recent.into_iter().any(|(id, object)| {
         length(&data_path(dir, *id)) < object.data.len || length(&head_path(dir, *id)) < object.head.len
     })
 }
 
-/// Mends every object; returns the journal entries that say what was done, already applied.
-pub(crate) fn mend(dir: &Path, state: &mut State, journal: &[Entry], disk: &Disk) -> Result<Vec<Entry>, Error> {
-    let mut done = Vec::new();
+/// What is to be done about an output.
+#[derive(Default)]
+pub(crate) struct Mended {
+    /// Entries for the journal, already applied to the state.
+    pub entries: Vec<Entry>,
+    /// Files, and where they end, once the entries are durable: a file that is shorter than its journal says would look
+    /// as if what may not have been synced had not been.
+    cuts: Vec<(PathBuf, u64)>,
+}
+
+impl Mended {
+    /// Cuts the files.
+    pub fn cut(&self, disk: &Disk) -> Result<(), Error> {
+        for (path, len) in &self.cuts {
+            let failed = |error| Error::io(path, error);
+            let file = File::options().read(true).write(true).open(path).map_err(failed)?;
+            disk.cut(path, &file, *len).map_err(failed)?;
+            disk.sync(path, &file).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at every object and says what is to be done.
+pub(crate) fn mend(dir: &Path, state: &mut State, journal: &[Entry], disk: &Disk) -> Result<Mended, Error> {
+    let mut mended = Mended::default();
     let ids: Vec<_> = state.objects.keys().copied().collect();
     for id in ids {
         let Some(object) = state.objects.get(&id) else { continue };
-        if let Some(step) = mend_object(dir, id, object, state.flush, journal, disk)? {
+        if let Some(step) = mend_object(dir, id, object, state.knows_syncs, journal, &mut mended.cuts, disk)? {
             let entry = Entry::from(step);
             state.replay(&entry);
-            done.push(entry);
+            mended.entries.push(entry);
         }
     }
-    Ok(done)
+    Ok(mended)
 }
 
 fn mend_object(
     dir: &Path,
     id: ObjectId,
     object: &Object,
-    flush: u32,
+    knows_syncs: bool,
     journal: &[Entry],
+    cuts: &mut Vec<(PathBuf, u64)>,
     disk: &Disk,
 ) -> Result<Option<Step>, Error> {
     let path = data_path(dir, id);
     let failed = |error| Error::io(&path, error);
-    let (flushes, recent) = (flush > 0, flush > 0 && object.touched == flush);
+    let recent = knows_syncs && object.draft().unsynced;
     if object.is_releasable() && !path.exists() {
         return Ok(Some(Step::Released { object: id }));
     }
@@ -61,7 +85,7 @@ fn mend_object(
         return Ok(None);
     }
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    let newest = (object.before.0, object.data);
+    let newest = (object.draft().before.0, object.data);
     let damaged = if is_old || file.metadata().map_err(failed)?.len() < object.data.len {
         Some("shorter than its durable part")
     } else if !matches(&file, newest).map_err(failed)? {
@@ -76,10 +100,13 @@ fn mend_object(
             tracing::error!(path = %path.display(), problem, "spooled object is damaged");
             last_good(journal, id, &file).map_err(failed)?
         }
-        None => object.mark,
+        None => object.draft().mark,
     };
     if object.closed.is_none() || damaged.is_some() {
-        disk.cut(&path, &file, mark.map_or(0, |mark| mark.len)).map_err(failed)?;
+        let end = mark.map_or(0, |mark| mark.len);
+        if file.metadata().map_err(failed)?.len() != end {
+            cuts.push((path.clone(), end));
+        }
     }
     if damaged.is_none() {
         disk.rewrite(&path, &file, newest.0.len, mark.map_or(0, |mark| mark.len)).map_err(failed)?;
@@ -89,15 +116,15 @@ fn mend_object(
         let path = head_path(dir, id);
         make_durable(&path, object.head.len, disk).map_err(|error| Error::io(&path, error))?;
     }
-    // Before flushes were journaled a torn extent could not be told from a damaged one.
-    let damaged = damaged.filter(|_| flushes);
+    // Before syncs were journaled a torn extent could not be told from a damaged one.
+    let damaged = damaged.filter(|_| knows_syncs);
     let damaged = damaged.map(str::to_owned);
     Ok(match (&object.closed, damaged) {
         (Some(_), Some(damaged)) => Some(Step::Shortened { object: id, mark, damaged }),
         (Some(_), None) => None,
         (None, damaged) => {
             let is_longer = object.data.len != mark.map_or(0, |mark| mark.len) || object.head.len > 0;
-            let changed = is_longer || object.mark != mark || damaged.is_some() || object.adrift;
+            let changed = is_longer || object.draft().mark != mark || damaged.is_some() || object.draft().adrift;
             changed.then_some(Step::Truncated { object: id, mark, damaged })
         }
     })

@@ -1,5 +1,7 @@
 //! The durable state of one object: head, data, marks, and what shipping noted.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
 use mux::{ObjectSpec, Summary};
 
@@ -10,9 +12,6 @@ use crate::stored::{Committed, ObjectState, StoredObject, Upload};
 
 /// Longest head or data: no disk is larger, and sums of a few never overflow.
 pub(crate) const LONGEST: u64 = 1 << 60;
-
-/// Distance of the checks of a closed object, so that many of them cost little memory.
-const CLOSED_SPACING: u64 = 1 << 20;
 
 /// A position in a data file and the checksum up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,117 +38,160 @@ impl Point {
     }
 }
 
-/// Head bytes and data bytes of an object.
+/// Head bytes and data bytes of an object. Thousands may wait for their bucket: what few of them need, or none for
+/// long, is kept apart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Object {
     pub spec: ObjectSpec,
     pub head: Point,
     pub data: Point,
+    /// What it holds, once it is closed.
+    pub closed: Option<Summary>,
+    /// Positions with known checksums, against which reads are checked.
+    pub checks: Checks,
+    /// Gone once it is closed and no recovery will ask.
+    draft: Option<Box<Draft>>,
+    /// None while nothing has become of it.
+    fate: Option<Box<Fate>>,
+}
+
+/// What is to be known of an object that grows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Draft {
     pub mark: Option<Marked>,
     /// Bytes noted about it.
     pub noted: u64,
     /// The notes themselves, while the state keeps them.
     pub notes: BytesMut,
-    /// Position and mark before the newest extent: what recovery falls back to when that one was torn.
+    /// Position and mark before the newest extent, or before all that may not have been synced: what recovery falls back
+    /// to when that was torn.
     pub before: (Point, Option<Marked>),
-    /// Flush of the journal that last changed it.
-    pub touched: u32,
-    pub closed: Option<(Summary, Point)>,
-    pub damaged: Option<String>,
+    /// What may not have been synced changed it.
+    pub unsynced: bool,
     /// Its story has a hole: what follows does not fit until recovery says where it goes on.
     pub adrift: bool,
-    /// Positions with known checksums, against which reads are checked.
-    pub checks: Checks,
+}
+
+/// What has become of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Fate {
+    pub damaged: Option<String>,
     pub upload: Option<Upload>,
     pub committed: Option<Committed>,
     pub reported: Option<u64>,
 }
 
+/// Of every object that has none of its own.
+static NO_DRAFT: LazyLock<Draft> = LazyLock::new(Draft::default);
+static NO_FATE: Fate = Fate { damaged: None, upload: None, committed: None, reported: None };
+
 impl Object {
-    pub fn new(spec: ObjectSpec, flush: u32) -> Self {
-        Self {
-            spec,
-            head: Point::default(),
-            data: Point::default(),
-            mark: None,
-            noted: 0,
-            notes: BytesMut::new(),
-            before: (Point::default(), None),
-            touched: flush,
-            closed: None,
-            damaged: None,
-            adrift: false,
-            checks: Checks::default(),
-            upload: None,
-            committed: None,
-            reported: None,
+    pub fn new(spec: ObjectSpec, unsynced: bool) -> Self {
+        let draft = Draft { unsynced, ..Draft::default() };
+        let (head, data) = Default::default();
+        Self { spec, head, data, closed: None, checks: Checks::default(), draft: Some(Box::new(draft)), fate: None }
+    }
+
+    pub fn draft(&self) -> &Draft {
+        self.draft.as_deref().unwrap_or(&NO_DRAFT)
+    }
+
+    pub fn draft_mut(&mut self) -> &mut Draft {
+        self.draft.get_or_insert_default()
+    }
+
+    pub fn fate(&self) -> &Fate {
+        self.fate.as_deref().unwrap_or(&NO_FATE)
+    }
+
+    pub fn fate_mut(&mut self) -> &mut Fate {
+        self.fate.get_or_insert_default()
+    }
+
+    /// Drops what only a start needs.
+    pub fn forget(&mut self) {
+        if self.closed.is_some() {
+            self.draft = None;
+        }
+        self.forget_notes();
+    }
+
+    pub fn forget_notes(&mut self) {
+        if let Some(draft) = &mut self.draft {
+            draft.notes = BytesMut::new();
         }
     }
 
-    /// Goes on over the bytes of an extent, in this flush of the journal.
-    pub fn extend(&mut self, extent: &Extent, flush: u32, remembers: bool) -> Result<(), Illegal> {
-        if self.adrift {
+    /// Goes on over the bytes of an extent.
+    pub fn extend(&mut self, extent: &Extent, unsynced: bool, remembers: bool) -> Result<(), Illegal> {
+        let (data, is_closed) = (self.data, self.closed.is_some());
+        let draft = self.draft_mut();
+        if draft.adrift {
             return Ok(());
         }
-        if self.data.len != extent.offset || self.noted != extent.noted || self.closed.is_some() {
+        if data.len != extent.offset || draft.noted != extent.noted || is_closed {
             return Err("an extent out of place");
         }
         let end =
             extent.offset.checked_add(extent.len).filter(|end| *end <= LONGEST).ok_or("an extent of absurd length")?;
-        let noted = self.noted + extent.notes.len() as u64;
+        let noted = draft.noted + extent.notes.len() as u64;
         if extent.mark.is_some_and(|mark| mark.len > end || mark.notes > noted) {
             return Err("a mark behind its bytes");
         }
-        if flush == 0 || self.touched != flush {
-            self.before = (self.data, self.mark);
+        if !(unsynced && draft.unsynced) {
+            draft.before = (data, draft.mark);
+        }
+        draft.mark = extent.mark;
+        draft.unsynced |= unsynced;
+        draft.noted = noted;
+        if remembers {
+            draft.notes.extend_from_slice(&extent.notes);
+        }
+        if end > data.len {
+            self.checks.pass(data);
         }
         self.data = Point { len: end, crc: extent.crc };
-        self.mark = extent.mark;
-        self.touched = flush;
-        self.checks.add(self.data);
-        self.noted = noted;
-        if remembers {
-            self.notes.extend_from_slice(&extent.notes);
-        }
         Ok(())
     }
 
     /// Nothing will be added. A story with a hole, or an end that does not follow from it, ends at the last mark.
     pub fn close(&mut self, summary: &Summary, whole: Point) -> Result<(), Illegal> {
-        self.closed = Some((summary.clone(), whole));
-        if self.whole() == whole && !self.adrift {
-            self.checks.thin(CLOSED_SPACING);
+        self.closed = Some(summary.clone());
+        let is_adrift = self.draft().adrift;
+        if self.whole() == whole && !is_adrift {
+            self.checks.close();
             return Ok(());
         }
-        self.shorten(self.mark);
-        if self.adrift { Ok(()) } else { Err("an end that does not fit its extents") }
+        self.shorten(self.draft().mark);
+        if is_adrift { Ok(()) } else { Err("an end that does not fit its extents") }
     }
 
     /// Length and checksum of head and data.
-    fn whole(&self) -> Point {
+    pub fn whole(&self) -> Point {
         self.data.behind(self.head)
     }
 
     /// Ends a closed object at a mark before its end.
     pub fn shorten(&mut self, mark: Option<Marked>) {
         self.cut(mark);
-        let Some((mut summary, _)) = self.closed.take() else { return };
+        let Some(summary) = &mut self.closed else { return };
         summary.ends_at = mark.map_or(summary.starts_at, |mark| mark.ends_at);
         summary.video_frames = mark.map_or(0, |mark| mark.video_frames);
         summary.audio_frames = mark.map_or(0, |mark| mark.audio_frames);
-        self.closed = Some((summary, self.whole()));
     }
 
     /// Closed, committed and reported: its bytes may go.
     pub fn is_releasable(&self) -> bool {
-        self.closed.is_some() && self.committed.is_some() && self.reported.is_some()
+        self.closed.is_some() && self.fate().committed.is_some() && self.fate().reported.is_some()
     }
 
     pub fn cut(&mut self, mark: Option<Marked>) {
         self.data = mark.map(|mark| Point { len: mark.len, crc: mark.crc }).unwrap_or_default();
-        self.mark = mark;
-        self.before = (self.data, self.mark);
         self.checks.cut(self.data);
+        let before = (self.data, mark);
+        if let Some(draft) = &mut self.draft {
+            (draft.mark, draft.before) = (mark, before);
+        }
     }
 
     /// Bytes on disk, head included.
@@ -159,7 +201,7 @@ impl Object {
 
     /// Head and data lengths that may be read.
     pub fn readable(&self) -> (u64, u64) {
-        match (&self.closed, self.mark) {
+        match (&self.closed, self.draft().mark) {
             (Some(_), _) => (self.head.len, self.data.len),
             (None, Some(mark)) => (0, mark.len),
             (None, None) => (0, 0),
@@ -168,29 +210,35 @@ impl Object {
 
     pub fn stored(&self) -> StoredObject {
         let state = match &self.closed {
-            Some((summary, whole)) => {
+            Some(summary) => {
+                let whole = self.whole();
                 ObjectState::Closed { summary: summary.clone(), size: whole.len, crc32c: whole.crc }
             }
-            None => ObjectState::Open {
-                bytes: self.mark.map_or(0, |mark| mark.len),
-                mark: self.mark.map(|mark| mark.mark()),
-            },
+            None => {
+                let mark = self.draft().mark;
+                ObjectState::Open { bytes: mark.map_or(0, |mark| mark.len), mark: mark.map(|mark| mark.mark()) }
+            }
         };
-        StoredObject {
-            spec: self.spec,
-            state,
-            upload: self.upload.clone(),
-            committed: self.committed.clone(),
-            reported: self.reported,
-            notes: self.notes_of_prefix(),
-            damaged: self.damaged.clone(),
-        }
+        let Fate { damaged, upload, committed, reported } = self.fate().clone();
+        StoredObject { spec: self.spec, state, upload, committed, reported, notes: self.notes_of_prefix(), damaged }
     }
 
     /// What was noted up to its end or mark.
     fn notes_of_prefix(&self) -> Bytes {
-        let mark = self.mark.map_or(0, |mark| usize::try_from(mark.notes).unwrap_or(usize::MAX));
-        let end = if self.closed.is_some() { self.notes.len() } else { mark.min(self.notes.len()) };
-        Bytes::copy_from_slice(self.notes.get(..end).unwrap_or_default())
+        let Draft { mark, notes, .. } = self.draft();
+        let mark = mark.map_or(0, |mark| usize::try_from(mark.notes).unwrap_or(usize::MAX));
+        let end = if self.closed.is_some() { notes.len() } else { mark.min(notes.len()) };
+        Bytes::copy_from_slice(notes.get(..end).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They wait by the thousand while a bucket is away: see the media plane's test of all that one costs.
+    #[test]
+    fn a_closed_object_is_small() {
+        assert!(size_of::<Object>() <= 192, "{} bytes", size_of::<Object>());
     }
 }

@@ -29,7 +29,7 @@ impl Range {
             return Err(head + data);
         }
         let to = offset.saturating_add(len as u64).min(head + data);
-        let checks = object.checks.around(offset.saturating_sub(head), to.saturating_sub(head));
+        let checks = object.checks.around(offset.saturating_sub(head), to.saturating_sub(head), object.data);
         let head = if head > 0 { object.head } else { Point::default() };
         Ok(Self { head, from: offset, to, checks })
     }

@@ -1,15 +1,16 @@
-//! What a start finds: journals are replayed, torn ends cut off, open objects cut back to their last durable mark.
+//! What a start finds: journals are replayed, torn ends cut off, open objects cut back to their last durable mark. What
+//! has lost its journal is kept ([`crate::aside`]).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
+use crate::aside;
 use crate::decode::{Decoded, decode};
 use crate::disk::Disk;
 use crate::journal::{self, Entry};
 use crate::mend;
-use crate::object::Object;
 use crate::output::{data_path, head_path, journal_path, output_dir};
 use crate::state::State;
 use crate::{Error, OutputKey};
@@ -25,6 +26,8 @@ pub(crate) struct Found {
 
 /// A journal that does not say what it is about is the torn beginning of an output, unless it is longer than that.
 const LONGEST_BEGINNING: usize = 64 << 10;
+/// With an empty journal an output died before its first flush, unless it has more media than is ever written before.
+const MOST_BEFORE_A_FLUSH: u64 = 16 << 20;
 
 /// Every output under a spool directory, oldest recording first (their ids sort by time).
 pub(crate) fn scan(root: &Path, disk: &Disk) -> Result<Vec<Found>, Error> {
@@ -32,10 +35,10 @@ pub(crate) fn scan(root: &Path, disk: &Disk) -> Result<Vec<Found>, Error> {
     for parent in names(root)? {
         for format in names(&root.join(&parent)).unwrap_or_default() {
             let Some(key) = OutputKey::parse(&parent, &format) else { continue };
-            match restore(root, key, disk) {
+            match restore(root, &key, disk) {
                 Ok(output) => found.extend(output),
-                // One damaged directory must not keep the node from recording; it stays for a human.
-                Err(error) => tracing::error!(parent, format, %error, "spooled output cannot be read"),
+                // One damaged directory must not keep the node from recording; it is kept for a human.
+                Err(error) => give_up(root, &key, &error, disk),
             }
         }
         // Succeeds when nothing is left in it.
@@ -45,6 +48,20 @@ pub(crate) fn scan(root: &Path, disk: &Disk) -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
+/// What can be read but not understood is set aside; a disk that gives nothing back is left alone.
+fn give_up(root: &Path, key: &OutputKey, error: &Error, disk: &Disk) {
+    tracing::error!(output = %key, %error, "spooled output cannot be read");
+    if !matches!(error, Error::Corrupt { .. }) {
+        return;
+    }
+    match aside::set_aside(root, key, disk) {
+        Ok(path) => {
+            tracing::error!(output = %key, path = %path.display(), "its bytes are set aside: nobody may have them but you");
+        }
+        Err(error) => tracing::error!(output = %key, %error, "its bytes stay where they are"),
+    }
+}
+
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = fs::read_dir(dir).map_err(|error| Error::io(dir, error))?;
     let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -52,38 +69,42 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Error> {
-    let dir = output_dir(root, &key);
+fn restore(root: &Path, key: &OutputKey, disk: &Disk) -> Result<Option<Found>, Error> {
+    let dir = output_dir(root, key);
     let path = journal_path(&dir);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+    let journal = match fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Error::io(path, error)),
     };
-    let mut decoded = decode(&bytes);
+    let mut decoded = decode(journal.as_deref().unwrap_or_default());
     let mut state = fold(&dir, &mut decoded);
-    if state.meta.is_none() && bytes.len() > LONGEST_BEGINNING {
-        return Err(Error::Corrupt { path, problem: "its beginning cannot be read".into() });
-    }
     if state.meta.is_none() || state.drained() {
         // Nothing of it was ever durable, or all of it was released.
+        if !is_nothing(&dir, journal.as_deref(), &state, decoded.holes) {
+            return Err(Error::Corrupt { path, problem: "it does not say what its media is".into() });
+        }
         disk.remove_tree(&dir).map_err(|error| Error::io(&dir, error))?;
         return Ok(None);
     }
+    let bytes = journal.unwrap_or_default();
     let failed = |error| Error::io(&path, error);
     let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
     if decoded.end < bytes.len() {
         tracing::warn!(output = %key, lost = bytes.len() - decoded.end, "torn end of a journal cut off");
         disk.cut(&path, &file, decoded.end as u64).map_err(failed)?;
     }
-    let rewritten = decoded.last_flush.map_or(0, |flush| flush.at.min(decoded.end));
+    let rewritten = decoded.unsynced.map_or(0, |start| start.at.min(decoded.end));
     disk.rewrite(&path, &file, rewritten as u64, decoded.end as u64).map_err(failed)?;
     let mended = mend::mend(&dir, &mut state, &decoded.entries, disk)?;
-    let records = encode(mended);
+    disk.sync(&path, &file).map_err(failed)?;
+    let records = encode(&mended.entries, decoded.end as u64);
     if !records.is_empty() {
         let file = disk.continue_at_end(&path).map_err(failed)?;
         disk.write(&path, &file, &mut [IoSlice::new(&records)]).map_err(failed)?;
+        disk.sync(&path, &file).map_err(failed)?;
     }
+    mended.cut(disk)?;
     settle(root, &path, &file, disk)?;
     if decoded.holes == 0 {
         remove_strangers(&dir, &state, disk)?;
@@ -91,19 +112,29 @@ fn restore(root: &Path, key: OutputKey, disk: &Disk) -> Result<Option<Found>, Er
         tracing::error!(output = %key, holes = decoded.holes, "journal is damaged");
     }
     let journal_len = (decoded.end + records.len()) as u64;
-    let bytes = journal_len + state.objects.values().map(Object::size).sum::<u64>();
-    Ok(Some(Found { key, state, journal_len, bytes }))
+    let bytes = journal_len + state.objects.values().map(|object| object.size()).sum::<u64>();
+    Ok(Some(Found { key: key.clone(), state, journal_len, bytes }))
 }
 
-/// Replays a journal, without its newest flush when that was torn.
+/// Whether an output without a story has nothing that anybody could miss: no media, media that was released, or media
+/// that was never flushed.
+fn is_nothing(dir: &Path, journal: Option<&[u8]>, state: &State, holes: usize) -> bool {
+    let media = aside::media(dir);
+    let is_bare = media == 0 && journal.is_none_or(|journal| journal.len() <= LONGEST_BEGINNING);
+    let was_released = state.meta.is_some() && holes == 0;
+    let was_never_flushed = journal.is_some_and(<[u8]>::is_empty) && media <= MOST_BEFORE_A_FLUSH;
+    is_bare || was_released || was_never_flushed
+}
+
+/// Replays a journal, without what was never synced as a whole when that is torn.
 fn fold(dir: &Path, decoded: &mut Decoded) -> State {
     let mut state = replay(decoded);
-    if let Some(flush) = decoded.last_flush
+    if let Some(start) = decoded.unsynced
         && mend::is_torn(dir, &state)
     {
-        decoded.end = flush.at;
-        decoded.holes = flush.holes;
-        decoded.entries.truncate(flush.entries);
+        decoded.end = start.at;
+        decoded.holes = start.holes;
+        decoded.entries.truncate(start.entries);
         state = replay(decoded);
     }
     state
@@ -111,7 +142,12 @@ fn fold(dir: &Path, decoded: &mut Decoded) -> State {
 
 fn replay(decoded: &Decoded) -> State {
     let mut state = State::remembering();
-    decoded.entries.iter().for_each(|entry| state.replay(entry));
+    state.knows_syncs = decoded.unsynced.is_some();
+    let unsynced = decoded.unsynced.map_or(0, |start| start.entries);
+    for (number, entry) in decoded.entries.iter().enumerate() {
+        state.unsynced |= state.knows_syncs && number == unsynced;
+        state.replay(entry);
+    }
     state.replayed();
     if decoded.holes > 0 {
         state.damaged.get_or_insert_with(|| "its journal has unreadable records".to_owned());
@@ -119,10 +155,11 @@ fn replay(decoded: &Decoded) -> State {
     state
 }
 
-fn encode(entries: Vec<Entry>) -> Vec<u8> {
+/// What was done to an output, of whose journal so many bytes are durable.
+fn encode(entries: &[Entry], synced: u64) -> Vec<u8> {
     let mut records = Vec::new();
     if !entries.is_empty() {
-        journal::encode(&Entry::Flush, &mut records);
+        journal::encode(&Entry::Flush { synced: Some(synced) }, &mut records);
     }
     entries.iter().for_each(|entry| journal::encode(entry, &mut records));
     records

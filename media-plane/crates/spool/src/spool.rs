@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use mux::{ObjectId, ObjectPart};
+use mux::{ObjectId, ObjectPart, Summary};
 use tokio::sync::{Notify, oneshot};
 
 use crate::appender::Appender;
@@ -20,8 +20,8 @@ use crate::roots::Root;
 use crate::state::State;
 use crate::volume::{Volume, WRITERS, lock};
 use crate::{
-    Config, Error, Events, OutputKey, Record, StoredObject, StoredOutput, Usage, Writer, mend, object_name, recover,
-    step, threads,
+    Config, Error, Events, OutputKey, Record, StoredObject, StoredOutput, Usage, Writer, aside, mend, object_name,
+    recover, step, threads,
 };
 #[cfg(any(test, feature = "sim"))]
 use crate::{fault::FaultyDisk, step::Stepper};
@@ -93,10 +93,12 @@ impl Spool {
     fn load(config: Config, disk: Disk, stepped: bool) -> Result<(Self, Vec<StoredOutput>, Events), Error> {
         let roots = Root::open_all(&config, &disk)?;
         let mut stored = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut aside) = (0, 0);
         let mut outputs = BTreeMap::new();
         for (number, root) in roots.iter().enumerate().filter(|(_, root)| root.is_alive()) {
-            for mut found in recover::scan(&root.path, &disk)? {
+            let all = recover::scan(&root.path, &disk)?;
+            aside += aside::bytes(&root.path, &all);
+            for mut found in all {
                 stored.push(found.state.stored(&found.key));
                 found.state.forget();
                 bytes += found.bytes;
@@ -107,6 +109,10 @@ impl Spool {
             }
         }
         stored.sort_by(|a: &StoredOutput, b| a.key.cmp(&b.key));
+        metrics::gauge!("recorder_spool_set_aside_bytes").set(aside as f64);
+        if aside > 0 {
+            tracing::warn!(bytes = aside, "what earlier starts could not read takes room in the spool");
+        }
         let outlet = Outlet::default();
         let events = outlet.events();
         let volume = Arc::new(Volume {
@@ -119,7 +125,7 @@ impl Spool {
             syncs: Default::default(),
             created: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
-            stored: AtomicU64::new(bytes),
+            stored: AtomicU64::new(bytes + aside),
             closed: AtomicBool::new(false),
             room: Notify::new(),
             roots,
@@ -235,6 +241,12 @@ impl Spool {
         self.urgent(&output, |ack| Op::Shorten(object, Box::new(mark), ack)).await?;
         let state = output.state();
         Ok(state.objects.get(&object).ok_or_else(unknown)?.stored())
+    }
+
+    /// What a closed object holds now; none when it is open or gone.
+    pub fn summary(&self, key: &OutputKey, object: ObjectId) -> Option<Summary> {
+        let output = self.handle.volume.output(key).ok()?;
+        output.state().objects.get(&object)?.closed.clone()
     }
 
     /// Bytes of an object that stand in front of everything appended to it; none while there are none.

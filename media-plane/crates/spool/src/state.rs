@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use media::MediaTime;
+use media::{CodecConfig, MediaTime};
 use mux::{ObjectId, ObjectSpec, Summary};
 
 use crate::journal::{Entry, Extent, Step};
@@ -27,13 +27,18 @@ pub(crate) struct Playlist {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
     pub meta: Option<serde_json::Value>,
-    pub objects: BTreeMap<ObjectId, Object>,
+    /// Boxed, because the nodes of a map that grows at its end are half empty.
+    pub objects: BTreeMap<ObjectId, Box<Object>>,
     pub playlists: BTreeMap<ObjectId, Playlist>,
     files: BTreeMap<u32, Summary>,
+    /// Configurations that objects closed last with; those of the next are mostly the same.
+    configs: (Option<CodecConfig>, Option<CodecConfig>),
     /// Playlists whose newest text is lost.
     stale: BTreeSet<ObjectId>,
-    /// Flushes so far.
-    pub flush: u32,
+    /// Its journal says what of it was synced.
+    pub knows_syncs: bool,
+    /// What follows may not have been.
+    pub unsynced: bool,
     pub damaged: Option<String>,
     released: BTreeMap<u32, ReleasedFile>,
     notes: Vec<serde_json::Value>,
@@ -54,8 +59,8 @@ impl State {
     /// End of the newest media.
     pub fn ends_at(&self) -> Option<MediaTime> {
         let objects = self.objects.values().filter_map(|object| match &object.closed {
-            Some((summary, _)) => Some(summary.ends_at),
-            None => object.mark.map(|mark| mark.ends_at),
+            Some(summary) => Some(summary.ends_at),
+            None => object.draft().mark.map(|mark| mark.ends_at),
         });
         objects.chain(self.files.values().map(|summary| summary.ends_at)).max()
     }
@@ -65,7 +70,7 @@ impl State {
         self.remembers = false;
         self.notes = Vec::new();
         self.released = BTreeMap::new();
-        self.objects.values_mut().for_each(|object| object.notes = BytesMut::new());
+        self.objects.values_mut().for_each(|object| object.forget());
     }
 
     /// Applies an entry of a journal that may be damaged: what does not fit ends the story of its object only.
@@ -83,12 +88,12 @@ impl State {
                 Step::Shipping(_) => return,
                 _ => None,
             },
-            Entry::Flush => None,
+            Entry::Flush { .. } => None,
         };
         match object.and_then(|object| self.objects.get_mut(&object)) {
             Some(object) => {
-                object.adrift = true;
-                object.damaged.get_or_insert_with(|| problem.to_owned());
+                object.draft_mut().adrift = true;
+                object.fate_mut().damaged.get_or_insert_with(|| problem.to_owned());
             }
             None => drop(self.damaged.get_or_insert_with(|| problem.to_owned())),
         }
@@ -105,10 +110,7 @@ impl State {
     /// Applies one entry.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
         match entry {
-            Entry::Flush => {
-                self.flush += 1;
-                Ok(())
-            }
+            Entry::Flush { .. } => Ok(()),
             Entry::Extent(extent) => self.extend(extent),
             Entry::Playlist { object, keep, tail, last, crc } => {
                 let playlist = self.playlists.entry(*object).or_default();
@@ -128,9 +130,9 @@ impl State {
     }
 
     fn extend(&mut self, extent: &Extent) -> Result<(), Illegal> {
-        let (flush, remembers) = (self.flush, self.remembers);
+        let (unsynced, remembers) = (self.unsynced, self.remembers);
         let object = self.objects.get_mut(&extent.object).ok_or("an extent of an unknown object")?;
-        object.extend(extent, flush, remembers)
+        object.extend(extent, unsynced, remembers)
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Illegal> {
@@ -146,45 +148,53 @@ impl State {
                     extension: interned(extension),
                     content_type: interned(content_type),
                 };
-                if self.objects.insert(*object, Object::new(spec, self.flush)).is_some() {
+                if self.objects.insert(*object, Box::new(Object::new(spec, self.unsynced))).is_some() {
                     return Err("opened twice");
                 }
             }
             Step::Head { object, len, crc } => {
-                let flush = self.flush;
+                let unsynced = self.unsynced;
                 let object = self.object(*object)?;
                 if *len > LONGEST {
                     return Err("a head of absurd length");
                 }
                 object.head = Point { len: *len, crc: *crc };
-                object.touched = flush;
+                object.draft_mut().unsynced |= unsynced;
             }
             Step::Closed { object, summary, size, crc } => {
-                let flush = self.flush;
+                let (unsynced, remembers) = (self.unsynced, self.remembers);
+                let summary = self.shared(summary);
                 let object = self.object(*object)?;
-                object.touched = flush;
-                object.close(summary, Point { len: *size, crc: *crc })?;
+                object.draft_mut().unsynced |= unsynced;
+                let closed = object.close(&summary, Point { len: *size, crc: *crc });
+                if !remembers {
+                    object.forget();
+                }
+                closed?;
             }
             Step::FileDone { file, summary } => {
                 self.files.insert(*file, summary.clone());
                 let of_file = self.objects.iter_mut().filter(|(id, _)| id.file == *file);
-                of_file.for_each(|(_, object)| object.notes = BytesMut::new());
+                of_file.for_each(|(_, object)| object.forget_notes());
             }
             Step::Shipping(record) => return self.ship(record),
             Step::Released { object } => self.release(*object),
             Step::Truncated { object: id, mark, damaged } => {
-                let flush = self.flush;
+                let unsynced = self.unsynced;
                 let object = self.object(*id)?;
-                if mark.is_some_and(|mark| mark.len > object.data.len || mark.notes > object.noted) {
+                if mark.is_some_and(|mark| mark.len > object.data.len || mark.notes > object.draft().noted) {
                     return Err("a cut behind the end");
                 }
                 object.head = Point::default();
                 object.cut(*mark);
-                object.adrift = false;
-                object.touched = flush;
-                object.damaged = damaged.clone().or(object.damaged.take());
-                object.noted = mark.map_or(0, |mark| mark.notes);
-                object.notes.truncate(usize::try_from(object.noted).unwrap_or(usize::MAX));
+                let draft = object.draft_mut();
+                draft.adrift = false;
+                draft.unsynced |= unsynced;
+                draft.noted = mark.map_or(0, |mark| mark.notes);
+                draft.notes.truncate(usize::try_from(draft.noted).unwrap_or(usize::MAX));
+                if let Some(damaged) = damaged {
+                    object.fate_mut().damaged = Some(damaged.clone());
+                }
                 if object.closed.take().is_some() {
                     self.files.remove(&id.file);
                     self.finished = false;
@@ -195,7 +205,7 @@ impl State {
                 if mark.is_some_and(|mark| mark.len > object.data.len) {
                     return Err("a cut behind the end");
                 }
-                object.damaged = Some(damaged.clone());
+                object.fate_mut().damaged = Some(damaged.clone());
                 object.shorten(*mark);
             }
             Step::Finished => self.finished = true,
@@ -204,7 +214,21 @@ impl State {
     }
 
     fn object(&mut self, object: ObjectId) -> Result<&mut Object, Illegal> {
-        self.objects.get_mut(&object).ok_or("a record of an unknown object")
+        self.objects.get_mut(&object).map(Box::as_mut).ok_or("a record of an unknown object")
+    }
+
+    /// A summary whose configurations are those of the object before, where they are equal: read from a journal, every
+    /// one has its own.
+    fn shared(&mut self, summary: &Summary) -> Summary {
+        let mut summary = summary.clone();
+        for (of, last) in [(&mut summary.video, &mut self.configs.0), (&mut summary.audio, &mut self.configs.1)] {
+            if of == last {
+                of.clone_from(last);
+            } else if of.is_some() {
+                last.clone_from(of);
+            }
+        }
+        summary
     }
 
     fn ship(&mut self, record: &Record) -> Result<(), Illegal> {
@@ -234,17 +258,18 @@ impl State {
         }
         // Released meanwhile: nothing left to note.
         let Some(object) = self.objects.get_mut(&id) else { return Ok(()) };
+        let fate = object.fate_mut();
         match record {
             Record::UploadCreated { key, upload_id, .. } => {
-                object.upload = Some(Upload { key: key.clone(), upload_id: upload_id.clone(), parts: Vec::new() });
+                fate.upload = Some(Upload { key: key.clone(), upload_id: upload_id.clone(), parts: Vec::new() });
             }
             Record::PartDone { number, etag, crc32c, len, .. } => {
-                let upload = object.upload.as_mut().ok_or("a part without an upload")?;
+                let upload = fate.upload.as_mut().ok_or("a part without an upload")?;
                 upload.parts.retain(|part| part.number != *number);
                 upload.parts.push(Part { number: *number, etag: etag.clone(), crc32c: *crc32c, len: *len });
             }
-            Record::Committed { .. } => object.committed = done,
-            Record::Reported { sequence, .. } => object.reported = Some(*sequence),
+            Record::Committed { .. } => fate.committed = done,
+            Record::Reported { sequence, .. } => fate.reported = Some(*sequence),
             Record::Note(_) => {}
         }
         Ok(())
@@ -252,7 +277,8 @@ impl State {
 
     fn release(&mut self, id: ObjectId) {
         let gone = if let Some(object) = self.objects.remove(&id) {
-            let (summary, whole) = object.closed.unwrap_or_default();
+            let whole = if object.closed.is_some() { object.whole() } else { Point::default() };
+            let summary = object.closed.unwrap_or_default();
             ReleasedObject { object: id, size: whole.len, crc32c: whole.crc, summary: Some(summary) }
         } else if let Some(Playlist { body, .. }) = self.playlists.remove(&id) {
             ReleasedObject { object: id, size: body.len() as u64, crc32c: crc32c::crc32c(&body), summary: None }
@@ -284,7 +310,7 @@ impl State {
     pub fn event(&self, key: &OutputKey, entry: &Entry) -> Option<Event> {
         let key = || key.clone();
         match entry {
-            Entry::Flush => None,
+            Entry::Flush { .. } => None,
             Entry::Extent(extent) => {
                 let mark = extent.mark?;
                 Some(Event::Durable { key: key(), object: extent.object, bytes: mark.len })
@@ -316,7 +342,7 @@ impl State {
         StoredOutput {
             key: key.clone(),
             meta: self.meta.clone().unwrap_or_default(),
-            objects: self.objects.values().map(Object::stored).collect(),
+            objects: self.objects.values().map(|object| object.stored()).collect(),
             damaged: self.damaged.clone(),
             playlists: self
                 .playlists

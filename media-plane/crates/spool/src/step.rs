@@ -57,6 +57,9 @@ impl Stepper {
 /// Runs every sync job there is.
 fn sync_all(volume: &Volume) -> bool {
     let mut worked = false;
+    if volume.disk.stands_still() {
+        return worked;
+    }
     loop {
         let next = lock(&volume.syncs.jobs).0.pop_front();
         let Some((output, job)) = next else { return worked };

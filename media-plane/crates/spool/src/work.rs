@@ -139,16 +139,20 @@ fn stall(volume: &Volume, output: &Arc<Output>, batch: Option<Batch>, error: &Er
     shipped.unwrap_or_else(|error| volume.fail(output, &error));
 }
 
-/// Hands what was written to the sync threads; later, when a sync is under way.
+/// Journals what was written and hands it to the sync threads; these later, when a sync is under way. A process that is
+/// killed meanwhile loses nothing of it, and a disk may take its time.
 fn flush(volume: &Volume, output: &Arc<Output>) {
     let mut appender = output.appender();
-    if appender.syncing {
-        appender.again |= !appender.is_idle();
-        return;
-    }
     let before = appender.journal_len;
-    let job = appender.flush(&output.dir, &volume.disk);
+    let recorded = appender.record(&output.dir, &volume.disk);
     volume.stored.fetch_add(appender.journal_len - before, Ordering::Relaxed);
+    let job = match recorded {
+        Ok(()) if appender.syncing => {
+            appender.again |= !appender.is_idle();
+            return;
+        }
+        recorded => recorded.map(|()| appender.take_job()),
+    };
     if let Ok(Some(_)) = &job {
         appender.syncing = true;
     }
@@ -200,7 +204,7 @@ fn settle(volume: &Volume, output: &Arc<Output>, job: SyncJob) {
         output.appender().syncing = false;
         return job.refuse(&Error::Failed(why));
     }
-    let SyncJob { files, effects, .. } = job;
+    let SyncJob { files, effects, covers, .. } = job;
     drop(files);
     let mut events = Vec::new();
     let mut acks = Vec::new();
@@ -242,7 +246,7 @@ fn settle(volume: &Volume, output: &Arc<Output>, job: SyncJob) {
     }
     // Before the next job of this output can settle: its events come after these.
     volume.outlet.send(events);
-    finish_job(volume, output, drained);
+    finish_job(volume, output, drained, covers);
     for ack in acks {
         let _ = ack.send(Ok(()));
     }
@@ -257,7 +261,7 @@ fn unlink(volume: &Volume, output: &Output, object: mux::ObjectId, has_head: boo
     }
 }
 
-fn finish_job(volume: &Volume, output: &Arc<Output>, drained: bool) {
+fn finish_job(volume: &Volume, output: &Arc<Output>, drained: bool, covers: u64) {
     if drained && retire(volume, output) {
         return;
     }
@@ -266,6 +270,7 @@ fn finish_job(volume: &Volume, output: &Arc<Output>, drained: bool) {
     let attached = output.inbox().attached;
     let mut appender = output.appender();
     appender.syncing = false;
+    appender.synced_up_to(covers);
     let again = std::mem::take(&mut appender.again);
     if !attached {
         appender.rest();

@@ -7,6 +7,7 @@ mod growing;
 mod happy;
 mod incomplete;
 mod manifests;
+mod memory;
 mod outages;
 mod refusals;
 mod restart;
@@ -33,6 +34,7 @@ use tokio::task::JoinHandle;
 
 use super::backup::Copies;
 use super::budget::{Bandwidth, Gate};
+use super::lag::Lag;
 use super::storage::Pace;
 use super::{Context, OutputMeta, Shipping, Target, Wall};
 use crate::link::FactLog;
@@ -57,22 +59,24 @@ pub struct Yard {
     pub spool: Spool,
     pub manifests: Manifests,
     pub log: FactLog,
+    pub lag: Lag,
     pub drain: Drain,
     task: JoinHandle<()>,
 }
 
-/// How long a yard waits before it does something about an outage.
+/// How long a yard waits before it does something about an outage, and how many transfers it makes side by side.
 #[derive(Clone, Copy)]
 pub struct Patience {
     pub stalled_after: Duration,
     pub backup_after: Duration,
     pub slot: Duration,
+    pub side_by_side: usize,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let hour = Duration::from_secs(3_600);
-        Self { stalled_after: hour, backup_after: hour, slot: Duration::from_micros(100) }
+        Self { stalled_after: hour, backup_after: hour, slot: Duration::from_micros(100), side_by_side: 4 }
     }
 }
 
@@ -106,16 +110,17 @@ impl Yard {
         let clients = (Arc::clone(&bucket), Arc::clone(&backup));
         let manifests = Manifests::open(&spool, &stored);
         let (copies, returning) = Copies::new();
+        let lag = Lag::default();
         let context = Context {
             spool: spool.clone(),
             manifests: manifests.clone(),
             facts: Facts::new(log.clone()),
             log: log.clone(),
             clock: SystemClock::shared(),
-            gate: Gate::new(4, 4),
+            gate: Gate::new(patience.side_by_side, patience.side_by_side),
             bandwidth: Bandwidth::default(),
             releases: Default::default(),
-            lag: Default::default(),
+            lag: lag.clone(),
             open: Arc::new(move |target, _| {
                 let (bucket, backup) = clients.clone();
                 let is_backup = target.name == "storages/backup";
@@ -134,7 +139,7 @@ impl Yard {
         };
         let shipping = Shipping::over(context, stored, events, returning, drain.signal(), Box::new(|| false));
         let task = tokio::spawn(shipping.run());
-        Self { dir, memory, bucket, backup, patience, spool, manifests, log, drain, task }
+        Self { dir, memory, bucket, backup, patience, spool, manifests, log, lag, drain, task }
     }
 
     /// The process dies and starts again; the bucket stays.

@@ -16,6 +16,7 @@ const SHORT: Patience = Patience {
     stalled_after: Duration::from_millis(100),
     backup_after: Duration::from_millis(50),
     slot: Duration::ZERO,
+    side_by_side: 4,
 };
 
 /// A late request of an attempt that was given up replaces a part: the completion names a tag that is no more.

@@ -15,10 +15,8 @@ use crate::{
     Finished, Format, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored, RestoredObject,
 };
 
-/// A fragment ends here: what is not yet in a fragment would be lost in a crash.
-const AIM: MediaTime = MediaTime(MediaTime::SCALE / 10);
-/// And at a key frame after half of it, so that players find one at the start of a fragment.
-const KEY_AIM: MediaTime = MediaTime(AIM.0 / 2);
+/// Sound in a fragment: what is not yet in one would be lost in a crash, and a fragment costs a hundred bytes.
+const AIM: MediaTime = MediaTime(MediaTime::SCALE / 25);
 /// The first fragment waits this long for a track that is expected: the head, which goes before it, names all tracks.
 const MAX_WAIT: MediaTime = MediaTime(3 * MediaTime::SCALE);
 /// The most a fragment holds, in bytes of payload.
@@ -210,24 +208,21 @@ impl Fragmented {
         }
     }
 
-    /// Whether the frame begins a fragment.
+    /// Whether the frame begins a fragment. Every picture does, when its predecessor's duration is known with it: what a
+    /// crash costs is one picture and the sound beside it.
     fn is_fragment_over(&self, frame: &Frame) -> bool {
         let Some(file) = self.file.as_ref().filter(|file| !file.is_empty()) else { return false };
-        let length = frame.dts - file.starts_at;
-        let is_key = frame.track == TrackKind::Video && frame.keyframe;
         let is_full = file.bytes + frame.data.len() > MAX_BYTES || file.video.len() + file.audio.len() >= MAX_FRAMES;
         let is_missing = |track, frames: &[Frame]| frames.is_empty() && self.split.is_live(track, frame.dts);
         let is_waiting = file.tracks.is_none()
             && (is_missing(TrackKind::Video, &file.video) || is_missing(TrackKind::Audio, &file.audio));
-        is_full
-            || length
-                >= if is_waiting {
-                    MAX_WAIT
-                } else if is_key {
-                    KEY_AIM
-                } else {
-                    AIM
-                }
+        if is_full || is_waiting {
+            return is_full || frame.dts - file.starts_at >= MAX_WAIT;
+        }
+        match frame.track {
+            TrackKind::Video => !file.video.is_empty(),
+            TrackKind::Audio => file.audio.first().is_some_and(|first| frame.dts - first.dts >= AIM),
+        }
     }
 }
 

@@ -3,16 +3,16 @@
 use media::{CodecConfig, TrackKind};
 
 use super::boxes::{Boxes, hdlr, is_wide, mdhd, media_info, mvhd, pre_skip, stsd, tkhd};
+use super::index::Tables;
 use super::track::Track;
 
 /// Size of an `mdat` header with a 64-bit size.
 const MDAT_HEADER: u64 = 16;
 
-/// Sizes of the samples of both tracks in the order of the file: size << 1 | is sound.
-pub(super) type Order = [u32];
-
 /// The bytes in front of `data` bytes of samples.
-pub(super) fn head(tracks: &[&Track], order: &Order, data: u64, created: u64) -> Vec<u8> {
+pub(super) fn head(tables: &Tables, data: u64, created: u64) -> Vec<u8> {
+    let tracks: Vec<&Track> = [&tables.video, &tables.audio].into_iter().flatten().collect();
+    let (tracks, order) = (tracks.as_slice(), tables.order.as_slice());
     // Chunk offsets are as wide as they need be, and their width decides how far the data moves: measure, then write.
     let narrow = file_head(tracks, order, 0, false, created).len() as u64 + MDAT_HEADER;
     let wide = is_wide(narrow + data);
@@ -23,7 +23,7 @@ pub(super) fn head(tracks: &[&Track], order: &Order, data: u64, created: u64) ->
     bytes
 }
 
-fn file_head(tracks: &[&Track], order: &Order, base: u64, wide: bool, created: u64) -> Vec<u8> {
+fn file_head(tracks: &[&Track], order: &[u32], base: u64, wide: bool, created: u64) -> Vec<u8> {
     let mut boxes = Boxes::default();
     boxes.nest(b"ftyp", |b| {
         b.put(b"isom");
@@ -70,7 +70,7 @@ fn edits(boxes: &mut Boxes, track: &Track, delay: i64) {
     });
 }
 
-fn media(boxes: &mut Boxes, track: &Track, order: &Order, base: u64, wide: bool, created: u64) {
+fn media(boxes: &mut Boxes, track: &Track, order: &[u32], base: u64, wide: bool, created: u64) {
     mdhd(boxes, created, track.clock.scale, track.media_duration().max(0) as u64);
     hdlr(boxes, track.kind);
     boxes.nest(b"minf", |b| {
@@ -142,7 +142,7 @@ fn compositions(boxes: &mut Boxes, track: &Track) {
 
 /// Every sample is a chunk: sound and picture alternate sample by sample anyway, and the table of offsets is smaller
 /// than one of ever-changing chunk lengths.
-fn chunks(boxes: &mut Boxes, track: &Track, order: &Order, base: u64, wide: bool) {
+fn chunks(boxes: &mut Boxes, track: &Track, order: &[u32], base: u64, wide: bool) {
     boxes.full(b"stsc", 0, 0, |b| {
         b.u32(track.config_starts.len() as u32);
         for (description, first) in (1u32..).zip(&track.config_starts) {
@@ -248,7 +248,8 @@ mod tests {
         for count in [1u32, 2, 3] {
             track.push(&frame(count.into()), &config);
             let order = vec![(size as u32) << 1 | 1; count as usize];
-            let bytes = head(&[&track], &order, size * u64::from(count), 0);
+            let tables = Tables { video: None, audio: Some(track), order };
+            let bytes = head(&tables, size * u64::from(count), 0);
             let wide = bytes.windows(4).position(|window| window == b"co64");
             assert_eq!(wide.is_some(), count > 1, "{count} samples");
             if let Some(at) = wide {
@@ -260,6 +261,7 @@ mod tests {
             let mdat = &bytes[bytes.len() - 16..];
             assert_eq!(mdat[..8], [0, 0, 0, 1, b'm', b'd', b'a', b't']);
             assert_eq!(u64::from_be_bytes(mdat[8..].try_into().unwrap()), size * u64::from(count) + 16);
+            track = tables.audio.unwrap();
         }
     }
 }

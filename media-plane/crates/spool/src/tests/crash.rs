@@ -20,11 +20,15 @@ async fn lose_power(seed: u64) {
     let fault = rng.below(rounds);
     for round in 0..rounds {
         if round == fault {
-            match rng.below(4) {
+            match rng.below(5) {
                 0 => disk.fail_sync(rng.below(8)),
                 1 | 2 => disk.halt_after_bytes(rng.below(40_000)),
+                3 => disk.stand_still(true),
                 _ => {}
             }
+        }
+        if rng.below(6) == 0 {
+            disk.stand_still(false);
         }
         life.round(&mut rng);
         if rng.below(40) == 0 {

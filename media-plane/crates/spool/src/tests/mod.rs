@@ -1,5 +1,6 @@
 //! Tests of the whole spool on a real disk.
 
+mod aside;
 mod content;
 mod crash;
 mod durable;
@@ -10,6 +11,7 @@ mod limits;
 mod notes;
 mod replay;
 mod room;
+mod slow;
 mod start;
 mod stepped;
 mod volumes;

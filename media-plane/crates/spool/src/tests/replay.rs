@@ -114,7 +114,7 @@ async fn a_damaged_newest_extent_falls_back_to_the_mark_before_and_is_told() {
     let found = recover::scan(dir.path(), &Disk::default()).unwrap();
     let object = &found[0].state.objects[&segment(2)];
     assert_eq!(object.readable(), (0, 1_500));
-    assert!(object.damaged.is_some());
+    assert!(object.fate().damaged.is_some());
     assert_eq!(fs::read(&data).unwrap(), bytes[..1_500]);
 }
 
@@ -132,7 +132,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             .prop_map(|((number, offset, len, crc, noted), mark, notes)| {
                 Entry::Extent(Extent { object: segment(number), offset, len, crc, mark, noted, notes })
             }),
-        Just(Entry::Flush),
+        any::<Option<u64>>().prop_map(|synced| Entry::Flush { synced }),
         (any::<u32>(), bytes(), any::<bool>(), any::<Option<u32>>())
             .prop_map(|(keep, tail, last, crc)| Entry::Playlist { object: PLAYLIST, keep, tail, last, crc }),
         (".*", ".*").prop_map(|(key, text)| Step::Create { key, meta: serde_json::json!({ "text": text }) }.into()),

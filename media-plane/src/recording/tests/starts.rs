@@ -1,0 +1,158 @@
+//! How recordings begin, go on and end beside what goes wrong.
+
+use media::{Gap, GapReason};
+use recorder_proto::pb::v1::template::hls;
+
+use super::*;
+use crate::publication::Publication;
+
+/// HLS in a form that no muxer of this release writes.
+fn with_impossible_hls() -> Template {
+    Template { hls: Some(Hls { segment: hls::Segment::Fmp4.into(), ..Hls::default() }), ..template() }
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    disk: FaultyDisk,
+    bucket: Arc<Memory>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), disk: FaultyDisk::new(), bucket: Arc::default() }
+    }
+
+    fn start(&self) -> Life {
+        Life::start(self.folder.path(), false, &self.disk, &self.bucket)
+    }
+}
+
+/// Pictures between two times.
+fn pictures(from: i64, to: i64) -> Vec<Timed> {
+    (from..to).step_by(FRAME as usize).map(picture).collect()
+}
+
+fn is_settled(life: &Life) -> bool {
+    life.facts().iter().any(|fact| matches!(fact, FactKind::RecordingManifest(_)))
+}
+
+#[tokio::test]
+async fn one_format_that_could_not_begin_ended_the_others() {
+    let place = Place::new();
+    let mut life = place.start();
+    let mut recording = start(&life.node, with_impossible_hls(), None);
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 2_000)].concat()), None);
+    recording.finish(EndReason::PublisherEnded);
+    life.until("a manifest", is_settled).await;
+    let told = Told::of(life.facts());
+    let error = |format| {
+        let output = told.ended.outputs.iter().find(|output| output.format == format).unwrap();
+        output.error.as_ref().map(|error| error.reason.as_str())
+    };
+    assert_eq!([error(Format::Hls), error(Format::Flv), error(Format::Mp4)], [Some("MUXER_UNAVAILABLE"), None, None]);
+    let mut formats: Vec<_> = told.available.iter().map(|file| file.format).collect();
+    formats.sort();
+    assert_eq!(formats, [Format::Flv, Format::Mp4]);
+    life.die().await;
+}
+
+/// It takes the recording for that of a session that is dead.
+#[tokio::test]
+async fn the_control_plane_was_not_told_of_a_publisher_that_replaced_another() {
+    let place = Place::new();
+    let life = place.start();
+    let mut recording = record(&life.node);
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 1_000)].concat()), None);
+    let newcomer = SessionId::new(life.node.clock.now(), [9; 10]);
+    // Never away: it took over while the other one was still there.
+    recording.publisher_returned(newcomer);
+    let time = MediaTime::from_millis;
+    let gap = Gap { starts_at: time(1_000), resumes_at: time(1_500), reason: GapReason::PublisherLost };
+    assert_eq!(recording.take(super::Feed::Both, &[Timed::Gap(gap), avc(), picture(2_000)]), None);
+    // A hole of the same publisher's is no news of that kind.
+    let gap = Gap { starts_at: time(2_040), resumes_at: time(2_500), reason: GapReason::FramesRejected };
+    assert_eq!(recording.take(super::Feed::Both, &[Timed::Gap(gap), picture(3_000)]), None);
+    let mut life = life;
+    recording.finish(EndReason::PublisherEnded);
+    life.until("an end", |life| life.facts().iter().any(|fact| matches!(fact, FactKind::RecordingEnded(_)))).await;
+    let facts = life.facts();
+    let resumed: Vec<_> = facts
+        .iter()
+        .filter_map(|fact| if let FactKind::RecordingResumed(it) = fact { Some(it) } else { None })
+        .collect();
+    assert_eq!(resumed.iter().map(|resumed| resumed.session).collect::<Vec<_>>(), [newcomer]);
+    life.die().await;
+}
+
+#[tokio::test]
+async fn max_duration_began_anew_with_every_epoch() {
+    let place = Place::new();
+    let life = place.start();
+    let limit = Some(recorder_proto::time::duration(Duration::from_secs(102)));
+    let now = life.node.clock.now();
+    // This epoch begins 60 s ago, the recording 100 s before that.
+    let began = Some(now - chrono::TimeDelta::seconds(160));
+    let left = Inheritance { files: Vec::new(), began, since: now, reason: GapReason::NodeCrashed };
+    let mut recording = start(&life.node, Template { max_duration: limit, ..template() }, Some(left));
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 1_500)].concat()), None);
+    assert_eq!(recording.take(super::Feed::Both, &pictures(1_520, 3_000)), Some(EndReason::MaxDuration));
+    drop(recording);
+    life.die().await;
+}
+
+/// The process is on its way out: the next start goes on, as after a crash.
+#[tokio::test]
+async fn a_closed_spool_made_recordings_fail() {
+    let place = Place::new();
+    let mut life = place.start();
+    let mut recording = record(&life.node);
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 1_000)].concat()), None);
+    for _ in 0..10 {
+        life.turn().await;
+    }
+    life.node.spool.close().await;
+    assert_eq!(recording.take(super::Feed::Both, &pictures(1_000, 2_000)), None);
+    recording.finish(EndReason::PublisherEnded);
+    let ended = life.facts().iter().any(|fact| matches!(fact, FactKind::RecordingEnded(_)));
+    assert!(!ended, "{:#?}", life.facts());
+    life.die().await;
+}
+
+/// A publisher that stays although nothing is recorded would never be recorded.
+#[tokio::test]
+async fn a_publisher_whose_recording_could_not_begin_was_kept() {
+    use media::ingest::{Event, Metadata};
+    use recorder_proto::matching::{Level, rank};
+    use recorder_proto::pb::node::{Directive, directive};
+
+    let place = Place::new();
+    let life = place.start();
+    let standing = directive::Standing {
+        domain: "push.example.com".into(),
+        rank: rank(Level::Domain, 0),
+        plan: Some(plan(template())),
+        origin: "domains/push.example.com/bindings/a".into(),
+        ..Default::default()
+    };
+    let directive = directive::Directive::Standing(standing);
+    let directive = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
+    assert!(life.node.link.directives().delta(1, vec![directive], &[]).rejections.is_empty());
+    life.node.spool.close().await;
+    let mut publication = Publication::start(Arc::clone(&life.node), publisher(&life.node));
+    let now = life.node.clock.monotonic();
+    let metadata = Metadata { video: Some(media::Codec::H264), ..Metadata::default() };
+    publication.ingest(Event::Metadata(metadata), now);
+    let Timed::Config(track, config) = avc() else { unreachable!() };
+    publication.ingest(Event::Config(track, config), now);
+    assert_eq!(publication.take_failure(), None);
+    for millis in (0..4_000).step_by(FRAME as usize) {
+        let Timed::Frame(Frame { track, keyframe, data, .. }) = picture(millis) else { unreachable!() };
+        let time = media::ingest::SourceTime { value: millis as u32, scale: 1_000 };
+        let frame = media::ingest::RawFrame { track, time, composition: 0, keyframe, data };
+        publication.ingest(Event::Frame(frame), now + Duration::from_millis(millis as u64));
+    }
+    assert!(publication.recordings().is_empty());
+    assert!(publication.take_failure().is_some_and(|why| why.contains("cannot start")));
+    assert_eq!(publication.take_failure(), None, "told once");
+    life.die().await;
+}
