@@ -78,7 +78,10 @@ fn w1_ice_servers_become_link_headers() {
 #[tokio::test]
 async fn refusals_say_what_is_wrong_and_what_would_be_right() {
     let response = refuse(&Refused::busy("admission", "the node is being emptied", 5), "POST");
-    assert_eq!((response.status(), &response.headers()["retry-after"]), (StatusCode::SERVICE_UNAVAILABLE, &"5".parse().unwrap()));
+    assert_eq!(
+        (response.status(), &response.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"5".parse().unwrap())
+    );
     let response = refuse(&not_allowed(), "POST, OPTIONS");
     assert_eq!(response.headers()["allow"], "POST, OPTIONS");
     assert_eq!(response.headers()["content-type"], "application/problem+json");

@@ -20,9 +20,42 @@ fn main() -> io::Result<()> {
     records()?;
     mux_notes()?;
     journal()?;
+    opus_sound()?;
     rtp_h264()?;
     rtp_session()?;
     key_template()
+}
+
+/// A voice and silence by libopus, with a loss, a gap and a pause.
+fn opus_sound() -> io::Result<()> {
+    let voice: [&[u8]; 2] = [
+        &[
+            0x48, 0xa6, 0x63, 0x99, 0x7a, 0x3e, 0x80, 0x44, 0x4b, 0x48, 0x9b, 0x94, 0x2e, 0x7c, 0xf3, 0x8d, 0x63, 0xc8,
+            0xc6, 0x4c, 0x5b, 0x04, 0x68, 0x71, 0xbf, 0x3a, 0xae, 0xc7, 0xbf, 0xf4,
+        ],
+        &[
+            0x48, 0xa6, 0x59, 0x94, 0xc2, 0xd2, 0x35, 0x48, 0x15, 0xd7, 0x1c, 0x77, 0xe5, 0xae, 0x9e, 0xac, 0x3d, 0xd3,
+            0xe6, 0x88, 0xa6, 0xd4, 0xa4, 0x35, 0x43, 0x4e, 0xb4, 0xd4, 0xf7, 0xfc, 0x56, 0x39, 0x55, 0xa4,
+        ],
+    ];
+    let [first, second] = voice;
+    for channels in [1u8, 2] {
+        let mut seed = vec![channels, 0];
+        let mut record = |kind: u8, step: u16, packet: &[u8]| {
+            seed.push(kind);
+            seed.extend_from_slice(&step.to_be_bytes());
+            seed.push(packet.len() as u8);
+            seed.extend_from_slice(packet);
+        };
+        for (kind, step) in [(2, 0), (2, 0), (0x81, 900), (2, 0), (0x82, 9_000), (0, 0), (0x82, 30_000)] {
+            record(kind, step, first);
+            record(2, 0, second);
+            record(2, 0, &[0xfc, 0xff, 0xfe]);
+            record(2, 0, &[0x48]);
+        }
+        write("opus_sound", &format!("{channels}-channels"), &seed)?;
+    }
+    Ok(())
 }
 
 /// The notes of three seconds in every format, as a crash finds them.

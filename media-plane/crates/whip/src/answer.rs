@@ -45,9 +45,15 @@ impl Reachable {
     }
 }
 
-/// Puts the addresses into the first media section, whose transport all others share.
-pub fn present(answer: &str, reachable: &Reachable) -> String {
-    let inside = |line: &&str| !line.starts_with("a=candidate:") && !line.starts_with("a=end-of-candidates");
+/// Puts the addresses into the first media section, whose transport all others share, and says how sound is wanted:
+/// browsers send one channel unless the answer asks for two (RFC 7587, section 6.1).
+pub fn present(answer: &str, reachable: &Reachable, sound: Option<u8>) -> String {
+    let [map, parameters] = ["rtpmap", "fmtp"].map(|name| sound.map(|number| format!("a={name}:{number} ")));
+    let is = |line: &str, wanted: &Option<String>| wanted.as_ref().is_some_and(|wanted| line.starts_with(wanted));
+    let inside = |line: &&str| {
+        let own = line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates");
+        !own && !is(line, &parameters)
+    };
     let mut text = String::with_capacity(answer.len() + 256);
     let mut sections = 0;
     for line in answer.lines().filter(inside) {
@@ -59,6 +65,9 @@ pub fn present(answer: &str, reachable: &Reachable) -> String {
         }
         text.push_str(line);
         text.push_str("\r\n");
+        if let Some(parameters) = parameters.as_ref().filter(|_| is(line, &map)) {
+            let _ = write!(text, "{parameters}minptime=10;useinbandfec=1;stereo=1\r\n");
+        }
     }
     if sections == 1 {
         text.push_str(&reachable.lines());
@@ -84,13 +93,25 @@ mod tests {
         let reachable = Reachable::new(&addresses, 8189, Some(8190));
         let raw = "v=0\r\nm=audio 9 X 111\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n\
                    m=video 9 X 96\r\na=mid:1\r\na=end-of-candidates\r\n";
-        let text = present(raw, &reachable);
+        let text = present(raw, &reachable, None);
         let (first, second) = text.split_once("m=video").unwrap();
         assert!(!text.contains("192.0.2.1") && !second.contains("candidate"), "{text}");
         assert!(first.contains("a=candidate:1 1 udp 2130706431 203.0.113.9 8189 typ host\r\n"), "{text}");
         assert!(first.contains(" udp 2130706175 2001:db8::9 8189 typ host\r\n"), "{text}");
         assert!(first.contains(" 203.0.113.9 8190 typ host tcptype passive\r\n"), "{text}");
-        let only = present("v=0\r\nm=video 9 X 96\r\na=mid:0\r\n", &Reachable::new(&addresses[..1], 1, None));
+        let only = present("v=0\r\nm=video 9 X 96\r\na=mid:0\r\n", &Reachable::new(&addresses[..1], 1, None), None);
         assert!(only.ends_with("typ host\r\na=end-of-candidates\r\n"), "{only}");
+    }
+
+    #[test]
+    fn sound_is_asked_for_in_stereo_and_with_error_correction() {
+        let raw = "v=0\r\nm=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\nm=video 9 X 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 x=1\r\n";
+        let text = present(raw, &Reachable::default(), Some(111));
+        assert!(
+            text.contains("a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1;stereo=1\r\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("a=fmtp:111").count(), 1);
+        assert!(text.contains("a=fmtp:96 x=1\r\n"));
     }
 }

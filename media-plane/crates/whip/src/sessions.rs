@@ -192,7 +192,8 @@ impl Sessions {
         let endpoint = Arc::clone(&self.endpoint);
         let socket = endpoint.open(&ufrag);
         let session = Session::new(peer, socket, endpoint, inbox, place, self.limits.idle_timeout);
-        Ok(Opened { session, offer, etag, answer: present(&answer, request.reachable) })
+        let answer = present(&answer, request.reachable, offer.sound.as_ref().map(|sound| sound.payload_type));
+        Ok(Opened { session, offer, etag, answer })
     }
 
     fn make_room(&self, stream: &str) -> Result<(), Refused> {
