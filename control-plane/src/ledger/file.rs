@@ -124,17 +124,28 @@ pub(super) fn close_all(scribe: &mut Scribe<'_>, held: &Held) -> Result<(), Trou
 fn close(scribe: &mut Scribe<'_>, held: &Held, which: impl Fn(&Row) -> bool) -> Result<(), Trouble> {
     let open = State::Open as i32;
     let rows = files::of_recording(scribe.db, &held.row.id)?;
-    for mut row in rows.into_iter().filter(|row| row.state == open && which(row)) {
+    for row in rows.into_iter().filter(|row| row.state == open && which(row)) {
         let mut file = row.file()?;
         state(&file).apply(&Fact::Closed)?;
         file.set_state(State::Uploading);
-        row.state = file.state;
-        row.update_time = time::micros(scribe.now);
-        row.body = file.encode_to_vec();
-        files::update(scribe.db, &row)?;
-        feed::file(scribe.db, Stamp::fresh(scribe.at), feed::FILE_UPDATED, &held.body, &file)?;
+        change(scribe, held, row, &file, feed::FILE_UPDATED)?;
     }
     Ok(())
+}
+
+/// Writes a file that is not what the fact is about, and tells of it.
+pub(super) fn change(
+    scribe: &mut Scribe<'_>,
+    held: &Held,
+    mut row: Row,
+    file: &v1::File,
+    kind: &str,
+) -> Result<(), Trouble> {
+    row.state = file.state;
+    row.update_time = time::micros(scribe.now);
+    row.body = file.encode_to_vec();
+    files::update(scribe.db, &row)?;
+    Ok(feed::file(scribe.db, Stamp::fresh(scribe.at), kind, &held.body, file)?)
 }
 
 /// The output has failed and says nothing more of the files of its epoch that are not in the storage. One that arrives
@@ -142,18 +153,14 @@ fn close(scribe: &mut Scribe<'_>, held: &Held, which: impl Fn(&Row) -> bool) -> 
 pub(super) fn give_up(scribe: &mut Scribe<'_>, held: &Held, format: Format, why: &Cause) -> Result<(), Trouble> {
     let of = v1::format::Kind::from(format) as i32;
     let rows = files::of_recording(scribe.db, &held.row.id)?;
-    for mut row in rows.into_iter().filter(|row| row.format == of && row.epoch == held.row.epoch) {
+    for row in rows.into_iter().filter(|row| row.format == of && row.epoch == held.row.epoch) {
         let mut file = row.file()?;
         if !state(&file).is_pending() {
             continue;
         }
         file.set_state(State::Failed);
         file.error = Some(why.into());
-        row.state = file.state;
-        row.update_time = time::micros(scribe.now);
-        row.body = file.encode_to_vec();
-        files::update(scribe.db, &row)?;
-        feed::file(scribe.db, Stamp::fresh(scribe.at), kind::FILE_FAILED, &held.body, &file)?;
+        change(scribe, held, row, &file, kind::FILE_FAILED)?;
     }
     Ok(())
 }

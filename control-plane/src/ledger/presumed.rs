@@ -1,7 +1,6 @@
 //! What is written down without having been told: the end of recordings that nobody reports on any more, and files whose
 //! node was given up. Whatever their node tells later outweighs it.
 use chrono::{DateTime, Utc};
-use prost::Message;
 use recorder_db::recordings::{self, Filter, Row};
 use recorder_db::{AnyConnection, Page, directives, files};
 use recorder_proto::facts::{RecordingStarted, event_type as kind};
@@ -15,7 +14,6 @@ use super::{Entry, Scribe, Trouble, file, settle};
 use crate::directives::{changelog, command};
 use crate::domain::cause;
 use crate::domain::recording::{End, Fact};
-use crate::feed;
 
 /// Recordings that one session can have been granted for one template: one, but for a storm of lost answers.
 const DECLINED: i64 = 16;
@@ -89,7 +87,7 @@ pub(super) fn go_on(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<bool, Tr
 pub(crate) fn lose_file(
     db: &mut AnyConnection,
     recording: Row,
-    mut row: files::Row,
+    row: files::Row,
     node: &str,
     now: DateTime<Utc>,
 ) -> Result<(), Problem> {
@@ -99,12 +97,7 @@ pub(crate) fn lose_file(
     lost.set_state(v1::file::State::Lost);
     let why = format!("nodes/{node} was forgotten before the file was in its storage");
     lost.error = Some((&cause(Code::DataLoss, "NODE_FORGOTTEN", &why)).into());
-    row.state = lost.state;
-    row.update_time = time::micros(now);
-    row.body = lost.encode_to_vec();
-    files::update(scribe.db, &row)?;
-    let stamp = scribe.stamp();
-    feed::file(scribe.db, stamp, kind::FILE_LOST, &held.body, &lost)?;
+    file::change(&mut scribe, &held, row, &lost, kind::FILE_LOST)?;
     Ok(settle::settle(&mut scribe, &mut held)?)
 }
 

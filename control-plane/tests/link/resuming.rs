@@ -39,6 +39,14 @@ async fn interrupted(node: &mut Node) -> Story {
     story
 }
 
+/// The same on a control plane whose templates wait, with another node beside.
+async fn interrupted_beside(control: &Control) -> (Node, Node, Story) {
+    patient(control).await;
+    let (mut one, two) = (Node::ready(control, "m1").await, Node::ready(control, "m2").await);
+    let story = interrupted(&mut one).await;
+    (one, two, story)
+}
+
 fn lost(story: &mut Story) -> recorder_proto::pb::node::Fact {
     let interrupted = RecordingInterrupted {
         since: at(10),
@@ -66,12 +74,18 @@ async fn claim(node: &mut Node, story: &Story) -> ClaimRecordingResponse {
     node.client.claim_recording(claim).await.unwrap().into_inner()
 }
 
+/// The story as another node goes on with it, which was granted that.
+async fn gone_on(node: &mut Node, story: &Story) -> Story {
+    let mut next = story.on_another_node();
+    let granted = claim(node, &next).await;
+    next.take_over(&granted);
+    next
+}
+
 #[test]
 fn another_node_goes_on_with_an_interrupted_recording_under_the_next_epoch() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let story = interrupted(&mut one).await;
+        let (mut one, mut two, story) = interrupted_beside(&control).await;
         control.clock.advance(Duration::from_secs(15));
         let mut next = story.on_another_node();
         let granted = claim(&mut two, &next).await;
@@ -141,9 +155,7 @@ fn of_two_claims_one_resumes_and_the_other_begins_anew() {
 #[test]
 fn a_recording_waits_for_its_own_stream_and_conditions_only_and_not_for_ever() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let story = interrupted(&mut one).await;
+        let (_one, mut two, story) = interrupted_beside(&control).await;
         let other = |change: &dyn Fn(&mut Story)| {
             let mut next = story.on_another_node();
             change(&mut next);
@@ -187,9 +199,7 @@ fn nobody_goes_on_with_what_is_recorded_elsewhere_or_has_waited_long_enough() {
 #[test]
 fn what_somebody_stopped_is_not_resumed() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let story = interrupted(&mut one).await;
+        let (mut one, mut two, story) = interrupted_beside(&control).await;
         one.hang_up();
         control.recordings().stop_recording(v1::StopRecordingRequest { name: story.name() }).await.unwrap();
         assert!(!claim(&mut two, &story.on_another_node()).await.resumed);
@@ -259,9 +269,7 @@ fn what_a_lost_node_still_tells_of_its_files_is_true_and_of_the_recording_is_not
 #[test]
 fn a_playlist_is_one_file_through_all_epochs() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let mut story = interrupted(&mut one).await;
+        let (mut one, mut two, mut story) = interrupted_beside(&control).await;
         let fact = story.playlist_opened();
         one.report(vec![fact]).await;
         let mut next = story.on_another_node();
@@ -290,17 +298,20 @@ async fn playlists(control: &Control, story: &Story) -> Vec<(u32, u64, String, F
     files.map(|file| (file.index, file.epoch, file.object_key.clone(), file.state())).collect()
 }
 
+async fn both_playlists_count_once(control: &Control, story: &Story) {
+    let done = control.recording(&story.name()).await;
+    assert_eq!(done.state(), State::Succeeded, "{done:?}");
+    let hls = done.outputs.iter().find(|output| output.format() == v1::format::Kind::Hls).unwrap();
+    assert_eq!((hls.files, hls.bytes_uploaded), (2, 10_000), "each once");
+}
+
 #[test]
 fn media_of_a_playlist_that_was_continued_without_it_is_not_hidden() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let mut story = interrupted(&mut one).await;
+        let (mut one, mut two, mut story) = interrupted_beside(&control).await;
         let facts = vec![story.playlist_opened(), story.available(0)];
         one.report(facts).await;
-        let mut next = story.on_another_node();
-        let granted = claim(&mut two, &next).await;
-        next.take_over(&granted);
+        let mut next = gone_on(&mut two, &story).await;
         let facts = vec![returned(&mut next), next.playlist_opened(), next.ended_with(0, vec![hole()])];
         two.report(facts).await;
         // The bucket was away when the second node wanted to read it; now it arrives, and is told of twice.
@@ -314,24 +325,17 @@ fn media_of_a_playlist_that_was_continued_without_it_is_not_hidden() {
         let fact = after.playlist_available();
         two.report(vec![fact]).await;
         assert_eq!(playlists(&control, &story).await, expected(FileState::Available));
-        let done = control.recording(&story.name()).await;
-        assert_eq!(done.state(), State::Succeeded, "{done:?}");
-        let hls = done.outputs.iter().find(|output| output.format() == v1::format::Kind::Hls).unwrap();
-        assert_eq!((hls.files, hls.bytes_uploaded), (2, 10_000), "each once");
+        both_playlists_count_once(&control, &story).await;
     });
 }
 
 #[test]
 fn a_playlist_that_arrived_just_before_another_node_went_on_is_not_hidden() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let mut story = interrupted(&mut one).await;
+        let (mut one, mut two, mut story) = interrupted_beside(&control).await;
         let facts = vec![story.playlist_opened(), story.available(0), story.playlist_available()];
         one.report(facts).await;
-        let mut next = story.on_another_node();
-        let granted = claim(&mut two, &next).await;
-        next.take_over(&granted);
+        let mut next = gone_on(&mut two, &story).await;
         let ended = |next: &mut Story| next.ended_with(0, vec![hole()]);
         let facts = vec![returned(&mut next), next.playlist_opened(), ended(&mut next), next.playlist_available()];
         two.report(facts).await;
@@ -340,25 +344,18 @@ fn a_playlist_that_arrived_just_before_another_node_went_on_is_not_hidden() {
         let expected =
             [(0, 2, next.playlist_key(), FileState::Available), (1, 1, story.playlist_key(), FileState::Available)];
         assert_eq!(playlists(&control, &story).await, expected);
-        let done = control.recording(&story.name()).await;
-        assert_eq!(done.state(), State::Succeeded, "{done:?}");
-        let hls = done.outputs.iter().find(|output| output.format() == v1::format::Kind::Hls).unwrap();
-        assert_eq!((hls.files, hls.bytes_uploaded), (2, 10_000), "each once");
+        both_playlists_count_once(&control, &story).await;
     });
 }
 
 #[test]
 fn a_third_node_goes_on_with_the_playlist_of_the_second_and_not_with_the_one_set_aside() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
+        let (mut one, mut two, mut story) = interrupted_beside(&control).await;
         let mut three = Node::ready(&control, "m3").await;
-        let mut story = interrupted(&mut one).await;
         let facts = vec![story.playlist_opened(), story.available(0)];
         one.report(facts).await;
-        let mut next = story.on_another_node();
-        let granted = claim(&mut two, &next).await;
-        next.take_over(&granted);
+        let mut next = gone_on(&mut two, &story).await;
         let facts = vec![returned(&mut next), next.playlist_opened(), lost(&mut next)];
         two.report(facts).await;
         let fact = story.playlist_available();
@@ -390,9 +387,7 @@ fn a_third_node_goes_on_with_the_playlist_of_the_second_and_not_with_the_one_set
 #[test]
 fn a_granted_takeover_whose_answer_was_lost_ends_where_it_stood() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let mut story = interrupted(&mut one).await;
+        let (mut one, mut two, mut story) = interrupted_beside(&control).await;
         let mut next = story.on_another_node();
         claim(&mut two, &next).await;
         // It never heard, and records under the id that it had proposed.
@@ -430,9 +425,7 @@ pub async fn verdicts(
 #[test]
 fn a_spool_waits_as_long_as_its_recordings_and_not_for_what_was_taken_over() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let story = interrupted(&mut one).await;
+        let (mut one, mut two, story) = interrupted_beside(&control).await;
         let mut running = story.another("cam2");
         running.revision = 2;
         let facts = vec![running.published(), running.started()];
@@ -475,9 +468,7 @@ fn facts_told_again_change_nothing() {
 #[test]
 fn a_claim_for_a_recording_that_another_node_holds_is_refused_even_if_it_may_resume() {
     on_each(async |control| {
-        patient(&control).await;
-        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
-        let story = interrupted(&mut one).await;
+        let (_one, mut two, story) = interrupted_beside(&control).await;
         let mut thief = story.claim(two.epoch);
         thief.claim_key = "another".into();
         thief.may_resume = true;

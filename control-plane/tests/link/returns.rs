@@ -52,6 +52,14 @@ async fn running(control: &Control) -> (Node, Story) {
     (node, story)
 }
 
+/// The same, given up because nothing was heard of it.
+async fn given_up(control: &Control) -> (Node, Story) {
+    let (node, story) = running(control).await;
+    control.clock.advance(GIVEN_UP);
+    presumed(control, &story).await;
+    (node, story)
+}
+
 #[test]
 fn an_outage_longer_than_the_lease_ends_no_live_recording() {
     on_each(async |control| {
@@ -94,9 +102,7 @@ fn a_recording_that_waits_for_nobody_does_not_end_with_the_lease_of_its_node() {
 #[test]
 fn a_presumed_end_is_taken_back_when_the_same_process_registers_again() {
     on_each(async |control| {
-        let (mut node, mut story) = running(&control).await;
-        control.clock.advance(GIVEN_UP);
-        presumed(&control, &story).await;
+        let (mut node, mut story) = given_up(&control).await;
         let told = verdicts(&control, "m1", "boot-1", &[(&story, 1)]).await;
         assert_eq!(told, [(Verdict::Resume, 1, 0)], "it records all the time");
         let shown = control.recording(&story.name()).await;
@@ -117,9 +123,7 @@ fn a_presumed_end_is_taken_back_when_the_same_process_registers_again() {
 #[test]
 fn a_presumed_end_stands_when_the_process_is_another() {
     on_each(async |control| {
-        let (_node, story) = running(&control).await;
-        control.clock.advance(GIVEN_UP);
-        presumed(&control, &story).await;
+        let (_node, story) = given_up(&control).await;
         let told = verdicts(&control, "m1", "boot-2", &[(&story, 1)]).await;
         assert_eq!(told, [(Verdict::Finalize, 1, 0)], "whoever recorded it is gone, and nobody is waited for");
         presumed(&control, &story).await;
@@ -129,9 +133,7 @@ fn a_presumed_end_stands_when_the_process_is_another() {
 #[test]
 fn a_presumed_end_is_taken_back_by_whatever_shows_that_media_comes() {
     on_each(async |control| {
-        let (mut node, mut story) = running(&control).await;
-        control.clock.advance(GIVEN_UP);
-        presumed(&control, &story).await;
+        let (mut node, mut story) = given_up(&control).await;
         let fact = story.opened(1);
         let id = fact.id.clone();
         node.report(vec![fact]).await;

@@ -3,8 +3,9 @@
 use media::{Presence, Timed, TrackKind, Tracks};
 use recorder_proto::pb::v1::Template;
 
+use super::report::{api_format, mux_format};
 use super::start::{Inheritance, Refused, open, place};
-use super::{Feed, Recording, formats, report::api_format};
+use super::{Feed, Recording, formats};
 use crate::manifest::{Entry, Late};
 use crate::shipping::Wall;
 
@@ -34,6 +35,9 @@ pub(super) fn has_begun(entries: &[Entry], late: &Late) -> bool {
 impl Recording {
     /// Begins what becomes possible with these items, which it then gets like everything else.
     pub(super) fn begin_late(&mut self, items: &[Timed]) {
+        if self.late.is_empty() {
+            return;
+        }
         let before = self.tracks;
         for item in items {
             if let Timed::Frame(frame) = item {
@@ -43,14 +47,13 @@ impl Recording {
                 }
             }
         }
-        if self.late.is_empty() || self.tracks == before {
+        if self.tracks == before {
             return;
         }
         let template: Template = self.meta.plan().and_then(|plan| plan.template).unwrap_or_default();
-        let is_made = |late: &Late| formats::is_made(super::restore::kind_of(late.format), &template, self.tracks);
-        let (now, later) = std::mem::take(&mut self.late).into_iter().partition(is_made);
+        let is_made = |late: &Late| formats::is_made(mux_format(late.format), &template, self.tracks);
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.late).into_iter().partition(is_made);
         self.late = later;
-        let now: Vec<Late> = now;
         now.iter().for_each(|late| self.begin_format(&template, late));
     }
 
@@ -61,11 +64,11 @@ impl Recording {
         }
         let template: Template = self.meta.plan().and_then(|plan| plan.template).unwrap_or_default();
         let wish = formats::wish(&template);
-        self.late.iter().any(|late| Feed::of(super::restore::kind_of(late.format), wish) == Feed::Aac)
+        self.late.iter().any(|late| Feed::of(mux_format(late.format), wish) == Feed::Aac)
     }
 
     fn begin_format(&mut self, template: &Template, late: &Late) {
-        let kind = super::restore::kind_of(late.format);
+        let kind = mux_format(late.format);
         let options = formats::options_of(kind, template, self.wall());
         match open(&self.node, &self.meta, template, late.into(), (kind, &options)) {
             Ok(output) => {

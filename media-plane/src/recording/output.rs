@@ -47,13 +47,7 @@ pub struct OutputPipe {
 }
 
 impl OutputPipe {
-    /// Opens the muxer over a spool writer.
-    pub fn open(format: Format, options: &Options, writer: Writer) -> Result<Self, registry::Unavailable> {
-        let muxer = registry::open(format, options)?;
-        Ok(Self::over(format, muxer, writer, Count::default()))
-    }
-
-    /// Goes on from what an earlier process or epoch left; `bytes` were recorded before.
+    /// Opens the muxer over a spool writer, where an earlier process, epoch or disk left it; `bytes` were recorded before.
     pub fn restore(
         format: Format,
         options: &Options,
@@ -61,17 +55,11 @@ impl OutputPipe {
         state: Restored,
         bytes: u64,
     ) -> Result<Self, registry::Unavailable> {
-        let count = Count { files: state.files, bytes, rejected: 0 };
-        let muxer = mux::restore(format, options, state)?;
-        Ok(Self::over(format, muxer, writer, count))
-    }
-
-    fn over(format: Format, muxer: Box<dyn Muxer>, writer: Writer, count: Count) -> Self {
-        Self {
+        Ok(Self {
             format,
-            muxer,
+            count: Count { files: state.files, bytes, rejected: 0 },
+            muxer: mux::restore(format, options, state)?,
             writer,
-            count,
             wish: Wish::default(),
             unsupported: Vec::new(),
             configs: Vec::new(),
@@ -80,7 +68,7 @@ impl OutputPipe {
             window: Duration::ZERO,
             window_passed: false,
             suspended: false,
-        }
+        })
     }
 
     /// With a time to wait for the publisher.

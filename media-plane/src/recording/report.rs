@@ -84,6 +84,16 @@ pub fn api_format(format: mux::Format) -> Format {
     }
 }
 
+/// The API's word for a format in the vocabulary of the muxers.
+pub fn mux_format(format: Format) -> mux::Format {
+    match format {
+        Format::Hls => mux::Format::Hls,
+        Format::Flv => mux::Format::Flv,
+        Format::Mp4 => mux::Format::Mp4,
+        Format::Aac => mux::Format::Aac,
+    }
+}
+
 /// A configuration as the manifest shows it, such as `h264 1280x720` or `aac 48000 Hz, 2 channels`.
 pub fn codec_text(config: &CodecConfig) -> String {
     let name = codec_name(config);

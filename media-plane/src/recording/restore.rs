@@ -17,7 +17,7 @@ use recorder_proto::time::std_duration;
 use spool::{ObjectState, StoredOutput};
 
 use super::output::{Count, OutputPipe};
-use super::report::{internal, media_reason, totals};
+use super::report::{internal, media_reason, mux_format, totals};
 use super::{Recording, formats, late};
 use crate::manifest::{Entry, RecordingMeta, RestoredRecording};
 use crate::node::Node;
@@ -67,7 +67,7 @@ impl Recording {
             let left = Left::of(output);
             ends.extend(left.ends_at);
             damaged.extend(left.damaged_at(wall.media));
-            let kind = kind_of(format);
+            let kind = mux_format(format);
             let options = formats::options_of(kind, &template, wall);
             for output in ours {
                 let left = Left::of(output);
@@ -194,15 +194,6 @@ fn is_output(output: &StoredOutput, meta: &RecordingMeta, format: Format) -> boo
     output.key.recording == ours.recording
         && output.key.epoch == ours.epoch
         && spool_names::format(&output.key.format) == Some(format)
-}
-
-pub(super) fn kind_of(format: Format) -> mux::Format {
-    match format {
-        Format::Hls => mux::Format::Hls,
-        Format::Flv => mux::Format::Flv,
-        Format::Mp4 => mux::Format::Mp4,
-        Format::Aac => mux::Format::Aac,
-    }
 }
 
 /// What the spool has of one output.
@@ -344,7 +335,7 @@ pub fn finish_leftovers(
             continue;
         }
         let Ok(meta) = serde_json::from_value::<OutputMeta>(output.meta.clone()) else { continue };
-        let (kind, anchor) = (kind_of(meta.format), Some(meta.wall.at(MediaTime::ZERO).into()));
+        let kind = mux_format(meta.format);
         // As they were begun: an MP4 that was fragmented is closed as such.
         let is_its = |left: &&RestoredRecording| {
             let key = left.meta.spool_key();
@@ -352,9 +343,7 @@ pub fn finish_leftovers(
         };
         let plan = ended.iter().find(is_its).and_then(|left| left.meta.plan());
         let template = plan.and_then(|plan| plan.template).unwrap_or_default();
-        let options = formats::of_template(&template, anchor).into_iter().find(|(of, _)| *of == kind);
-        let options =
-            options.map_or_else(|| Options { wall_anchor: anchor, ..Options::default() }, |(_, options)| options);
+        let options = formats::options_of(kind, &template, meta.wall);
         let left = Left::of(output);
         let finished = left.reopen(node, kind, &options).map(OutputPipe::finish);
         let total = match finished {

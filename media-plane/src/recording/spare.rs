@@ -1,15 +1,13 @@
 //! A format whose disk has failed goes on on another one, as its next file. What was not durable is a hole.
 
 use media::{Gap, GapReason, MediaTime};
-use mux::Restored;
 use recorder_proto::pb::v1::Template;
-use spool::OutputKey;
 
 use super::output::OutputPipe;
-use super::report::{api_format, gap_label, span};
+use super::report::{gap_label, span};
+use super::start::{Place, open};
 use super::{Recording, formats};
 use crate::manifest::Entry;
-use crate::spool_names;
 
 /// Disks do not fail more often than this; what does is beyond help.
 const MAX_MOVES: u32 = 8;
@@ -57,24 +55,12 @@ impl Recording {
         let template: Template = plan.template.unwrap_or_default();
         let (kind, count) = (failed.format(), failed.count());
         let options = formats::options_of(kind, &template, self.wall());
-        let mut output = self.meta.output_of(api_format(kind));
-        output.first_file = count.files;
-        if formats::uploads_while_recording(kind, &template) {
-            output = output.growing(&options);
-        }
-        let number = failed.number() + 1;
-        let key = OutputKey {
-            recording: self.id().to_string(),
-            epoch: self.epoch().get(),
-            format: spool_names::name(output.format.as_str(), number),
-        };
-        let value = serde_json::to_value(output).map_err(|error| error.to_string())?;
-        let writer = self.node.spool.create(key.clone(), &value).map_err(|error| error.to_string())?;
+        let (number, bytes) = (failed.number() + 1, count.bytes);
+        let place = Place { first_file: count.files, number, bytes, ..Place::default() };
+        let next = open(&self.node, &self.meta, &template, place, (kind, &options));
+        let next = next.map_err(|refused| refused.failure().message)?;
         // The old one may be settled before anything is heard of this one.
-        self.node.manifests.begun(&key);
-        let state = Restored { files: count.files, open: None };
-        let next = OutputPipe::restore(kind, &options, writer, state, count.bytes);
-        let next = next.map_err(|unavailable| unavailable.to_string())?;
+        self.node.manifests.begun(next.key());
         Ok(next.in_place_of(failed, self.first.unwrap_or(self.meta.output.wall.media)))
     }
 

@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::plans::Chosen;
 use crate::publication::Publisher;
 use crate::shipping::{Continues, OutputMeta, Target, Wall};
+use crate::spool_names;
 
 /// A node mints the first epoch itself; takeovers get theirs from the control plane.
 const FIRST_EPOCH: Epoch = Epoch(1);
@@ -241,7 +242,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    fn failure(&self) -> Failure {
+    pub(super) fn failure(&self) -> Failure {
         match self {
             Self::Spool(error) => internal("SPOOL_FAILED", &error.to_string()),
             Self::Mux(problem) => internal("MUXER_UNAVAILABLE", problem),
@@ -259,7 +260,7 @@ impl Refused {
     }
 }
 
-/// Opens one output: a new one, or behind the files of earlier epochs.
+/// Opens one output: a new one, or behind the files of earlier epochs or of a failed disk.
 pub(super) fn open(
     node: &Node,
     meta: &RecordingMeta,
@@ -268,44 +269,49 @@ pub(super) fn open(
     (kind, options): (Format, &Options),
 ) -> Result<OutputPipe, Refused> {
     let format = api_format(kind);
-    let mut output = meta.output_of(format);
-    (output.continues, output.first_file) = (place.continues, place.first_file);
+    let Place { first_file, continues, number, bytes } = place;
+    let mut output = OutputMeta { first_file, continues, ..meta.output_of(format) };
     if formats::uploads_while_recording(kind, template) {
         output = output.growing(options);
     }
     let value = serde_json::to_value(output).map_err(|error| Refused::Mux(error.to_string()))?;
-    let key = OutputKey { format: format.as_str().to_owned(), ..meta.spool_key() };
+    let key = OutputKey { format: spool_names::name(format.as_str(), number), ..meta.spool_key() };
     let writer = node.spool.create(key, &value).map_err(Refused::Spool)?;
-    let pipe = match place.first_file {
-        0 => OutputPipe::open(kind, options, writer),
-        files => OutputPipe::restore(kind, options, writer, Restored { files, open: None }, 0),
-    };
+    let pipe = OutputPipe::restore(kind, options, writer, Restored { files: first_file, open: None }, bytes);
     let pipe = pipe.map_err(|unavailable| Refused::Mux(unavailable.to_string()))?;
     Ok(pipe.waiting(formats::resume_timeout(kind, template)).hearing(formats::wish(template)))
 }
 
-/// Where a format goes on behind what earlier epochs left.
+/// Where a format goes on behind what earlier epochs, or a failed disk, left.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) first_file: u32,
-    continues: Option<Continues>,
+    pub(super) continues: Option<Continues>,
+    /// Which output of its format in this epoch it is.
+    pub(super) number: u32,
+    /// What the others of this epoch hold.
+    pub(super) bytes: u64,
 }
 
 impl From<&Late> for Place {
     fn from(late: &Late) -> Self {
-        Self { first_file: late.first_file, continues: None }
+        Self { first_file: late.first_file, ..Self::default() }
     }
 }
 
 /// HLS goes on in the same file while its window is open: its new playlist begins with the entries of the old one.
 pub(super) fn place(left: &Inheritance, format: ApiFormat, window: Duration, now: DateTime<Utc>) -> Place {
     let newest = left.files.iter().filter(|file| file.format == format).max_by_key(|file| (file.index, file.epoch));
-    let Some(newest) = newest else { return Place { first_file: 0, continues: None } };
+    let Some(newest) = newest else { return Place::default() };
     let gone = (now - left.since).to_std().unwrap_or_default();
     if format == ApiFormat::Hls && gone < window {
-        return Place { first_file: newest.index, continues: Some(Continues { key: newest.key.clone() }) };
+        return Place {
+            first_file: newest.index,
+            continues: Some(Continues { key: newest.key.clone() }),
+            ..Place::default()
+        };
     }
-    Place { first_file: newest.index.saturating_add(1), continues: None }
+    Place { first_file: newest.index.saturating_add(1), ..Place::default() }
 }
 
 #[cfg(test)]
@@ -327,10 +333,11 @@ mod tests {
             reason: GapReason::NodeCrashed,
         };
         let (window, later) = (Duration::from_secs(30), |seconds| since + chrono::TimeDelta::seconds(seconds));
-        let continued = Place { first_file: 0, continues: Some(Continues { key: "a-e2/0.m3u8".into() }) };
+        let continued =
+            Place { first_file: 0, continues: Some(Continues { key: "a-e2/0.m3u8".into() }), ..Place::default() };
         assert_eq!(place(&left, ApiFormat::Hls, window, later(29)), continued);
-        assert_eq!(place(&left, ApiFormat::Hls, window, later(30)), Place { first_file: 1, continues: None });
-        assert_eq!(place(&left, ApiFormat::Flv, window, later(1)), Place { first_file: 4, continues: None });
-        assert_eq!(place(&left, ApiFormat::Mp4, window, later(1)), Place { first_file: 0, continues: None });
+        assert_eq!(place(&left, ApiFormat::Hls, window, later(30)), Place { first_file: 1, ..Place::default() });
+        assert_eq!(place(&left, ApiFormat::Flv, window, later(1)), Place { first_file: 4, ..Place::default() });
+        assert_eq!(place(&left, ApiFormat::Mp4, window, later(1)), Place::default());
     }
 }

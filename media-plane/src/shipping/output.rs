@@ -191,6 +191,8 @@ impl Shipment {
         for (object, sequence) in std::mem::take(&mut self.told_before) {
             self.reported(object, sequence).await;
         }
+        // An ended channel says so at once whenever it is asked: whoever waits beside it would spin.
+        let mut listens = true;
         loop {
             self.report_opened().await;
             self.decide().await;
@@ -207,9 +209,10 @@ impl Shipment {
                 return self.ended;
             }
             tokio::select! {
-                event = events.recv() => match event {
+                event = events.recv(), if listens => match event {
                     Some(event) => self.hear(event).await,
                     None => {
+                        listens = false;
                         // What is open goes on after the next start, with the same uploads.
                         self.over = true;
                         self.growths.clear();
@@ -219,6 +222,7 @@ impl Shipment {
                 Some(done) = self.growing.next() => if let Some(done) = done {
                     self.done(done).await;
                 },
+                else => return self.ended,
             }
         }
     }

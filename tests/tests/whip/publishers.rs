@@ -143,7 +143,7 @@ async fn w4_resumption_is_the_same_as_over_rtmp() {
     let mut live = Live::file(&source, &cluster.rtmp_url(DOMAIN, "cam1"));
     let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Recording).await.remove(0);
     live.stop();
-    let request = v1::StopRecordingRequest { name: recording.name.clone(), ..Default::default() };
+    let request = v1::StopRecordingRequest { name: recording.name.clone() };
     clients.recordings.stop_recording(request).await.unwrap();
     let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     assert!(recording.gaps.len() >= 2, "{:?}", recording.gaps);

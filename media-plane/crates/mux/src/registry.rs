@@ -208,16 +208,7 @@ impl Format {
 
 /// Opens an output.
 pub fn open(format: Format, options: &Options) -> Result<Box<dyn Muxer>, Unavailable> {
-    Ok(match (format, options.segment, options.layout) {
-        (Format::Hls, Segment::Ts, _) => Box::new(Hls::new(options)),
-        (Format::Hls, Segment::Fmp4, _) => {
-            return Err(Unavailable { format, problem: "only TS segments are carried now" });
-        }
-        (Format::Flv, ..) => Box::new(Flv::new(options)),
-        (Format::Mp4, _, Layout::FastStart) => Box::new(FastStart::new(options)),
-        (Format::Mp4, _, Layout::Fragmented) => Box::new(Fragmented::new(options)),
-        (Format::Aac, ..) => Box::new(Aac::new(options)),
-    })
+    restore(format, options, Restored::default())
 }
 
 /// Goes on with an output whose process has ended, or closes it: a [`Muxer::gap`] and further frames continue the open

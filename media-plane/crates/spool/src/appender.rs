@@ -47,7 +47,7 @@ pub(crate) struct Appender {
     journal: Option<Arc<File>>,
     pub journal_len: u64,
     /// How much of the journal is durable, with all that it names.
-    synced: u64,
+    pub synced: u64,
     /// Encoded entries not written yet.
     buffer: Vec<u8>,
     growing: BTreeMap<ObjectId, Growing>,
@@ -147,11 +147,6 @@ impl Appender {
         if self.buffer.is_empty() {
             journal::encode(&Entry::Flush { synced: Some(self.synced) }, &mut self.buffer);
         }
-    }
-
-    /// A sync job is over.
-    pub fn synced_up_to(&mut self, journal_len: u64) {
-        self.synced = journal_len;
     }
 
     /// Notes what shipping waits for although media wait for room: only releases make room.

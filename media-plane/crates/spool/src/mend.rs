@@ -75,7 +75,7 @@ fn mend_object(
 ) -> Result<Option<Step>, Error> {
     let path = data_path(dir, id);
     let failed = |error| Error::io(&path, error);
-    let recent = knows_syncs && object.draft().unsynced;
+    let recent = object.draft().unsynced;
     if object.is_releasable() && !path.exists() {
         return Ok(Some(Step::Released { object: id }));
     }

@@ -97,6 +97,7 @@ fn restore(root: &Path, key: &OutputKey, disk: &Disk) -> Result<Option<Found>, E
     let rewritten = decoded.unsynced.map_or(0, |start| start.at.min(decoded.end));
     disk.rewrite(&path, &file, rewritten as u64, decoded.end as u64).map_err(failed)?;
     let mended = mend::mend(&dir, &mut state, &decoded.entries, disk)?;
+    // What a dead process wrote may be in the page cache only.
     disk.sync(&path, &file).map_err(failed)?;
     let records = encode(&mended.entries, decoded.end as u64);
     if !records.is_empty() {
@@ -105,7 +106,7 @@ fn restore(root: &Path, key: &OutputKey, disk: &Disk) -> Result<Option<Found>, E
         disk.sync(&path, &file).map_err(failed)?;
     }
     mended.cut(disk)?;
-    settle(root, &path, &file, disk)?;
+    name(root, &dir, disk)?;
     if decoded.holes == 0 {
         remove_strangers(&dir, &state, disk)?;
     } else {
@@ -143,9 +144,8 @@ fn fold(dir: &Path, decoded: &mut Decoded) -> State {
 fn replay(decoded: &Decoded) -> State {
     let mut state = State::remembering();
     state.knows_syncs = decoded.unsynced.is_some();
-    let unsynced = decoded.unsynced.map_or(0, |start| start.entries);
     for (number, entry) in decoded.entries.iter().enumerate() {
-        state.unsynced |= state.knows_syncs && number == unsynced;
+        state.unsynced |= decoded.unsynced.is_some_and(|start| start.entries == number);
         state.replay(entry);
     }
     state.replayed();
@@ -165,10 +165,9 @@ fn encode(entries: &[Entry], synced: u64) -> Vec<u8> {
     records
 }
 
-/// What a dead process wrote may be in the page cache only: from now on it is told as durable.
-fn settle(root: &Path, journal: &Path, file: &File, disk: &Disk) -> Result<(), Error> {
-    disk.sync(journal, file).map_err(|error| Error::io(journal, error))?;
-    for dir in journal.ancestors().skip(1).take_while(|dir| dir.starts_with(root)) {
+/// Makes the names of what a dead process wrote durable: from now on it is told so.
+fn name(root: &Path, dir: &Path, disk: &Disk) -> Result<(), Error> {
+    for dir in dir.ancestors().take_while(|dir| dir.starts_with(root)) {
         disk.sync_dir(dir).map_err(|error| Error::io(dir, error))?;
     }
     Ok(())

@@ -270,7 +270,7 @@ fn finish_job(volume: &Volume, output: &Arc<Output>, drained: bool, covers: u64)
     let attached = output.inbox().attached;
     let mut appender = output.appender();
     appender.syncing = false;
-    appender.synced_up_to(covers);
+    appender.synced = covers;
     let again = std::mem::take(&mut appender.again);
     if !attached {
         appender.rest();

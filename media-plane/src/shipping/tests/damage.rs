@@ -12,15 +12,6 @@ use crate::manifest::{Entry, RecordingMeta};
 const SECOND: usize = 1_000;
 const SECONDS: usize = 6;
 
-const DOWN: Faults = Faults {
-    refuse_first: u32::MAX,
-    lose_replies_first: 0,
-    refuse: 0.0,
-    lose_reply: 0.0,
-    refusal: store::Kind::Unavailable,
-    seed: 0,
-};
-
 /// An object of some seconds, each durable by itself.
 async fn record(yard: &Yard, writer: &mut Writer, object: ObjectId, from: usize) {
     writer.apply(Output::Open(spec(object))).unwrap();

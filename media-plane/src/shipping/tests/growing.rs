@@ -36,6 +36,29 @@ pub fn end(mut writer: Writer, head: Option<Bytes>) {
     writer.finish();
 }
 
+/// A file that grows, begun.
+pub fn begun(yard: &Yard, format: Format, head_last: bool) -> (OutputMeta, Writer) {
+    let meta = growing(format, head_last);
+    let mut writer = yard.writer(&meta);
+    begin(&mut writer);
+    (meta, writer)
+}
+
+/// A growing FLV with so many parts in the bucket, and some bytes more.
+pub async fn sent(yard: &Yard, count: usize) -> (OutputMeta, Writer, Bytes) {
+    let (meta, mut writer) = begun(yard, Format::Flv, false);
+    let data = pattern(count * PART + 99, 2);
+    append(&mut writer, data.clone());
+    parts(yard, count as u64).await;
+    (meta, writer, data)
+}
+
+/// Somebody else's bytes take the place of a part.
+pub async fn replace_second_part(yard: &Yard) {
+    let upload = yard.memory.list_uploads("").await.unwrap().remove(0);
+    yard.memory.put_part(&upload.key, &upload.id, 2, pattern(PART, 99)).await.unwrap();
+}
+
 /// Waits until so many parts were sent.
 pub async fn parts(yard: &Yard, count: u64) {
     wait(|| (yard.bucket.calls_of("put_part") >= count).then_some(())).await;
@@ -53,9 +76,7 @@ pub async fn assert_one(yard: &Yard, meta: &OutputMeta, whole: &[u8]) {
 #[tokio::test]
 async fn parts_go_while_the_file_grows() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Flv, false);
     let data = pattern(2 * PART + 777, 3);
     append(&mut writer, data.slice(..PART + 5));
     parts(&yard, 1).await;
@@ -77,9 +98,7 @@ async fn parts_go_while_the_file_grows() {
 #[tokio::test]
 async fn a_head_known_last_goes_as_part_one_with_the_media_kept_back_for_it() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Mp4, true);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Mp4, true);
     let (head, media) = (pattern(1_234, 1), pattern(3 * PART + 99, 2));
     append(&mut writer, media.slice(..2 * PART - 1));
     yard.spool.flush().await;
@@ -99,9 +118,7 @@ async fn a_head_known_last_goes_as_part_one_with_the_media_kept_back_for_it() {
 async fn a_short_file_is_one_plain_put() {
     for head_last in [false, true] {
         let yard = Yard::new(Faults::default());
-        let meta = growing(Format::Mp4, head_last);
-        let mut writer = yard.writer(&meta);
-        begin(&mut writer);
+        let (meta, mut writer) = begun(&yard, Format::Mp4, head_last);
         append(&mut writer, pattern(PART - 2_000, 4));
         end(writer, head_last.then(|| pattern(1_000, 5)));
         let head = if head_last { pattern(1_000, 5) } else { Bytes::new() };
@@ -114,9 +131,7 @@ async fn a_short_file_is_one_plain_put() {
 #[tokio::test]
 async fn a_head_known_last_is_joined_where_parts_go_in_order() {
     let yard = Yard::in_order(Faults::default());
-    let meta = growing(Format::Mp4, true);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Mp4, true);
     let (head, media) = (pattern(1_234, 1), pattern(3 * PART + 99, 2));
     append(&mut writer, media.clone());
     parts(&yard, 3).await;
@@ -129,9 +144,7 @@ async fn a_head_known_last_is_joined_where_parts_go_in_order() {
 async fn the_same_upload_goes_on_after_a_restart_and_nothing_is_sent_twice() {
     for head_last in [false, true] {
         let yard = Yard::new(Faults::default());
-        let meta = growing(Format::Mp4, head_last);
-        let mut writer = yard.writer(&meta);
-        begin(&mut writer);
+        let (meta, mut writer) = begun(&yard, Format::Mp4, head_last);
         let (head, media) = (pattern(321, 1), pattern(5 * PART + 99, 2));
         append(&mut writer, media.slice(..3 * PART + 17));
         // With its head last, the first part's worth of media is kept back, and goes at the end.
@@ -157,9 +170,7 @@ async fn the_same_upload_goes_on_after_a_restart_and_nothing_is_sent_twice() {
 async fn a_session_goes_on_after_a_restart() {
     for head_last in [false, true] {
         let yard = Yard::in_order(Faults::default());
-        let meta = growing(Format::Mp4, head_last);
-        let mut writer = yard.writer(&meta);
-        begin(&mut writer);
+        let (meta, mut writer) = begun(&yard, Format::Mp4, head_last);
         let (head, media) = (pattern(321, 1), pattern(5 * PART + 99, 2));
         append(&mut writer, media.slice(..3 * PART + 17));
         parts(&yard, 3).await;
@@ -181,14 +192,8 @@ async fn a_session_goes_on_after_a_restart() {
 #[tokio::test]
 async fn parts_that_are_not_ours_are_sent_again() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
-    let data = pattern(3 * PART + 99, 2);
-    append(&mut writer, data.clone());
-    parts(&yard, 3).await;
-    let upload = yard.memory.list_uploads("").await.unwrap().remove(0);
-    yard.memory.put_part(&upload.key, &upload.id, 2, pattern(PART, 99)).await.unwrap();
+    let (meta, writer, data) = sent(&yard, 3).await;
+    replace_second_part(&yard).await;
     std::mem::forget(writer);
     let yard = yard.restart(Faults::default()).await;
     end(yard.spool.reopen(&key(&meta)).unwrap(), None);
@@ -200,9 +205,7 @@ async fn parts_that_are_not_ours_are_sent_again() {
 #[tokio::test]
 async fn r7_uploads_of_a_lost_create_are_found_and_others_are_left_alone() {
     let yard = Yard::new(Faults { refuse: 1.0, ..Faults::default() });
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Flv, false);
     let data = pattern(2 * PART, 2);
     append(&mut writer, data.clone());
     wait(|| (yard.bucket.calls_of("create_upload") >= 1).then_some(())).await;
@@ -224,9 +227,7 @@ async fn r7_uploads_of_a_lost_create_are_found_and_others_are_left_alone() {
 #[tokio::test]
 async fn an_upload_that_vanished_begins_anew() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Flv, false);
     let data = pattern(3 * PART + 7, 2);
     append(&mut writer, data.slice(..2 * PART));
     parts(&yard, 2).await;
@@ -241,9 +242,7 @@ async fn an_upload_that_vanished_begins_anew() {
 #[tokio::test]
 async fn uneven_parts_refused_are_sent_again_in_equal_ones() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Mp4, true);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Mp4, true);
     let (head, media) = (pattern(1_234, 1), pattern(2 * PART + 99, 2));
     append(&mut writer, media.clone());
     parts(&yard, 1).await;
@@ -260,9 +259,7 @@ async fn uneven_parts_refused_are_sent_again_in_equal_ones() {
 #[tokio::test]
 async fn r7_an_upload_that_is_refused_while_the_file_grows_is_aborted() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Flv, false);
     append(&mut writer, pattern(PART, 2));
     parts(&yard, 1).await;
     yard.bucket.refuse_next("put_part", store::Kind::Invalid);

@@ -44,6 +44,16 @@ use crate::node::Facts;
 pub const WHOLE: ObjectId = ObjectId { file: 0, part: ObjectPart::Whole };
 pub const PLAYLIST: ObjectId = ObjectId { file: 0, part: ObjectPart::Playlist };
 
+/// A bucket that does not answer.
+pub const DOWN: Faults = Faults {
+    refuse_first: u32::MAX,
+    lose_replies_first: 0,
+    refuse: 0.0,
+    lose_reply: 0.0,
+    refusal: store::Kind::Unavailable,
+    seed: 0,
+};
+
 pub const fn segment(number: u32) -> ObjectId {
     ObjectId { file: 0, part: ObjectPart::Segment(number) }
 }

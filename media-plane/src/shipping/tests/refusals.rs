@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use recorder_proto::facts::FileAvailable;
 use store::{If, Kind, ObjectMeta};
 
-use super::growing::{PART, append, assert_one, begin, end, growing, parts};
+use super::growing::{PART, append, assert_one, begun, end, parts, replace_second_part, sent};
 use super::outages::{acknowledging, backed_up, emptied, flv, in_backup, manifest, refusing};
 use super::*;
 use crate::manifest::tests::ended;
@@ -23,14 +23,8 @@ const SHORT: Patience = Patience {
 #[tokio::test]
 async fn r3_a_part_that_was_replaced_late_lost_the_file() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
-    let data = pattern(3 * PART + 99, 2);
-    append(&mut writer, data.clone());
-    parts(&yard, 3).await;
-    let upload = yard.memory.list_uploads("").await.unwrap().remove(0);
-    yard.memory.put_part(&upload.key, &upload.id, 2, pattern(PART, 99)).await.unwrap();
+    let (meta, writer, data) = sent(&yard, 3).await;
+    replace_second_part(&yard).await;
     end(writer, None);
     assert_one(&yard, &meta, &data).await;
     assert_eq!((yard.bucket.calls_of("create_upload"), yard.bucket.calls_of("put_part")), (1, 5), "one part again");
@@ -41,12 +35,7 @@ async fn r3_a_part_that_was_replaced_late_lost_the_file() {
 #[tokio::test]
 async fn an_upload_that_is_refused_again_is_sent_in_another() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
-    let data = pattern(2 * PART + 99, 2);
-    append(&mut writer, data.clone());
-    parts(&yard, 2).await;
+    let (meta, writer, data) = sent(&yard, 2).await;
     yard.bucket.refuse_times("complete", Kind::Invalid, 2);
     end(writer, None);
     assert_one(&yard, &meta, &data).await;
@@ -56,9 +45,7 @@ async fn an_upload_that_is_refused_again_is_sent_in_another() {
 #[tokio::test]
 async fn an_upload_that_is_always_refused_is_told() {
     let yard = Yard::new(Faults::default());
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (_, mut writer) = begun(&yard, Format::Flv, false);
     append(&mut writer, pattern(2 * PART, 2));
     parts(&yard, 2).await;
     yard.bucket.refuse_times("complete", Kind::Invalid, u32::MAX);
@@ -72,9 +59,7 @@ async fn an_upload_that_is_always_refused_is_told() {
 #[tokio::test]
 async fn a_growing_file_that_stood_still_was_told_only_once_it_was_closed() {
     let yard = Yard::patient(refusing(Kind::Timeout), SHORT);
-    let meta = growing(Format::Flv, false);
-    let mut writer = yard.writer(&meta);
-    begin(&mut writer);
+    let (meta, mut writer) = begun(&yard, Format::Flv, false);
     append(&mut writer, pattern(PART + 10, 2));
     let stalled = yard.fact(|kind| match kind {
         FactKind::UploadStalled(stalled) => Some(stalled.clone()),

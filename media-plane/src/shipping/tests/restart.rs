@@ -5,16 +5,7 @@ use recorder_proto::facts::FactKind;
 use recorder_proto::format::Format;
 use store::{Bucket, Faults};
 
-use super::{PLAYLIST, WHOLE, Yard, key, meta, object, open, pattern, playlist, segment, summary, wait};
-
-const DOWN: Faults = Faults {
-    refuse_first: u32::MAX,
-    lose_replies_first: 0,
-    refuse: 0.0,
-    lose_reply: 0.0,
-    refusal: store::Kind::Unavailable,
-    seed: 0,
-};
+use super::{DOWN, PLAYLIST, WHOLE, Yard, key, meta, object, open, pattern, playlist, segment, summary, wait};
 
 #[tokio::test]
 async fn closed_files_ship_after_a_restart() {
