@@ -74,7 +74,9 @@ use crate::Error;
 const QUIET: &str = "rtc=error";
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::builder().parse(format!("{QUIET},{filter}")).map_err(|source| Error::LogFilter { filter: filter.to_owned(), source })
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{filter}"))
+        .map_err(|source| Error::LogFilter { filter: filter.to_owned(), source })
 }
 
 /// Installs logging to standard error (standard output belongs to the answers of a program) for the whole process, and
