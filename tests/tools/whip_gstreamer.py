@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Publishes a test picture and a ticking tone over WHIP with GStreamer's webrtcbin.
+"""Publishes a flash and a beep at the beginning of every second over WHIP with GStreamer's webrtcbin.
 
 Usage: whip_gstreamer.py URL [--seconds N] [--token T] [--end delete|kill]
 
@@ -22,11 +22,12 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 
 PIPELINE = """
 webrtcbin name=out bundle-policy=max-bundle
-videotestsrc is-live=true pattern=smpte ! video/x-raw,width=640,height=360,framerate=30/1
+videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=640,height=360,framerate=30/1
+  ! videobalance name=light
   ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=1000 key-int-max=60 ! video/x-h264,profile=constrained-baseline
   ! h264parse ! rtph264pay config-interval=-1 pt=96 aggregate-mode=zero-latency
   ! application/x-rtp,media=video,encoding-name=H264,payload=96 ! out.
-audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay pt=111
+audiotestsrc is-live=true wave=ticks freq=1000 sine-periods-per-tick=100 volume=0.5 ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay pt=111
   ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111 ! out.
 """
 
@@ -48,6 +49,8 @@ class Publisher:
         self.options, self.session = options, None
         self.pipeline = Gst.parse_launch(PIPELINE)
         self.out = self.pipeline.get_by_name("out")
+        self.light = self.pipeline.get_by_name("light")
+        self.light.get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, self.flash)
         for index in range(2):
             transceiver = self.out.emit("get-transceiver", index)
             transceiver.set_property("direction", GstWebRTC.WebRTCRTPTransceiverDirection.SENDONLY)
@@ -56,6 +59,11 @@ class Publisher:
         self.out.connect("notify::ice-gathering-state", self.gathered)
         self.loop = GLib.MainLoop()
         self.posted = False
+
+    def flash(self, _, info):
+        is_on = (info.get_buffer().pts + Gst.MSECOND) % Gst.SECOND < Gst.SECOND // 10
+        self.light.set_property("brightness", 1.0 if is_on else 0.0)
+        return Gst.PadProbeReturn.OK
 
     def negotiate(self, _):
         promise = Gst.Promise.new_with_change_func(self.created)

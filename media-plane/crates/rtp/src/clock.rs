@@ -62,7 +62,7 @@ impl Clock {
         let alone = self.is_in_time(other(kind), arrival);
         if let Some(source) = self.sources.get_mut(&ssrc) {
             self.counts.timestamp_jumps += u64::from(source.observe(timestamp, arrival, alone));
-            return;
+            return self.synchronise(arrival);
         }
         let track = self.track(kind);
         let time = arrival - track.delay - track.offset;
@@ -83,6 +83,16 @@ impl Clock {
     /// Sender reports have put both tracks on one clock.
     pub(crate) fn is_synchronised(&self) -> bool {
         self.base.is_some()
+    }
+
+    /// A track sends faster than time passes, so that nobody knows yet what its times are.
+    pub(crate) fn is_catching_up(&self, now: Duration) -> bool {
+        self.is_catching_up_at(nanos(now))
+    }
+
+    fn is_catching_up_at(&self, now: Nanos) -> bool {
+        let chosen = [self.video.source, self.audio.source].into_iter().flatten();
+        chosen.filter_map(|ssrc| self.sources.get(&ssrc)).any(|source| source.is_catching_up(now))
     }
 
     /// The time of the next frame of a track, in ticks.
@@ -142,8 +152,7 @@ impl Clock {
         let track = self.track_ref(kind);
         let Some(source) = track.source.and_then(|ssrc| self.sources.get(&ssrc)) else { return (track.offset, false) };
         let by_arrival = source.delay() - track.delay;
-        let relation =
-            source.relation.filter(|relation| !relation.is_loose && source.seen - relation.at < REPORTS_EXPIRE);
+        let relation = source.believed().filter(|relation| source.seen - relation.at < REPORTS_EXPIRE);
         match self.base.zip(relation).map(|(base, relation)| base.saturating_add(relation.value)) {
             Some(by_report) if by_report.saturating_sub(by_arrival).saturating_abs() <= ABSURD => (by_report, true),
             _ => (by_arrival, false),

@@ -17,6 +17,10 @@ use crate::stream::Unit;
 const MAX_HELD: usize = 1_024;
 /// Bytes held at most, of both.
 const MAX_HELD_BYTES: usize = 16 << 20;
+/// A publisher that sends what it had piled up is waited for this many times as long as any other.
+const CATCHING_UP: u32 = 5;
+/// And looked at again after this time.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Sound missing for less than this is made up by any decoder so that nobody hears it: 100 ms, in ticks.
 const CONCEALED: i64 = clock::SCALE as i64 / 10;
 
@@ -25,6 +29,8 @@ const CONCEALED: i64 = clock::SCALE as i64 / 10;
 pub(crate) struct Release {
     hold: Duration,
     began: Option<Duration>,
+    /// When what was held back leaves anyway.
+    due: Option<Duration>,
     is_open: bool,
     video: Queue,
     audio: Queue,
@@ -45,12 +51,13 @@ impl Release {
     /// Nothing leaves until both tracks are synchronised or this has passed.
     pub(crate) fn new(hold: Duration) -> Self {
         let (video, audio) = (Queue::default(), Queue::default());
-        Self { hold, began: None, is_open: hold.is_zero(), video, audio, bytes: 0 }
+        Self { hold, began: None, due: None, is_open: hold.is_zero(), video, audio, bytes: 0 }
     }
 
     /// The first packet came.
     pub(crate) fn begin(&mut self, now: Duration) {
         self.began.get_or_insert(now);
+        self.due.get_or_insert(now + self.hold);
     }
 
     /// Holds nothing back any more.
@@ -58,12 +65,18 @@ impl Release {
         self.is_open = true;
     }
 
-    pub(crate) fn advance(&mut self, now: Duration, synchronised: bool) {
-        self.is_open |= synchronised || self.deadline().is_some_and(|at| now >= at) || self.is_full();
+    pub(crate) fn advance(&mut self, now: Duration, synchronised: bool, catching_up: bool) {
+        let is_due = self.deadline().is_some_and(|at| now >= at);
+        if is_due && catching_up && self.began.is_some_and(|began| now < began + self.hold * CATCHING_UP) {
+            self.due = Some(now + AGAIN);
+        } else {
+            self.is_open |= is_due;
+        }
+        self.is_open |= synchronised || self.is_full();
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.began.filter(|_| !self.is_open).map(|began| began + self.hold)
+        self.due.filter(|_| !self.is_open)
     }
 
     pub(crate) fn push(&mut self, kind: TrackKind, ssrc: u32, unit: Unit) {

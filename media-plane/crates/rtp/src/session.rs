@@ -329,8 +329,8 @@ impl Session {
         self.settle(TrackKind::Video);
         self.settle(TrackKind::Audio);
         self.want_key_frames();
-        let synchronised = self.clock.is_synchronised();
-        self.release.advance(self.now, synchronised);
+        let (synchronised, catching_up) = (self.clock.is_synchronised(), self.clock.is_catching_up(self.now));
+        self.release.advance(self.now, synchronised, catching_up);
         self.release(false);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use media::TrackKind;
 
-use super::source::{MILLIS, Nanos, Pending, Relation, SECOND};
+use super::source::{MILLIS, Nanos, Pending, Relation, SECOND, Source};
 use super::{ABSURD, Clock, nanos, other};
 
 /// A report this far from the ones before is not believed at once.
@@ -67,13 +67,13 @@ impl Clock {
             return;
         }
         let value = wall(ntp) - time;
-        let kind = source.kind;
-        let Some(relation) = source.relation.filter(|relation| !relation.is_loose) else {
-            let agrees = source.relation.is_some_and(|loose| (value - loose.value).abs() <= ROUGHLY);
+        let (kind, delay) = (source.kind, source.delay());
+        let Some(relation) = source.believed() else {
+            let agrees = source.relation.is_some_and(|loose| loose.is_loose && (value - loose.value).abs() <= ROUGHLY);
             let is_loose = !agrees && self.is_surprising(kind, ssrc, value);
-            self.relate(ssrc, Relation { value, reports: 1, at, is_loose, pending: None });
+            self.relate(ssrc, Relation { value, reports: 1, at, delay, is_loose, pending: None });
             self.counts.reports += 1;
-            return self.synchronise();
+            return self.synchronise(at);
         };
         let Some(source) = self.sources.get_mut(&ssrc) else { return };
         let relation = source.relation.insert(relation);
@@ -83,7 +83,7 @@ impl Clock {
             relation.value += deviation / relation.reports.min(MEMORY);
             (relation.at, relation.pending) = (at, None);
             self.counts.reports += 1;
-            return self.synchronise();
+            return self.synchronise(at);
         }
         self.counts.reports_rejected += 1;
         let pending = match relation.pending {
@@ -137,7 +137,8 @@ impl Clock {
         if deviation.abs() > ABSURD {
             (source.relation, source.distrusted) = (None, true);
         } else {
-            source.relation = Some(Relation { value: pending.value, reports: 1, at, is_loose: false, pending: None });
+            let (value, delay) = (pending.value, source.delay());
+            source.relation = Some(Relation { value, reports: 1, at, delay, is_loose: false, pending: None });
         }
     }
 
@@ -156,11 +157,11 @@ impl Clock {
     }
 
     /// With reports of both tracks, the publisher's wall clock becomes the clock.
-    fn synchronise(&mut self) {
-        if self.base.is_some() {
+    pub(super) fn synchronise(&mut self, now: Nanos) {
+        if self.base.is_some() || self.is_catching_up_at(now) {
             return;
         }
-        let of = |ssrc: Option<u32>| ssrc.and_then(|ssrc| self.sources.get(&ssrc)).and_then(|source| source.relation);
+        let of = |ssrc: Option<u32>| ssrc.and_then(|ssrc| self.sources.get(&ssrc)).and_then(Source::believed);
         let (Some(video), Some(audio)) = (of(self.video.source), of(self.audio.source)) else { return };
         let by_arrival = |kind| {
             let track = self.track_ref(kind);

@@ -20,6 +20,14 @@ const OLDEST: Nanos = 15 * SECOND;
 /// Least delays are taken over the newest three windows of this length.
 const WINDOW: Nanos = 10 * SECOND;
 
+/// A source whose least delay fell by this much is sending what it had piled up, such as what was made before the
+/// connection stood: neither arrival nor a report that says when something was sent tells its time.
+const FALL: Nanos = 20 * MILLIS;
+/// And for so long afterwards more may come.
+const CAUGHT_UP: Nanos = 200 * MILLIS;
+/// A first report followed by a fall beyond this was made while its source was catching up.
+const HASTY: Nanos = 40 * MILLIS;
+
 /// A timestamp and the time it stands for.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
@@ -41,6 +49,8 @@ pub(super) struct Source {
     delays: [Nanos; 3],
     window_began: Nanos,
     late_since: Option<Nanos>,
+    /// The delay that its newest fall led to, and the arrival that showed it.
+    fell: (Nanos, Nanos),
     /// What sender reports say.
     pub(super) relation: Option<Relation>,
     /// When it was aligned by a single arrival, which more arrivals can only improve.
@@ -57,6 +67,8 @@ pub(super) struct Relation {
     pub(super) reports: i64,
     /// Arrival of the newest of them.
     pub(super) at: Nanos,
+    /// The source's least delay when the first of them came.
+    pub(super) delay: Nanos,
     /// Not believed before another report agrees: the counter began anew since, or it is far from what arrival says.
     pub(super) is_loose: bool,
     /// What newer reports say instead.
@@ -83,6 +95,7 @@ impl Source {
             delays: [arrival - time; 3],
             window_began: arrival,
             late_since: None,
+            fell: (arrival - time, arrival),
             relation: None,
             aligned: arrival,
             distrusted: false,
@@ -107,6 +120,17 @@ impl Source {
     /// The least time from a timestamp to its arrival in the last half minute.
     pub(super) fn delay(&self) -> Nanos {
         self.delays.iter().copied().min().unwrap_or(0)
+    }
+
+    /// It sends faster than time passes, or did a moment ago.
+    pub(super) fn is_catching_up(&self, now: Nanos) -> bool {
+        now - self.fell.1 < CAUGHT_UP
+    }
+
+    /// What is believed of its sender reports.
+    pub(super) fn believed(&self) -> Option<Relation> {
+        let is_hasty = |relation: &Relation| relation.reports == 1 && relation.delay - self.delay() > HASTY;
+        self.relation.filter(|relation| !relation.is_loose && !is_hasty(relation))
     }
 
     /// How much later than usual the newest packet came.
@@ -150,6 +174,7 @@ impl Source {
         self.anchor = Anchor { timestamp, time: arrival - self.delay() };
         (self.seen, self.aligned) = (arrival, arrival);
         (self.delays, self.window_began) = ([self.delay(); 3], arrival);
+        self.fell = (self.delay(), arrival);
         self.late_since = None;
         if let Some(relation) = &mut self.relation {
             relation.is_loose = true;
@@ -157,6 +182,9 @@ impl Source {
     }
 
     fn learn(&mut self, delay: Nanos, arrival: Nanos) {
+        if delay <= self.fell.0 - FALL {
+            self.fell = (delay, arrival);
+        }
         if arrival - self.window_began > WINDOW {
             self.window_began = arrival;
             self.delays.rotate_right(1);
