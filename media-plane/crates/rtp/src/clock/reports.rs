@@ -17,6 +17,9 @@ const OVERDUE: u32 = 8;
 const SURPRISING: Nanos = 200 * MILLIS;
 /// A report about a time this far from the present is about another counter.
 const FAR: Nanos = 10 * SECOND;
+/// What lies between capture and sending is no longer than this; a report that is further ahead of the media counts
+/// something else. Those of GStreamer 1.22 count twice as fast as time passes.
+const AHEAD: (Nanos, Nanos) = (SECOND, 250 * MILLIS);
 /// Arrival alone is this good at least.
 const ROUGHLY: Nanos = 500 * MILLIS;
 /// Reports of newer count less than this share: 1/8.
@@ -60,7 +63,9 @@ impl Clock {
             return;
         };
         let time = source.locate(timestamp);
-        let is_far = (at - time - source.delay()).abs() > FAR;
+        let behind = at - time - source.delay();
+        let ahead = if source.kind == TrackKind::Video { AHEAD.0 } else { AHEAD.1 };
+        let is_far = behind > FAR || -behind > ahead;
         // A wall clock of 0 is none (RFC 3550, 6.4.1).
         if ntp == 0 || is_far || source.distrusted {
             self.counts.reports_rejected += 1;

@@ -209,3 +209,31 @@ fn sound_that_moved_against_its_reports_is_slewed_so_that_nobody_hears_it() {
     assert!(world.judge.worst(110.0) <= 5.0, "{} ms", world.judge.worst(110.0));
     assert_eq!(world.session.counts().clock.timestamp_jumps, 0);
 }
+
+/// GStreamer's webrtcbin keeps what its encoders made before the connection stood, and sends it all when it does. Its
+/// reports speak of when something was sent, and those of 1.22 count twice as fast as time passes.
+#[test]
+fn a_publisher_that_had_media_piled_up_was_out_of_sync_by_seconds() {
+    for (pile, speed) in [(0.5, (10.0, 30.0)), (1.0, (5.0, 20.0)), (4.5, (8.0, 40.0)), (5.0, (3.0, 4.0))] {
+        for counts_twice in [false, true] {
+            let mut world = world(seed(45), Network { reports: false, pile, speed, ..Network::default() });
+            for moment in [0.05, 0.2, 0.9, 5.0, 10.0] {
+                world.run(pile + moment);
+                let (picture, sound) = (world.publisher.video[0].clone(), world.publisher.audio.clone());
+                for (counter, speed) in [(&picture, speed.0), (&sound, speed.1)] {
+                    let sent = (moment * speed).min(pile + moment);
+                    let ahead = if counts_twice { pile + moment } else { 0.0 };
+                    let mut report = world.publisher.report(counter, world.now);
+                    report.rtp = counter.at(sent + ahead);
+                    world.session.push_sender_report(report.ssrc, report.ntp, report.rtp, instant(world.now));
+                }
+            }
+            world.run(pile + 30.0);
+            world.finish();
+            let worst = world.judge.worst(0.0);
+            assert!(worst <= 40.0, "{pile} s sent {speed:?} times as fast: {worst} ms at {}", world.judge.worst_at());
+            assert!(world.judge.first[&media::TrackKind::Video] < 0.1, "nothing is lost");
+            assert_eq!((world.judge.losses, world.session.counts().clock.timestamp_jumps), (0, 0));
+        }
+    }
+}

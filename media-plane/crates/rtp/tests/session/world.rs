@@ -26,13 +26,34 @@ pub struct Network {
     /// What the picture takes longer than the sound, from lens to wire.
     pub encoding: f64,
     pub reports: bool,
+    /// Media made before there is a way, in seconds.
+    pub pile: f64,
+    /// How many times faster than it was made it is then sent: picture and sound.
+    pub speed: (f64, f64),
     /// Requests for key frames are answered.
     pub answers: bool,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { loss: 0.0, nack: true, delay: 0.03, jitter: 0.004, encoding: 0.015, reports: true, answers: true }
+        Self {
+            loss: 0.0,
+            nack: true,
+            delay: 0.03,
+            jitter: 0.004,
+            encoding: 0.015,
+            reports: true,
+            pile: 0.0,
+            speed: (f64::INFINITY, f64::INFINITY),
+            answers: true,
+        }
+    }
+}
+
+impl Network {
+    /// When what was captured at `time` is sent.
+    fn leaves(&self, time: f64, speed: f64) -> f64 {
+        time.max(self.pile + time / speed)
     }
 }
 
@@ -149,7 +170,7 @@ impl World {
                 for layer in 0..self.publisher.video.len() {
                     if self.camera && self.active[layer] {
                         let packets = self.publisher.picture(layer, now);
-                        self.send(packets, now + self.network.encoding);
+                        self.send(packets, self.network.leaves(now, self.network.speed.0) + self.network.encoding);
                     }
                 }
                 self.plan(now + self.frame, Happening::Picture);
@@ -158,7 +179,7 @@ impl World {
                 self.skipped = if self.silence { (self.skipped + 1) % 20 } else { 0 };
                 if self.microphone && self.skipped == 0 {
                     let packets = self.publisher.sound(now);
-                    self.send(packets, now);
+                    self.send(packets, self.network.leaves(now, self.network.speed.1));
                 }
                 let length = 960.0 / self.publisher.audio.rate;
                 self.plan(now + length, Happening::Sound);
