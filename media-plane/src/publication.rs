@@ -284,11 +284,18 @@ impl Publication {
 
     /// Another node goes on with a recording. True when it was one of these: then its publisher belongs there too.
     pub fn orphan(&mut self, recording: &str) -> bool {
-        let found = self.recordings.iter().position(|running| running.name() == recording);
-        if let Some(index) = found {
+        if !self.recordings.iter().any(|running| running.name() == recording) {
+            return false;
+        }
+        // The newest frames wait for what follows them; nothing does.
+        let mut timed = std::mem::take(&mut self.timed);
+        self.timeline.flush(&mut timed);
+        self.pass(&mut timed, self.last_arrival);
+        self.timed = timed;
+        if let Some(index) = self.recordings.iter().position(|running| running.name() == recording) {
             self.recordings.swap_remove(index).orphan();
         }
-        found.is_some()
+        true
     }
 
     /// The recordings being made.

@@ -23,6 +23,8 @@ const STALL: Duration = Duration::from_secs(5);
 /// How long an answer to `publish` may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Message type of Window Acknowledgement Size (RTMP 1.0 section 5.4.4).
+const WINDOW_ACK_SIZE: u8 = 5;
 /// The bit of `capsEx` that says: can reconnect.
 const RECONNECT: f64 = 1.0;
 /// The code of the request to do so.
@@ -91,6 +93,8 @@ pub struct Publisher {
     pub pace: f64,
     /// Whether timestamps go on after a return (as OBS does) or start at 0 again (as ffmpeg does).
     pub timestamps_go_on: bool,
+    /// How many bytes it lets the node take before it wants to hear of them; `None` leaves that to the node.
+    pub ack_window: Option<u32>,
     domain: String,
     sessions: Arc<Mutex<Vec<Session>>>,
     running: Option<Running>,
@@ -108,6 +112,7 @@ impl Publisher {
             footage: Arc::clone(footage),
             pace: 1.0,
             timestamps_go_on: false,
+            ack_window: None,
             domain: domain.to_owned(),
             sessions: Arc::default(),
             running: None,
@@ -119,6 +124,12 @@ impl Publisher {
     /// The same, so many times faster than real time.
     pub fn at_pace(mut self, pace: f64) -> Self {
         self.pace = pace;
+        self
+    }
+
+    /// The same, with an acknowledgement wanted for every so many bytes.
+    pub fn acknowledged_every(mut self, bytes: u32) -> Self {
+        self.ack_window = Some(bytes);
         self
     }
 
@@ -134,6 +145,11 @@ impl Publisher {
     /// Frames of a track sent so far over all connections.
     pub fn frames(&self, track: TrackKind) -> usize {
         self.sessions().iter().map(|session| session.sent[index(track)].len()).sum()
+    }
+
+    /// Bytes of frames sent so far over all connections.
+    pub fn bytes(&self) -> u64 {
+        self.sessions().iter().map(|session| session.bytes).sum()
     }
 
     /// Waits until so many more pictures were sent.
@@ -167,6 +183,7 @@ impl Publisher {
             sessions: Arc::clone(&self.sessions),
             pace: self.pace,
             base,
+            ack_window: self.ack_window,
             asked_to_reconnect: Arc::clone(&self.asked_to_reconnect),
         };
         self.running = Some(Running { order, task: tokio::spawn(work.run(socket, orders)) });
@@ -275,6 +292,7 @@ struct Work {
     sessions: Arc<Mutex<Vec<Session>>>,
     pace: f64,
     base: u64,
+    ack_window: Option<u32>,
     asked_to_reconnect: Arc<AtomicBool>,
 }
 
@@ -304,7 +322,9 @@ impl Work {
         mut orders: watch::Receiver<Order>,
     ) -> End {
         let mut client = Client::new();
-        let mut bytes = client.set_chunk_size(4096);
+        let window = self.ack_window.map(|bytes| client.control(WINDOW_ACK_SIZE, &bytes.to_be_bytes()));
+        let mut bytes = window.unwrap_or_default();
+        bytes.extend(client.set_chunk_size(4096));
         let (video, audio) = self.footage.headers();
         let time = self.base as u32;
         video.iter().for_each(|body| bytes.extend(client.video(time, body)));

@@ -11,6 +11,7 @@ use rtmp::client::{Client, payload};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::probe;
 use crate::publisher::{ffmpeg, run};
 
 /// Length of every flash and every beep, in seconds; one of each a second, from 0 on.
@@ -141,7 +142,8 @@ pub fn ends(media: &Path, has_picture: bool) -> Ends {
     if has_picture {
         command.args(["-vf", "blackdetect=d=0.3:pix_th=0.5:pic_th=0.5"]);
     }
-    let output = command.args(["-af", "silencedetect=n=-30dB:d=0.3", "-f", "null", "-"]).output().expect("ffmpeg");
+    command.args(["-af", "silencedetect=n=-30dB:d=0.3"]).args(probe::OWN_TIMES).args(["-f", "null", "-"]);
+    let output = command.output().expect("ffmpeg");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let numbers = |name: &str| {

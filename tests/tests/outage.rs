@@ -16,7 +16,7 @@ use recorder_tests::publisher::Source;
 use recorder_tests::reading::{beside, playlist};
 use recorder_tests::scene::{Clients, all_formats};
 use recorder_tests::stage::{Stage, seeds};
-use recorder_tests::{probe, wait};
+use recorder_tests::{probe, slow, wait};
 use v1::template::Hls;
 
 const FORMATS: [&str; 4] = ["AAC", "FLV", "HLS", "MP4"];
@@ -32,6 +32,11 @@ fn short_segments(window: i64) -> v1::Template {
 
 async fn frames(publisher: &Publisher, count: usize) {
     wait::until("frames to be sent", async || (publisher.frames(TrackKind::Video) >= count).then_some(())).await;
+}
+
+fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in\n{metrics}")).parse().unwrap()
 }
 
 fn at(time: &Option<prost_types::Timestamp>) -> SystemTime {
@@ -143,15 +148,19 @@ fn plays(key: &str, version: &StoredObject, objects: &BTreeMap<String, StoredObj
     probe::decodes(&write(key, &[&version.body, end].concat()));
 }
 
-/// Reliability test 35, without transcoding, which does not exist: over a line of 1 Mbit/s nothing reaches the bucket in
-/// time, but no publisher notices, and nothing is lost.
+/// Reliability test 35, without transcoding, which does not exist: the disk takes 5 MB/s, no processor is free, and over
+/// a line of 1 Mbit/s nothing reaches the bucket in time; but no publisher notices, and nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_everything() {
-    let mut stage = Stage::start(seeds(1)[0]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let disk = slow::disk(folder.path(), "/spool/", 5_000_000);
+    let settings: Vec<(&str, &str)> = disk.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut stage = Stage::start_with(seeds(1)[0], &settings, &[]).await;
     let domain = stage.template("all", all_formats()).await;
     let footage = Footage::encode(&Source { seconds: 4, ..Default::default() }, stage.cluster.folder());
     let mut publishers = Vec::new();
     stage.s3.limit(125_000);
+    let busy = slow::Busy::start();
     for number in 0..4 {
         let mut publisher = Publisher::new(&domain, &format!("cam{number}"), number, &footage);
         publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
@@ -163,8 +172,13 @@ async fn slow_everything() {
         let slowest = publisher.sent().iter().map(|session| session.longest_write).max().unwrap();
         assert!(slowest < Duration::from_secs(1), "{} was blocked for {slowest:?}", publisher.name);
     }
+    drop(busy);
     let there: usize = stage.s3.keys().iter().map(|key| stage.fetch(key).unwrap().len()).sum();
     assert!(there < 2_000_000, "{there} bytes came over a slow line");
+    let (_, metrics) = stage.cluster.nodes[0].get("admin", "/metrics").await.unwrap();
+    let syncs = |what: &str| value(&metrics, &format!("recorder_spool_fsync_seconds_{what}"));
+    let sync = syncs("sum") / syncs("count");
+    assert!(sync > 0.02, "a sync took {sync} s: that is no slow disk");
     assert_eq!(stage.cluster.nodes[0].get("admin", "/readyz").await.unwrap().0, 200);
     stage.s3.limit(0);
     for publisher in &publishers {

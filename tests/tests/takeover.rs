@@ -25,12 +25,19 @@ const LEASE: &[(&str, &str)] = &[("RECORDER_LINK_LEASE", "3s")];
 
 /// Two nodes, and a stream that the first one records.
 async fn stage() -> (Stage, Clients, Publisher) {
+    stage_of(0, None).await
+}
+
+/// The same with a stream of at least so many kbit/s, every so many bytes of which are acknowledged.
+async fn stage_of(kilobits: u32, ack_window: Option<u32>) -> (Stage, Clients, Publisher) {
     let mut stage = Stage::start_with(seeds(1)[0], &[], LEASE).await;
     stage.cluster.start_node(2).await;
     let domain = stage.template("takeover", all_formats_waiting(WINDOW)).await;
     let clients = Clients::of(&stage.cluster).await;
-    let footage = Footage::encode(&Source { seconds: 4, ..Default::default() }, stage.cluster.folder());
+    let source = Source { seconds: 4, ..Default::default() };
+    let footage = Footage::encode_padded(&source, stage.cluster.folder(), kilobits);
     let mut publisher = Publisher::new(&domain, "cam1", 1, &footage);
+    publisher.ack_window = ack_window;
     publisher.connect(1, stage.cluster.rtmp(1)).await.unwrap();
     publisher.sent_more(100).await;
     (stage, clients, publisher)
@@ -127,11 +134,22 @@ async fn resume_on_another_node() {
 /// Reliability test 16: a node stands still for longer than its lease, its publisher goes elsewhere, then it wakes up.
 #[tokio::test(flavor = "multi_thread")]
 async fn paused_node_takeover() {
-    let (mut stage, mut clients, mut publisher) = stage().await;
+    paused(stage().await, 30).await;
+}
+
+/// The same with more in the sockets than a receive queue holds, and an acknowledgement due after every read: the first
+/// byte of an answer would make the publisher's system throw away what still waits there.
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_node_takeover_with_megabytes_in_the_sockets() {
+    paused(stage_of(9_000, Some(1_024)).await, 100).await;
+}
+
+/// So many pictures are sent while the first node stands still.
+async fn paused((mut stage, mut clients, mut publisher): (Stage, Clients, Publisher), pictures: usize) {
     stage.cluster.nodes[0].pause();
     stage.crashes.push(recorder_tests::accounting::Crash { node: 1, at: std::time::Instant::now() });
     // What fits into the socket of a process that stands still: its publisher believes that it is taken.
-    publisher.sent_more(30).await;
+    publisher.sent_more(pictures).await;
     publisher.abandon().await;
     node_is(&stage, 1, v1::node::State::Lost).await;
     publisher.connect(2, stage.cluster.rtmp(2)).await.unwrap();

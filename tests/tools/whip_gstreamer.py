@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Publishes a flash and a beep at the beginning of every second over WHIP with GStreamer's webrtcbin.
 
-Usage: whip_gstreamer.py URL [--seconds N] [--token T] [--end delete|kill]
+Usage: whip_gstreamer.py URL [--seconds N] [--backlog N] [--token T] [--end delete|kill]
 
-Prints `connected` when media flows.
+Prints `connected` when media flows. `--backlog` offers so many seconds after the encoders have begun.
 """
 
 import argparse
 import os
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -83,6 +84,7 @@ class Publisher:
         threading.Thread(target=self.post, daemon=True).start()
 
     def post(self):
+        time.sleep(self.options.backlog)
         offer = self.out.get_property("local-description").sdp.as_text()
         status, headers, answer = request("POST", self.options.url, self.options.token, offer)
         if status != 201:
@@ -106,7 +108,7 @@ class Publisher:
 
     def run(self):
         self.pipeline.set_state(Gst.State.PLAYING)
-        GLib.timeout_add_seconds(int(self.options.seconds) + 30, lambda: os._exit(4))
+        GLib.timeout_add_seconds(int(self.options.seconds + self.options.backlog) + 30, lambda: os._exit(4))
         self.loop.run()
 
 
@@ -114,6 +116,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--backlog", type=float, default=0)
     parser.add_argument("--token")
     parser.add_argument("--end", choices=["delete", "kill"], default="delete")
     Gst.init(None)

@@ -1,6 +1,7 @@
 //! Where publishers come in: one shell per protocol around a sans-IO session.
 
 pub mod auth;
+mod calm;
 mod publishing;
 pub mod rtmp;
 mod rtmp_listener;

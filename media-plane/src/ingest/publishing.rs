@@ -112,10 +112,10 @@ impl Publishing {
     }
 
     /// The publisher is gone: who asked for its publication meanwhile gets it, else its recordings wait or end. `moved` =
-    /// it was sent elsewhere.
-    pub fn leave(mut self, node: &Arc<Node>, cause: &EndCause, moved: bool) {
+    /// it was sent elsewhere, `asked` = what was asked before all in the mailbox and not done yet.
+    pub fn leave(mut self, node: &Arc<Node>, cause: &EndCause, moved: bool, mut asked: Option<Command>) {
         let drained = moved || (node.leaving.is_leaving() && is_ours(cause));
-        while let Some(command) = self.mailbox.try_recv() {
+        while let Some(command) = asked.take().or_else(|| self.mailbox.try_recv()) {
             match command {
                 Command::TakeOver(to) => {
                     self.publication.interrupt(cause);

@@ -333,7 +333,7 @@ impl Connection {
         let counts = self.media.counts();
         tracing::info!(stream = %self.stream, ?counts, dropped_here = self.session.lost(), "WHIP publisher gone");
         if let Some((publishing, _)) = self.publishing.take() {
-            publishing.leave(&self.node, cause, moved);
+            publishing.leave(&self.node, cause, moved, None);
         }
     }
 }

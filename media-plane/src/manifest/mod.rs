@@ -20,7 +20,7 @@
 //! | `start_time`, `end_time` | RFC 3339, UTC, microseconds |
 //! | `end_reason`, `error` | as in `Recording` |
 //! | `media_duration` | seconds with six decimals, such as `12.345000s` |
-//! | `files[]` | `format`, `index`, `state`, `storage`, `key`, `uri`, `size` (segments included), `crc32c` (base64 of the big-endian CRC-32C; not for HLS), `start_time`, `end_time` (wall clock), `first_timestamp`, `last_timestamp` (seconds from the recording's start), `video_frames`, `audio_frames`, `video`, `audio`, `gaps[]` inside the file, `error` |
+//! | `files[]` | `format`, `index`, `state`, `storage`, `key`, `uri`, `size` (segments included; of a playlist that goes on with an earlier epoch's, those of the last epoch), `crc32c` (base64 of the big-endian CRC-32C; not for HLS), `start_time`, `end_time` (wall clock), `first_timestamp`, `last_timestamp` (seconds from the recording's start), `video_frames`, `audio_frames`, `video`, `audio`, `gaps[]` inside the file, `error` |
 //! | `files[].objects[]` | HLS: `key`, `size`, `crc32c` of every segment, initialisation section and the playlist |
 //! | `gaps[]` | `start`, `duration`, `reason` |
 //! | `codec_changes[]` | `at`, `track`, `from`, `to`; `codec_changes_left_out` counts those after the 1,000th |

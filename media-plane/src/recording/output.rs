@@ -255,6 +255,7 @@ fn note(count: &mut Count, output: &Output) {
     match output {
         Output::Open(spec) => count.files = count.files.max(spec.object.file + 1),
         Output::Append(_, bytes) | Output::Head(_, bytes) => count.bytes += bytes.len() as u64,
+        Output::Index(_, index) => count.bytes += index.head_len(),
         _ => {}
     }
 }

@@ -1,6 +1,7 @@
 //! A recording whose disk fails under it, on a node with a second one (reliability test 4).
 
 mod late;
+mod memory;
 mod starts;
 
 use std::collections::BTreeMap;

@@ -21,12 +21,25 @@ struct Told {
     bytes: usize,
     closes: usize,
     files: usize,
+    /// Of the object, of which its index is made.
+    notes: Vec<u8>,
 }
 
 impl Told {
     fn take(&mut self, object: ObjectId, output: Output) {
         match output {
-            Output::Append(_, bytes) | Output::Head(_, bytes) | Output::Note(_, bytes) => self.bytes += bytes.len(),
+            Output::Append(_, bytes) | Output::Head(_, bytes) => self.bytes += bytes.len(),
+            Output::Note(id, bytes) => {
+                self.bytes += bytes.len();
+                if id == object {
+                    self.notes.extend_from_slice(&bytes);
+                }
+            }
+            Output::Index(id, index) if id == object => {
+                let head = index.head(&self.notes);
+                assert!(head.is_some(), "the notes are those that the muxer has seen");
+                self.bytes += head.map_or(0, |head| head.len());
+            }
             Output::Close(id, _) => self.closes += usize::from(id == object),
             Output::FileDone(file, _) => self.files += usize::from(file == object.file),
             _ => {}
@@ -82,7 +95,7 @@ fuzz_target!(|data: &[u8]| {
     if choices & 16 != 0 {
         come_back(muxer.as_mut());
     }
-    let mut told = Told::default();
+    let mut told = Told { notes: notes.to_vec(), ..Told::default() };
     while let Some(output) = muxer.poll() {
         told.take(object, output);
     }

@@ -9,7 +9,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
 
 use super::{NODES, Plan, WINDOW, World};
-use crate::accounting::Crash;
 use crate::footage::Footage;
 use crate::numbered::Publisher;
 
@@ -20,8 +19,6 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(super) struct Done {
     pub(super) plan: Plan,
     pub(super) publisher: Publisher,
-    /// Stand-stills of nodes from which this publisher fled.
-    pub(super) fled: Vec<Crash>,
     pub(super) at: Instant,
 }
 
@@ -51,7 +48,7 @@ impl Slot {
             let number = self.world.next_stream();
             let mut publisher = Publisher::new(&self.plan.domain(), &format!("cam{number}"), number, &self.footage);
             publisher.timestamps_go_on = self.random.random();
-            let fled = self.stream(&mut publisher).await;
+            self.stream(&mut publisher).await;
             if publisher.sent().is_empty() {
                 continue;
             }
@@ -63,27 +60,25 @@ impl Slot {
                 let frames = sessions.iter().map(|session| session.sent[0].len() + session.sent[1].len());
                 report.frames_sent += frames.sum::<usize>();
             });
-            let _ = self.done.send(Done { plan: self.plan, publisher, fled, at: Instant::now() });
+            let _ = self.done.send(Done { plan: self.plan, publisher, at: Instant::now() });
         }
     }
 
     /// One stream from its first connection to its last.
-    async fn stream(&mut self, publisher: &mut Publisher) -> Vec<Crash> {
+    async fn stream(&mut self, publisher: &mut Publisher) {
         let end = Instant::now() + self.random.random_range(Duration::from_secs(15)..Duration::from_secs(75));
-        let mut fled = Vec::new();
         let mut node = self.random.random_range(1..=NODES);
         loop {
-            let Some(reached) = self.connect(publisher, node, end).await else { return fled };
+            let Some(reached) = self.connect(publisher, node, end).await else { return };
             node = reached;
             // Now and then a publisher goes by itself, in the middle of it.
             let leaves = self.random.random_bool(0.5).then(|| self.random.random_range(5..60));
             let leaves = leaves.map(|seconds| Instant::now() + Duration::from_secs(seconds));
             let until = leaves.map_or(end, |leaves| leaves.min(end));
-            let fled_from = self.watch(publisher, node, until).await;
-            fled.extend(fled_from.map(|at| Crash { node, at }));
+            self.watch(publisher, node, until).await;
             if Instant::now() >= end || self.world.is_over() {
                 publisher.leave().await;
-                return fled;
+                return;
             }
             if publisher.is_publishing() {
                 let goodbye: bool = self.random.random();
@@ -129,21 +124,17 @@ impl Slot {
         None
     }
 
-    /// Until the time has come, the connection is gone, or the node stands still: then since when.
-    async fn watch(&mut self, publisher: &mut Publisher, node: usize, until: Instant) -> Option<Instant> {
+    /// Until the time has come, the connection is gone, or the publisher gives up a node that stands still.
+    async fn watch(&mut self, publisher: &mut Publisher, node: usize, until: Instant) {
         let mut patient = None;
         while Instant::now() < until && publisher.is_publishing() && !self.world.is_over() {
             sleep(GLANCE).await;
-            let Some(since) = self.world.suspect(node) else {
+            if self.world.suspect(node).is_none() {
                 patient = None;
-                continue;
-            };
-            // Some encoders stay, whatever happens; they lose nothing.
-            if !*patient.get_or_insert_with(|| self.random.random_bool(0.4)) {
-                publisher.abandon().await;
-                return Some(since);
+            } else if !*patient.get_or_insert_with(|| self.random.random_bool(0.4)) {
+                // It closes its socket; what it has sent waits there until the node goes on. Some encoders stay.
+                return publisher.abandon().await;
             }
         }
-        None
     }
 }

@@ -55,10 +55,15 @@ async fn outcome(world: &World, done: &Done) -> Vec<Told> {
 }
 
 /// Everything about one stream; its objects are dropped.
+///
+/// Only a kill explains a loss, and no more than the allowance before it. A stand-still explains none, not even to a
+/// publisher that closed its connection meanwhile: what waits in the sockets is read when the node goes on. That is so as
+/// long as the node does go on: what waits in the sockets of one that is killed while it stands still, or before it has
+/// read them, dies with it, however much that is. Nothing here kills one so soon: chaos does one thing at a time, and
+/// [`super::chaos`] watches a node for seconds after its stand-still.
 fn check(world: &World, done: &Done, told: &[Told]) -> (Verdict, Leftovers) {
     let sessions = done.publisher.sent();
-    let mut crashes = world.crashes.lock().expect("crashes").clone();
-    crashes.extend_from_slice(&done.fled);
+    let crashes = world.crashes.lock().expect("crashes").clone();
     let Done { publisher, .. } = done;
     let ledger =
         Ledger { stream: publisher.number, footage: &publisher.footage, sessions: &sessions, crashes: &crashes };

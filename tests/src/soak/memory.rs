@@ -23,8 +23,7 @@ const WARM_UP: Duration = Duration::from_secs(60);
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How long the delivery of everything may take afterwards.
 const DELIVERY: Duration = Duration::from_secs(600);
-/// Formats of the template: all, or those that `SOAK_FORMATS` names. A fast-start MP4 keeps its index in memory, which
-/// grows with the media whatever the bucket does.
+/// Formats of the template: all, or those that `SOAK_FORMATS` names.
 fn formats() -> Vec<&'static str> {
     let wanted = std::env::var("SOAK_FORMATS").unwrap_or_default();
     let is_wanted = |name: &&str| wanted.is_empty() || wanted.split(',').any(|one| one == *name);

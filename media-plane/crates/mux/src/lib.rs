@@ -14,6 +14,7 @@ mod scratch;
 mod sound;
 mod split;
 
+pub use mp4::Index;
 pub use output::{
     Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Output, Reaction, Rejected, Restored, RestoredFile,
     RestoredObject, Summary,

@@ -1,22 +1,21 @@
 //! MP4 (ISO/IEC 14496-12, -14, -15) in two layouts: [`FastStart`] with the index in front, [`Fragmented`] growing.
 //!
-//! The boxes are written here rather than built from a box library's types: the index stays packed until the file is
-//! closed, so that a 12-hour file needs a few megabytes while it grows, and tens for the moment in which `moov` is made.
+//! The boxes are written here rather than built from a box library's types: a progressive file's index is made of its
+//! notes by whoever stores them, so that a 12-hour file needs no memory while it grows, and tens of megabytes for the
+//! moment in which `moov` is made.
 
 mod boxes;
 mod fragmented;
 mod head;
 mod index;
-mod packed;
 mod track;
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use media::{CodecConfig, Frame, Gap, TrackKind};
 
-use crate::notes::{Record, Sample, Samples, Story};
+use crate::notes::{Sample, Samples};
 use crate::past::{self, Past};
 use crate::scratch::Scratch;
 use crate::sound::Sound;
@@ -26,9 +25,10 @@ use crate::{
     RestoredObject,
 };
 
-use index::Index;
+use index::{Outline, replay};
 
 pub(crate) use fragmented::Fragmented;
+pub use index::Index;
 
 /// Extension and content type.
 const KIND: (&str, &str) = ("mp4", "video/mp4");
@@ -57,7 +57,7 @@ fn spec(object: ObjectId) -> ObjectSpec {
 
 /// The progressive layout: samples are appended as they come, `moov` goes in front when the file is closed.
 ///
-/// Every sample is noted, so that after a crash the same `moov` is made of the notes. A configuration that changes gets a
+/// Every sample is noted, and `moov` is made of the notes, after a crash as well. A configuration that changes gets a
 /// sample description of its own and a cut at the next key frame. A hole becomes the duration of the frame before it, in
 /// both tracks alike.
 #[derive(Debug)]
@@ -72,43 +72,22 @@ pub(crate) struct FastStart {
 #[derive(Debug)]
 struct File {
     object: ObjectId,
-    index: Index,
     bytes: u64,
+    outline: Outline,
     notes: Samples,
 }
 
 impl File {
     fn new(object: ObjectId) -> Self {
-        Self { object, index: Index::default(), bytes: 0, notes: Samples::default() }
+        Self { object, bytes: 0, outline: Outline::default(), notes: Samples::default() }
     }
 
-    fn add(&mut self, sample: &Sample, config: &CodecConfig) {
-        self.index.push(sample, config);
-        self.bytes += u64::from(sample.size);
-    }
-
-    /// Makes the index anew. `None` when the notes do not account for exactly `len` bytes.
-    fn replay(&mut self, notes: &[u8], len: u64) -> Option<()> {
-        let (mut video, mut audio) = (None, None);
-        let mut story = Story::new(notes);
-        while self.bytes < len {
-            match story.next()? {
-                Record::Avc(avc) => video = Some(CodecConfig::Avc(avc)),
-                Record::Sound(sound) => audio = Some(sound.config()),
-                Record::Sample(sample) => {
-                    let config = if sample.track == TrackKind::Video { &video } else { &audio };
-                    if self.bytes + u64::from(sample.size) > len {
-                        return None;
-                    }
-                    self.add(&sample, config.as_ref()?);
-                }
-                _ => {}
-            }
-        }
-        // Later notes go on from the same state.
-        story.by_ref().for_each(drop);
-        self.notes = story.into_samples();
-        Some(())
+    /// As an earlier process left it, with whether it can be gone on with.
+    fn resume(object: &RestoredObject) -> (Self, bool) {
+        let mut file = Self::new(object.spec.object);
+        let replayed = replay(&object.notes, object.len, |sample, config| file.outline.push(sample, config));
+        (file.bytes, file.notes) = (object.len, replayed.samples);
+        (file, replayed.is_whole)
     }
 }
 
@@ -129,11 +108,9 @@ impl FastStart {
 
     /// Goes on behind the last sample. Bytes that no note accounts for cannot be followed by others: the file ends there.
     fn resume(&mut self, object: &RestoredObject) {
-        let mut file = File::new(object.spec.object);
-        let is_whole = file.replay(&object.notes, object.len).is_some();
-        file.bytes = object.len;
+        let (file, is_whole) = File::resume(object);
         let mut past = Past::of(object);
-        (past.tally.video.frames, past.tally.audio.frames) = file.index.counts();
+        (past.tally.video.frames, past.tally.audio.frames) = file.outline.counts();
         self.split.resume(&past);
         self.file = Some(file);
         if !is_whole {
@@ -152,8 +129,8 @@ impl FastStart {
         let summary = self.split.end();
         let wall = self.wall_anchor.and_then(|anchor| anchor.checked_add(summary.starts_at.as_duration()));
         if file.bytes > 0 {
-            let head = head::head(&file.index.unfold(), file.bytes, boxes::creation_time(wall));
-            self.outputs.push_back(Output::Head(file.object, Bytes::from(head)));
+            let index = file.outline.index(file.bytes, boxes::creation_time(wall));
+            self.outputs.push_back(Output::Index(file.object, index));
         }
         self.outputs.push_back(Output::Close(file.object, summary.clone()));
         self.outputs.push_back(Output::FileDone(file.object.file, summary));
@@ -176,7 +153,8 @@ impl Muxer for FastStart {
         let object = file.object;
         let Frame { track, dts, pts, keyframe, ref data } = *frame;
         let sample = Sample { track, dts, pts, keyframe, size: data.len() as u32 };
-        file.add(&sample, &config);
+        file.outline.push(&sample, &config);
+        file.bytes += data.len() as u64;
         self.outputs.push_back(Output::Append(object, data.clone()));
         if let Some(note) = self.split.notes.take() {
             self.outputs.push_back(Output::Note(object, note));

@@ -223,11 +223,17 @@ impl Samples {
 pub(crate) struct Story<'a> {
     rest: &'a [u8],
     samples: Samples,
+    is_cut: bool,
 }
 
 impl<'a> Story<'a> {
     pub(crate) fn new(notes: &'a [u8]) -> Self {
-        Self { rest: notes, samples: Samples::default() }
+        Self { rest: notes, samples: Samples::default(), is_cut: false }
+    }
+
+    /// Whether it ended at a record that cannot be read: what is noted behind that will not be read either.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// What the next sample's record builds on.
@@ -313,8 +319,10 @@ impl Iterator for Story<'_> {
     type Item = Record;
 
     fn next(&mut self) -> Option<Record> {
+        let is_over = self.rest.is_empty();
         let record = self.record();
         if record.is_none() {
+            self.is_cut |= !is_over;
             self.rest = &[];
         }
         record

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
+use crate::Index;
+
 /// Which object of an output: API file index (grows at every cut) and part of that file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
@@ -37,7 +39,7 @@ pub struct ObjectSpec {
 }
 
 /// "An object truncated here is playable": a whole FLV tag, TS packet run, ADTS frame. For fast-start MP4 together with
-/// the [`Output::Note`]s before it, from which [`crate::restore`] makes the index.
+/// the [`Output::Note`]s before it, of which the index is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// End of the media before this point, on the publication's timeline.
@@ -72,13 +74,16 @@ pub enum Output {
     Open(ObjectSpec),
     /// Add bytes to its end.
     Append(ObjectId, Bytes),
-    /// What [`crate::restore`] must know to go on with the object after a crash: opaque, kept in order, and durable
-    /// with the next [`Output::Commit`] of the object.
+    /// What [`crate::restore`] must know to go on with the object after a crash, and what an [`Output::Index`] is made
+    /// of: opaque, kept in order, and durable with the next [`Output::Commit`] of the object.
     Note(ObjectId, Bytes),
     /// Everything appended so far is a playable object.
     Commit(ObjectId, Mark),
-    /// Bytes that belong in front of everything appended, known last (MP4 `ftyp`+`moov`+`mdat` header).
+    /// Bytes that belong in front of everything appended, known last.
     Head(ObjectId, Bytes),
+    /// The same, still to be made of all notes of the object, off the threads that must not block (MP4
+    /// `ftyp`+`moov`+`mdat` header): nothing but the notes need be kept of a file that grows for hours.
+    Index(ObjectId, Index),
     /// Nothing will be added.
     Close(ObjectId, Summary),
     /// Replace the playlist. It may be shipped only after every object it names (all were closed before).
@@ -177,7 +182,7 @@ pub struct RestoredObject {
     pub spec: ObjectSpec,
     /// All its notes up to the mark, joined in order.
     pub notes: Bytes,
-    /// Its length in bytes after truncation to the mark, without any [`Output::Head`].
+    /// Its length in bytes after truncation to the mark, without any head.
     pub len: u64,
     /// The mark; `None` when nothing of it is durable.
     pub mark: Option<Mark>,

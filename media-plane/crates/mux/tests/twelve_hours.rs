@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{aac, avc, options, picture};
@@ -24,7 +24,9 @@ struct Counted {
     heads: Vec<Bytes>,
     done: Vec<Summary>,
     marks: u64,
-    notes: u64,
+    /// Of the open object, and bytes of all.
+    notes: Vec<u8>,
+    noted: u64,
     /// The last small piece: in FLV, head or end of a tag.
     tail: Bytes,
 }
@@ -39,9 +41,21 @@ impl Counted {
                 }
             }
             Output::Head(_, bytes) => self.heads.push(bytes),
-            Output::Note(_, bytes) => self.notes += bytes.len() as u64,
+            Output::Note(_, bytes) => {
+                self.notes.extend_from_slice(&bytes);
+                self.noted += bytes.len() as u64;
+            }
+            Output::Index(_, index) => {
+                let start = Instant::now();
+                self.heads.push(index.head(&self.notes).unwrap());
+                assert_eq!(self.heads.last().unwrap().len() as u64, index.head_len());
+                println!("an index of {} bytes in {:?}", self.heads.last().unwrap().len(), start.elapsed());
+            }
             Output::Commit(..) => self.marks += 1,
-            Output::Close(..) => self.files.push(std::mem::take(&mut self.appended)),
+            Output::Close(..) => {
+                self.files.push(std::mem::take(&mut self.appended));
+                self.notes.clear();
+            }
             Output::FileDone(_, summary) => self.done.push(summary),
             Output::Open(_) | Output::Playlist { .. } => {}
         }
@@ -170,7 +184,7 @@ fn check(format: Format, hours: i64, each: i64) -> Counted {
         _ => assert_eq!(appended, payload),
     }
     assert!(peak() < 300 << 20, "{} bytes", peak());
-    let notes = counted.notes / hours as u64;
+    let notes = counted.noted / hours as u64;
     println!("{format:?}, {hours} h: {appended} bytes, notes {notes} bytes an hour, peak memory {} MiB", peak() >> 20);
     counted
 }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mux::{ObjectId, ObjectPart, ObjectSpec, Summary};
+use mux::{Index, ObjectId, ObjectPart, ObjectSpec, Summary};
 
 use crate::disk::Disk;
 use crate::growing::Growing;
 use crate::inbox::{Ack, Batch, Op};
 use crate::journal::{self, Entry, Extent, Step};
+use crate::noted::Noted;
 use crate::object::Point;
 use crate::output::{data_path, head_path, journal_path};
 use crate::state::State;
@@ -112,6 +113,10 @@ impl Appender {
                 let bytes = match op {
                     Op::Open(spec) => self.open(dir, *spec, disk)?,
                     Op::Head(object, bytes) => self.write_head(dir, *object, bytes, disk)?,
+                    Op::Index(object, index) => {
+                        let head = self.index(dir, *object, *index)?;
+                        self.write_head(dir, *object, &head, disk)?
+                    }
                     op => self.control(dir, std::mem::take(op))?,
                 };
                 batch.done.0 += 1;
@@ -185,7 +190,14 @@ impl Appender {
                 self.job.effects.push(Effect::Ack(ack));
             }
             Op::Barrier(ack) => self.job.effects.push(Effect::Barrier(ack)),
-            Op::Open(..) | Op::Head(..) | Op::Small(..) | Op::Large(..) | Op::Mark(..) | Op::Note(..) | Op::Done => {}
+            Op::Open(..)
+            | Op::Head(..)
+            | Op::Index(..)
+            | Op::Small(..)
+            | Op::Large(..)
+            | Op::Mark(..)
+            | Op::Note(..)
+            | Op::Done => {}
         }
         Ok(0)
     }
@@ -198,7 +210,7 @@ impl Appender {
         let path = data_path(dir, spec.object);
         let file = disk.create(&path).map_err(|error| Error::io(&path, error))?;
         self.add_dir(dir);
-        self.growing.insert(spec.object, Growing::new(file));
+        self.growing.insert(spec.object, Growing::new(file, self.journal_len));
         self.note(Step::Open {
             object: spec.object,
             extension: spec.extension.to_owned(),
@@ -270,6 +282,17 @@ impl Appender {
             growing.file = Some(file);
         }
         Ok((written, end))
+    }
+
+    /// Makes a head of what was noted about an object.
+    fn index(&mut self, dir: &Path, object: ObjectId, index: Index) -> Result<Bytes, Error> {
+        let journal = journal_path(dir);
+        let Growing { since, noted, ref notes, .. } = *self.grow(object)?;
+        let newest = notes.clone();
+        let (len, buffer) = (self.journal_len, self.buffer.as_slice());
+        let noted = Noted { object, journal: &journal, from: since, len, buffer, newest: &newest, noted };
+        let problem = "its notes do not tell of all samples";
+        index.head(&noted.read()?).ok_or_else(|| Error::Corrupt { path: journal, problem: problem.into() })
     }
 
     fn write_head(&mut self, dir: &Path, object: ObjectId, bytes: &[u8], disk: &Disk) -> Result<u64, Error> {

@@ -108,7 +108,7 @@ fn body(bytes: &[u8]) -> Option<(&[u8], u32)> {
 }
 
 /// The record at the start, and its length.
-fn decode_one(bytes: &[u8]) -> Option<(Entry, usize)> {
+pub(crate) fn decode_one(bytes: &[u8]) -> Option<(Entry, usize)> {
     let (body, crc) = body(bytes)?;
     if crc32c::crc32c(body) != crc {
         return None;

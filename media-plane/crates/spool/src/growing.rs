@@ -19,6 +19,8 @@ pub(crate) struct Growing {
     /// Bytes noted about it, with those not yet in an extent.
     pub noted: u64,
     pub notes: Vec<u8>,
+    /// Where in the journal its first record may be.
+    pub since: u64,
     /// Length and mark of the newest extent.
     pub recorded: (u64, Option<Marked>),
 }
@@ -31,9 +33,9 @@ pub(crate) struct Position {
 }
 
 impl Growing {
-    /// A new object.
-    pub fn new(file: File) -> Self {
-        Self { file: Some(Arc::new(file)), ..Self::default() }
+    /// A new object, of which the first `since` bytes of the journal tell nothing.
+    pub fn new(file: File, since: u64) -> Self {
+        Self { file: Some(Arc::new(file)), since, ..Self::default() }
     }
 
     /// An object found on disk.

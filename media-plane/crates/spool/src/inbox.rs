@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mux::{Mark, ObjectId, ObjectSpec, Output, Summary};
+use mux::{Index, Mark, ObjectId, ObjectSpec, Output, Summary};
 use tokio::sync::oneshot;
 
 use crate::journal::Marked;
@@ -26,6 +26,7 @@ pub(crate) enum Op {
     Mark(ObjectId, Mark),
     Note(ObjectId, Bytes),
     Head(ObjectId, Bytes),
+    Index(ObjectId, Index),
     Close(ObjectId, Box<Summary>),
     Playlist(ObjectId, Bytes, bool),
     FileDone(u32, Box<Summary>),
@@ -83,6 +84,7 @@ impl Batch {
                 self.bytes += data.len();
                 self.ops.push(Op::Head(object, data));
             }
+            Output::Index(object, index) => self.ops.push(Op::Index(object, index)),
             Output::Close(object, summary) => self.ops.push(Op::Close(object, Box::new(summary))),
             Output::Playlist { object, body, last } => {
                 self.bytes += body.len();
@@ -116,7 +118,9 @@ impl Batch {
     /// Whether it holds anything that must not be written while journals need the last room.
     pub fn has_media(&self) -> bool {
         let ops = self.ops.get(self.done.0..).unwrap_or_default();
-        ops.iter().any(|op| matches!(op, Op::Open(..) | Op::Small(..) | Op::Large(..) | Op::Head(..)))
+        let is_media =
+            |op: &Op| matches!(op, Op::Open(..) | Op::Small(..) | Op::Large(..) | Op::Head(..) | Op::Index(..));
+        ops.iter().any(is_media)
     }
 
     /// Takes out what shipping waits for: it is about objects that are closed, and may come before media that wait.

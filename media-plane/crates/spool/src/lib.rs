@@ -27,6 +27,7 @@ mod inbox;
 mod journal;
 mod key;
 mod mend;
+mod noted;
 mod object;
 mod output;
 mod reading;

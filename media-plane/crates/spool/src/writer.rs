@@ -81,6 +81,7 @@ impl Writer {
             | Output::Commit(object, _)
             | Output::Note(object, _)
             | Output::Head(object, _)
+            | Output::Index(object, _)
             | Output::Close(object, _) => {
                 if !self.open.contains(object) {
                     return wrong(*object, "is not open");

@@ -104,6 +104,88 @@ async fn a_gate_that_opened_without_sound_left_the_aac_file_out() {
     life.die().await;
 }
 
+/// The first life of a recording whose sound comes late; all that was taken is durable when the node is killed.
+async fn killed_with_late_sound(folder: &Path, disk: &FaultyDisk, bucket: &Arc<Memory>, template: Template) {
+    let (folder, disk, bucket) = (folder.to_owned(), disk.clone(), Arc::clone(bucket));
+    let life = async move {
+        let mut life = Life::start(&folder, false, &disk, &bucket);
+        let mut recording = start(&life.node, template, None);
+        feed(&mut life, &mut recording, [vec![avc()], items(0, SOUND_FROM)].concat()).await;
+        let config = Timed::Config(TrackKind::Audio, aac_config());
+        feed(&mut life, &mut recording, [vec![config], items(SOUND_FROM, END)].concat()).await;
+        for _ in 0..20 {
+            life.turn().await;
+        }
+    };
+    // All tasks of the node end with their runtime.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::spawn_blocking(move || runtime.block_on(life)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_late_format_is_closed_by_the_restart_like_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, bucket) = (FaultyDisk::new(), Arc::new(Memory::default()));
+    killed_with_late_sound(folder.path(), &disk, &bucket, Template { aac: always(), ..template() }).await;
+    let mut life = Life::start(folder.path(), false, &disk, &bucket);
+    life.until("a manifest", is_settled).await;
+    let told = Told::of(life.facts());
+    assert_eq!(told.ended.end_reason, EndReason::NodeLost);
+    assert!(told.ended.error.is_none() && told.failed.is_empty(), "{:?}", told.ended);
+    let mut outputs: Vec<_> = told.ended.outputs.iter().map(|output| (output.format, output.files)).collect();
+    outputs.sort();
+    assert_eq!(outputs, [Format::Hls, Format::Flv, Format::Mp4, Format::Aac].map(|format| (format, 1)));
+    assert_sound(&told, &bucket, SOUND_FROM, END).await;
+    for format in FORMATS {
+        let file = told.available.iter().find(|file| file.format == format).unwrap();
+        assert!(file.video.is_some() && file.audio.is_some(), "{file:?}");
+    }
+    life.die().await;
+}
+
+#[tokio::test]
+async fn a_late_format_goes_on_in_its_file_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, bucket) = (FaultyDisk::new(), Arc::new(Memory::default()));
+    let resume_timeout = Some(recorder_proto::time::duration(Duration::from_secs(3_600)));
+    let aac = always().map(|aac| Aac { resume_timeout, ..aac });
+    killed_with_late_sound(folder.path(), &disk, &bucket, Template { aac, ..template() }).await;
+    let mut life = Life::start(folder.path(), false, &disk, &bucket);
+    let publisher = publisher(&life.node);
+    let admission = life.node.registry.admit(&publisher.stream, publisher.session);
+    let mut publication = admission.replaced.expect("the recording waits").await.unwrap();
+    assert_eq!(publication.recordings().len(), 1);
+    publication.resume(publisher);
+    let now = life.node.clock.monotonic();
+    let Timed::Config(_, avc) = avc() else { unreachable!() };
+    publication.ingest(Event::Config(TrackKind::Video, avc), now);
+    publication.ingest(Event::Config(TrackKind::Audio, aac_config()), now);
+    for item in items(SOUND_FROM, END) {
+        let Timed::Frame(Frame { track, dts, keyframe, data, .. }) = item else { continue };
+        let time = SourceTime { value: dts.as_millis() as u32, scale: 1_000 };
+        let arrival = now + Duration::from_millis(dts.as_millis() as u64);
+        publication.ingest(Event::Frame(RawFrame { track, time, composition: 0, keyframe, data }), arrival);
+    }
+    publication.interrupt(&EndCause::Unpublished);
+    publication.end(EndReason::PublisherEnded);
+    life.until("a manifest", is_settled).await;
+    let told = Told::of(life.facts());
+    assert!(told.ended.error.is_none() && told.failed.is_empty(), "{:?}", told.ended);
+    let files: Vec<_> = told.available.iter().filter(|file| file.format == Format::Aac).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let size = files[0].size_bytes;
+    let bytes = bucket.get_range(&files[0].object_key, 0..size).await.unwrap();
+    // What was taken before the kill, and the same once more.
+    let expected: Vec<Bytes> = sounds(SOUND_FROM, END).map(|(n, _)| payload(n)).collect();
+    let mut at = 0;
+    for (number, data) in expected.iter().chain(&expected).enumerate() {
+        assert_eq!(bytes.get(at + 7..at + 7 + data.len()), Some(&data[..]), "frame {number}");
+        at += 7 + data.len();
+    }
+    assert_eq!(at as u64, size);
+    life.die().await;
+}
+
 /// Regression: a template of AAC alone made nothing of a stream whose sound came after the start gate had opened.
 #[tokio::test]
 async fn a_plan_that_could_make_nothing_at_first_was_never_asked_again() {

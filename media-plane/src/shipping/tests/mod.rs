@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod ended;
 mod faults;
 mod growing;
 mod happy;
@@ -35,7 +36,7 @@ use tokio::task::JoinHandle;
 use super::backup::Copies;
 use super::budget::{Bandwidth, Gate};
 use super::lag::Lag;
-use super::storage::Pace;
+use super::storage::{Open, Pace};
 use super::{Context, OutputMeta, Shipping, Target, Wall};
 use crate::link::FactLog;
 use crate::manifest::Manifests;
@@ -116,37 +117,17 @@ impl Yard {
         let (spool, stored, events) = Spool::open(config).unwrap();
         let log = FactLog::open(&state).unwrap();
         let drain = Drain::new();
-        let millis = Duration::from_millis;
         let clients = (Arc::clone(&bucket), Arc::clone(&backup));
         let manifests = Manifests::open(&spool, &stored);
         let (copies, returning) = Copies::new();
         let lag = Lag::default();
-        let context = Context {
-            spool: spool.clone(),
-            manifests: manifests.clone(),
-            facts: Facts::new(log.clone()),
-            log: log.clone(),
-            clock: SystemClock::shared(),
-            gate: Gate::new(patience.side_by_side, patience.side_by_side),
-            bandwidth: Bandwidth::default(),
-            releases: Default::default(),
-            lag: lag.clone(),
-            open: Arc::new(move |target, _| {
-                let (bucket, backup) = clients.clone();
-                let is_backup = target.name == "storages/backup";
-                let client = if is_backup { backup as Arc<dyn Bucket> } else { bucket as Arc<dyn Bucket> };
-                async move { Ok(client) }.boxed()
-            }),
-            pace: Pace {
-                transient: Policy::forever(millis(1), millis(10)),
-                refused: Policy::forever(millis(10), millis(50)),
-                slot: patience.slot,
-            },
-            stalled_after: patience.stalled_after,
-            backup_after: patience.backup_after,
-            copies,
-            storages: Default::default(),
-        };
+        let open: Open = Arc::new(move |target, _| {
+            let (bucket, backup) = clients.clone();
+            let is_backup = target.name == "storages/backup";
+            let client = if is_backup { backup as Arc<dyn Bucket> } else { bucket as Arc<dyn Bucket> };
+            async move { Ok(client) }.boxed()
+        });
+        let context = context((&spool, &manifests, &log, &lag), copies, patience, open);
         let shipping = Shipping::over(context, stored, events, returning, drain.signal(), Box::new(|| false));
         let task = tokio::spawn(shipping.run());
         Self { dir, memory, bucket, backup, patience, spool, manifests, log, lag, drain, task }
@@ -220,6 +201,33 @@ impl Yard {
         let outcome = self.drain.wait(Duration::from_secs(10)).await;
         self.task.await.unwrap();
         outcome
+    }
+}
+
+/// What shipping works with; storages are what `open` gives.
+pub fn context(node: (&Spool, &Manifests, &FactLog, &Lag), copies: Copies, patience: Patience, open: Open) -> Context {
+    let (spool, manifests, log, lag) = node;
+    let millis = Duration::from_millis;
+    Context {
+        spool: spool.clone(),
+        manifests: manifests.clone(),
+        facts: Facts::new(log.clone()),
+        log: log.clone(),
+        clock: SystemClock::shared(),
+        gate: Gate::new(patience.side_by_side, patience.side_by_side),
+        bandwidth: Bandwidth::default(),
+        releases: Default::default(),
+        lag: lag.clone(),
+        open,
+        pace: Pace {
+            transient: Policy::forever(millis(1), millis(10)),
+            refused: Policy::forever(millis(10), millis(50)),
+            slot: patience.slot,
+        },
+        stalled_after: patience.stalled_after,
+        backup_after: patience.backup_after,
+        copies,
+        storages: Default::default(),
     }
 }
 

@@ -13,18 +13,29 @@ const MDAT_HEADER: u64 = 16;
 pub(super) fn head(tables: &Tables, data: u64, created: u64) -> Vec<u8> {
     let tracks: Vec<&Track> = [&tables.video, &tables.audio].into_iter().flatten().collect();
     let (tracks, order) = (tracks.as_slice(), tables.order.as_slice());
-    // Chunk offsets are as wide as they need be, and their width decides how far the data moves: measure, then write.
-    let narrow = file_head(tracks, order, 0, false, created).len() as u64 + MDAT_HEADER;
-    let wide = is_wide(narrow + data);
-    let length = if wide { file_head(tracks, order, 0, true, created).len() as u64 + MDAT_HEADER } else { narrow };
-    let mut bytes = file_head(tracks, order, length, wide, created);
-    bytes.extend_from_slice(&[0, 0, 0, 1, b'm', b'd', b'a', b't']);
-    bytes.extend_from_slice(&(data + MDAT_HEADER).to_be_bytes());
-    bytes
+    let (length, wide) = length(tracks, data, created);
+    let mut boxes = Boxes { bytes: Vec::with_capacity(usize::try_from(length).unwrap_or_default()) };
+    file_head(&mut boxes, tracks, order, length, wide, created);
+    boxes.put(&[0, 0, 0, 1, b'm', b'd', b'a', b't']);
+    boxes.put(&(data + MDAT_HEADER).to_be_bytes());
+    boxes.bytes
 }
 
-fn file_head(tracks: &[&Track], order: &[u32], base: u64, wide: bool, created: u64) -> Vec<u8> {
-    let mut boxes = Boxes::default();
+/// How long that is, of tracks that need not have their tables any more, and whether offsets are wide: they are as wide
+/// as they need be, and their width decides how far the data moves.
+pub(super) fn length(tracks: &[&Track], data: u64, created: u64) -> (u64, bool) {
+    let length = |wide| {
+        let entry = if wide { 12 } else { 8 };
+        let of_samples = tracks.iter().map(|track| track.dropped() + u64::from(track.samples) * entry);
+        let mut rest = Boxes::default();
+        file_head(&mut rest, tracks, &[], 0, wide, created);
+        rest.bytes.len() as u64 + of_samples.sum::<u64>() + MDAT_HEADER
+    };
+    let narrow = length(false);
+    if is_wide(narrow + data) { (length(true), true) } else { (narrow, false) }
+}
+
+fn file_head(boxes: &mut Boxes, tracks: &[&Track], order: &[u32], base: u64, wide: bool, created: u64) {
     boxes.nest(b"ftyp", |b| {
         b.put(b"isom");
         b.u32(0x200);
@@ -43,7 +54,6 @@ fn file_head(tracks: &[&Track], order: &[u32], base: u64, wide: bool, created: u
             });
         }
     });
-    boxes.bytes
 }
 
 /// Shows the track from its first frame on, `delay` movie ticks after the start of the movie.
@@ -79,7 +89,7 @@ fn media(boxes: &mut Boxes, track: &Track, order: &[u32], base: u64, wide: bool,
             stsd(b, &track.configs);
             durations(b, track);
             compositions(b, track);
-            if track.key_samples.len() < track.samples as usize {
+            if !track.is_all_keys() {
                 b.full(b"stss", 0, 0, |b| {
                     b.u32(track.key_samples.len() as u32);
                     track.key_samples.iter().for_each(|number| b.u32(*number));
@@ -128,7 +138,7 @@ fn durations(boxes: &mut Boxes, track: &Track) {
 /// every player reads.
 fn compositions(boxes: &mut Boxes, track: &Track) {
     let runs = &track.compositions.runs;
-    if runs.iter().all(|(_, offset)| *offset == 0) {
+    if track.is_in_order() {
         return;
     }
     boxes.full(b"ctts", 0, 0, |b| {

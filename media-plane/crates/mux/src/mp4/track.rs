@@ -102,10 +102,15 @@ impl TrackClock {
     }
 }
 
+/// A table of which only the length is wanted keeps this much.
+const KEPT: usize = 32;
+
 /// Counts of equal values in a row.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     pub(super) runs: Vec<(u32, i32)>,
+    /// Counted and forgotten.
+    pub(super) dropped: u64,
 }
 
 impl Runs {
@@ -113,6 +118,12 @@ impl Runs {
         match self.runs.last_mut() {
             Some((count, last)) if *last == value => *count += 1,
             _ => self.runs.push((1, value)),
+        }
+    }
+
+    fn forget(&mut self) {
+        if self.runs.len() >= KEPT {
+            self.dropped += self.runs.drain(..KEPT - 1).len() as u64;
         }
     }
 }
@@ -132,6 +143,8 @@ pub(super) struct Track {
     pub(super) compositions: Runs,
     /// Numbers of samples where decoding can start.
     pub(super) key_samples: Vec<u32>,
+    /// Others that were counted and forgotten.
+    dropped_keys: u64,
     /// Smallest composition offset, at most 0.
     pub(super) min_composition: i64,
     /// Presentation extent in ticks of the track, without the end of the last frame.
@@ -149,6 +162,7 @@ impl Track {
             durations: Runs::default(),
             compositions: Runs::default(),
             key_samples: Vec::new(),
+            dropped_keys: 0,
             min_composition: 0,
             presentation: (i64::MAX, i64::MIN),
         }
@@ -175,6 +189,31 @@ impl Track {
         let (first, last) = self.presentation;
         let shown = ticks + composition;
         self.presentation = (first.min(shown), last.max(shown));
+    }
+
+    /// Forgets what has been counted, for one who only wants to know how long its tables are.
+    pub(super) fn forget(&mut self) {
+        self.durations.forget();
+        self.compositions.forget();
+        if self.key_samples.len() >= KEPT {
+            self.dropped_keys += self.key_samples.drain(..).len() as u64;
+        }
+    }
+
+    /// Decoding can start at every sample.
+    pub(super) fn is_all_keys(&self) -> bool {
+        self.dropped_keys + self.key_samples.len() as u64 >= u64::from(self.samples)
+    }
+
+    /// All frames are shown in the order in which they are decoded.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.compositions.dropped == 0 && self.compositions.runs.iter().all(|(_, offset)| *offset == 0)
+    }
+
+    /// Bytes that the entries of tables take which are forgotten.
+    pub(super) fn dropped(&self) -> u64 {
+        let keys = if self.is_all_keys() { 0 } else { self.dropped_keys };
+        8 * (self.durations.dropped + self.compositions.dropped) + 4 * keys
     }
 
     /// Sum of all durations, in ticks of the track.

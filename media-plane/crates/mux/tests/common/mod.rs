@@ -185,6 +185,12 @@ impl Store {
             }
             Output::Note(id, bytes) => self.open(id).notes.extend_from_slice(&bytes),
             Output::Head(id, bytes) => assert!(self.open(id).head.replace(bytes).is_none(), "one head"),
+            Output::Index(id, index) => {
+                let object = self.open(id);
+                let head = index.head(&object.notes).expect("the notes of the object");
+                assert_eq!(head.len() as u64, index.head_len());
+                assert!(object.head.replace(head).is_none(), "one head");
+            }
             Output::Close(id, summary) => self.open(id).closed = Some(summary),
             Output::Playlist { object, body, last } => self.playlist(object, &body, last),
             Output::FileDone(file, summary) => {

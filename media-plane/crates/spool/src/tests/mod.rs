@@ -6,6 +6,7 @@ mod crash;
 mod durable;
 mod fault;
 mod flip;
+mod index;
 mod life;
 mod limits;
 mod notes;
