@@ -45,7 +45,7 @@ class Clock:
 class Picture(MediaStreamTrack):
     kind = "video"
 
-    def __init__(self, clock, fps=30, size=(640, 360)):
+    def __init__(self, clock, fps=30, size=(320, 180)):
         super().__init__()
         self.clock, self.fps, self.count = clock, fps, 0
         width, height = size
@@ -58,8 +58,8 @@ class Picture(MediaStreamTrack):
         await self.clock.until(at)
         image = self.white if is_on(at) else self.dark.copy()
         if image is not self.white:
-            left = self.count * 4 % 600
-            image[160:200, left:left + 40] = 200
+            left = self.count * 2 % 300
+            image[80:100, left:left + 20] = 200
         frame = av.VideoFrame.from_ndarray(image, format="bgr24")
         frame.pts, frame.time_base = self.count * 90_000 // self.fps, fractions.Fraction(1, 90_000)
         self.count += 1

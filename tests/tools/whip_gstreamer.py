@@ -23,9 +23,9 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 
 PIPELINE = """
 webrtcbin name=out bundle-policy=max-bundle
-videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=640,height=360,framerate=30/1
+videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=180,framerate=30/1
   ! videobalance name=light
-  ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=1000 key-int-max=60 ! video/x-h264,profile=constrained-baseline
+  ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=500 key-int-max=60 ! video/x-h264,profile=constrained-baseline
   ! h264parse ! rtph264pay config-interval=-1 pt=96 aggregate-mode=zero-latency
   ! application/x-rtp,media=video,encoding-name=H264,payload=96 ! out.
 audiotestsrc is-live=true wave=ticks freq=1000 sine-periods-per-tick=100 volume=0.5 ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay pt=111

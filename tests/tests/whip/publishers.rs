@@ -22,6 +22,8 @@ async fn scene(template: v1::Template, settings: &[(&str, &str)]) -> (Cluster, C
 
 /// What real publishers may be out of sync, in seconds: their own share is in it.
 const OFF: f64 = 0.04;
+/// The same where sender reports are of no use, so that the picture is late by what its encoder takes.
+const OFF_WITHOUT_REPORTS: f64 = 0.1;
 
 /// The only file of each format decodes cleanly, has every flash and every beep, also the first, and they belong together
 /// from the first to the last. Gives how many pictures each format has.
@@ -30,6 +32,7 @@ async fn judge(
     clients: &mut Clients,
     recording: &v1::Recording,
     beeps: RangeInclusive<usize>,
+    off: f64,
 ) -> Vec<(&'static str, usize)> {
     let mut counts = Vec::new();
     for (format, files) in clients.files(recording).await {
@@ -50,7 +53,7 @@ async fn judge(
         if format != "AAC" {
             assert_eq!(found.flashes.len(), found.beeps.len(), "{format}: {found:?}");
             let offsets = found.offsets();
-            assert!(offsets.iter().all(|offset| offset.abs() <= OFF), "{format}: sound is off by {offsets:.3?} s");
+            assert!(offsets.iter().all(|offset| offset.abs() <= off), "{format}: sound is off by {offsets:.3?} s");
             counts.push((format, packets.video.len()));
         }
     }
@@ -67,7 +70,7 @@ async fn aiortc_is_recorded_from_the_first_beep_to_the_last_picture() {
     let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     let sent: usize =
         said.lines().find_map(|line| line.strip_prefix("sent ")?.split(' ').next()?.parse().ok()).unwrap();
-    for (format, recorded) in judge(&cluster, &mut clients, &recording, 6..=7).await {
+    for (format, recorded) in judge(&cluster, &mut clients, &recording, 6..=7, OFF).await {
         // One or two are being encoded when it stops.
         assert!(recorded <= sent && recorded + 2 >= sent, "{format}: {recorded} of {sent}");
     }
@@ -80,7 +83,7 @@ async fn gstreamers_webrtcbin_is_recorded_from_the_first_beep_to_the_last() {
     let url = whip::url(&cluster, DOMAIN, "gst");
     whip::publish(whip::gstreamer(&url, &["--seconds", "5"])).await;
     let recording = clients.wait_for(DOMAIN, "gst", 1, State::Succeeded).await.remove(0);
-    for (format, recorded) in judge(&cluster, &mut clients, &recording, 5..=90).await {
+    for (format, recorded) in judge(&cluster, &mut clients, &recording, 5..=90, OFF).await {
         assert!(recorded >= 150, "{format}: {recorded}");
     }
 }
@@ -93,7 +96,7 @@ async fn gstreamers_backlog_was_out_of_sync() {
     let url = whip::url(&cluster, DOMAIN, "gst");
     whip::publish(whip::gstreamer(&url, &["--seconds", "4", "--backlog", "3"])).await;
     let recording = clients.wait_for(DOMAIN, "gst", 1, State::Succeeded).await.remove(0);
-    for (format, recorded) in judge(&cluster, &mut clients, &recording, 7..=90).await {
+    for (format, recorded) in judge(&cluster, &mut clients, &recording, 7..=90, OFF_WITHOUT_REPORTS).await {
         assert!(recorded >= 210, "{format}: {recorded}");
     }
 }

@@ -17,7 +17,7 @@ use media::ingest::SourceTime;
 
 use crate::counts::ClockCounts;
 use reports::Early;
-use source::{Nanos, SECOND, Source};
+use source::{MILLIS, Nanos, SECOND, Source};
 
 /// Ticks per second of what comes out: that of the recorder's timeline.
 pub(crate) const SCALE: u32 = 90_000;
@@ -25,6 +25,8 @@ pub(crate) const SCALE: u32 = 90_000;
 const REPORTS_EXPIRE: Nanos = 60 * SECOND;
 /// A source aligned by its first arrival is improved upon quickly for so long.
 const SETTLING: Nanos = 3 * SECOND;
+/// Arrival puts the picture so much nearer to the sound than it is: it was still catching up when it began to leave.
+const APART: Nanos = 100 * MILLIS;
 /// No encoder delays one track by so much more than the other; reports that say so are wrong.
 const ABSURD: Nanos = 3 * SECOND;
 /// The clock is not moved by more than this share of a single pause.
@@ -102,13 +104,14 @@ impl Clock {
         let is_new = source.seen - source.aligned < SETTLING;
         self.choose(kind, ssrc);
         let (target, is_reported) = self.target(kind);
+        let peer = self.target(other(kind)).0 - self.track_ref(other(kind)).offset;
         let track = self.track(kind);
         let step = time.saturating_sub(track.latest.unwrap_or(time)).clamp(0, MAX_PAUSE);
         let wanted = target - track.offset;
         let per_mille_tenths = match (is_reported, kind) {
             (true, TrackKind::Video) => 500,
             (true, TrackKind::Audio) => 50,
-            (false, TrackKind::Video) if is_new && wanted < 0 => 500,
+            (false, TrackKind::Video) if wanted < 0 && (is_new || wanted - peer < -APART) => 500,
             (false, _) if wanted < 0 => 50,
             (false, _) => 5,
         };

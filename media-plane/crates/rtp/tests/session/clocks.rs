@@ -237,3 +237,13 @@ fn a_publisher_that_had_media_piled_up_was_out_of_sync_by_seconds() {
         }
     }
 }
+
+#[test]
+fn a_pile_that_takes_longer_than_the_wait_was_out_of_sync_for_minutes() {
+    let network = Network { reports: false, pile: 4.0, speed: (1.5, 4.0), ..Network::default() };
+    let mut world = world(seed(46), network);
+    world.run(60.0);
+    world.finish();
+    assert!(world.judge.worst(0.0) > 1_000.0, "it was out of sync");
+    assert!(world.judge.worst(45.0) <= 120.0, "{} ms", world.judge.worst(45.0));
+}
