@@ -45,8 +45,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.publishing.as_ref().is_some_and(|publishing| publishing.publication.is_full()) {
             return self.deaf_wake().await;
         }
-        let (since, deadline) = (self.node.clock.monotonic(), self.deadline());
-        let wait = deadline.map_or(Duration::MAX, |at| at.saturating_sub(since));
+        let (since, end) = (self.node.clock.monotonic(), self.end_of_patience());
+        let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
+        let wait = [end, tick].into_iter().flatten().min().map_or(Duration::MAX, |at| at.saturating_sub(since));
         let (socket, input, media_flows) = (&mut self.socket, &mut self.input, self.publishing.is_some());
         let took_everything = &mut self.took_everything;
         let read = async {
@@ -71,25 +72,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             read = read => return Wake::Read(read),
             () = sleep(wait) => {}
         }
-        self.last_look(since, deadline.unwrap_or(since)).await
+        match end.filter(|at| *at <= self.node.clock.monotonic()) {
+            Some(end) => self.last_look(since, end).await,
+            None => Wake::Deadline,
+        }
     }
 
-    /// When something is due, on the node's clock.
-    fn deadline(&self) -> Option<Duration> {
+    /// When a publisher that sends nothing is closed, or answered, on the node's clock.
+    fn end_of_patience(&self) -> Option<Duration> {
         let session = self.session.next_deadline().map(|at| at.saturating_add(self.held_back));
         let flush = (!self.pending.is_empty()).then(|| self.calm.silent_at());
-        let tick = self.publishing.as_ref().and_then(|publishing| publishing.publication.next_tick());
         let close = self.moving.as_ref().map(|moving| moving.close_at);
-        [session, flush, tick, close].into_iter().flatten().min()
+        [session, flush, close].into_iter().flatten().min()
     }
 
-    /// Before a deadline counts: a publisher is neither silent nor gone as long as its bytes wait in the socket.
-    async fn last_look(&mut self, since: Duration, deadline: Duration) -> Wake {
+    /// Before that counts: a publisher is neither silent nor gone as long as its bytes wait in the socket.
+    async fn last_look(&mut self, since: Duration, end: Duration) -> Wake {
         let now = self.node.clock.monotonic();
-        let late = now.saturating_sub(deadline.max(since));
+        let late = now.saturating_sub(end.max(since));
         let stood_still = late > LATE;
         // A flood is no reason to go on for ever.
-        if self.publishing.is_none() || (!stood_still && now > deadline.saturating_add(LEISURE)) {
+        if self.publishing.is_none() || (!stood_still && now > end.saturating_add(LEISURE)) {
             return Wake::Deadline;
         }
         self.input.reserve(READ_BUFFER_BYTES);

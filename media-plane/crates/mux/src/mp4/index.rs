@@ -78,7 +78,7 @@ pub(super) struct Replayed {
 /// Tells of every sample in the first `len` bytes with its configuration, up to the first that does not fit.
 pub(super) fn replay(notes: &[u8], len: u64, mut each: impl FnMut(&Sample, &CodecConfig)) -> Replayed {
     let (mut video, mut audio) = (None, None);
-    let (mut bytes, mut story) = (0, Story::new(notes));
+    let (mut bytes, mut fits, mut story) = (0, true, Story::new(notes));
     for record in story.by_ref() {
         match record {
             Record::Avc(avc) => video = Some(CodecConfig::Avc(avc)),
@@ -86,7 +86,10 @@ pub(super) fn replay(notes: &[u8], len: u64, mut each: impl FnMut(&Sample, &Code
             Record::Sample(sample) => {
                 let config = if sample.track == TrackKind::Video { &video } else { &audio };
                 let end = bytes + u64::from(sample.size);
-                let Some(config) = config.as_ref().filter(|_| end <= len) else { break };
+                let Some(config) = config.as_ref().filter(|_| end <= len) else {
+                    fits = false;
+                    break;
+                };
                 bytes = end;
                 each(&sample, config);
             }
@@ -95,7 +98,7 @@ pub(super) fn replay(notes: &[u8], len: u64, mut each: impl FnMut(&Sample, &Code
     }
     // Later notes go on from the same state.
     story.by_ref().for_each(drop);
-    Replayed { is_whole: bytes == len && !story.is_cut(), samples: story.into_samples() }
+    Replayed { is_whole: fits && bytes == len && !story.is_cut(), samples: story.into_samples() }
 }
 
 /// What `moov` is written from.
@@ -121,11 +124,14 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::{Bytes, BytesMut};
-    use media::{AacConfig, MediaTime};
+    use media::{AacConfig, Frame, MediaTime};
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::mp4::FastStart;
     use crate::notes::Notes;
     use crate::sound::Sound;
+    use crate::{Mark, Muxer, ObjectId, ObjectPart, Options, Output, Restored, RestoredFile, RestoredObject};
 
     /// Notes of so many frames of sound, and the index they make.
     fn noted(count: i64) -> (BytesMut, Index) {
@@ -157,5 +163,53 @@ mod tests {
         // The sample that is too many is behind the media.
         assert_eq!(index.head(&others), Some(head));
         assert_eq!(index.head(&noted(999).0), None);
+    }
+
+    /// What is left of a file is gone on with, or closed at once; its index is made of its notes in either case.
+    fn go_on(notes: Bytes, len: u64) -> Result<(), TestCaseError> {
+        let object = ObjectId { file: 0, part: ObjectPart::Whole };
+        let mut all = BytesMut::from(&notes[..]);
+        let mark = Some(Mark { media_time: MediaTime::from_millis(90_000), ..Mark::default() });
+        let restored = RestoredObject { spec: crate::mp4::spec(object), notes, len, mark, closed: None };
+        let open = Some(RestoredFile { file: 0, objects: vec![restored], playlist: None });
+        let mut muxer = Box::new(FastStart::restore(&Options::default(), Restored { files: 1, open }));
+        let aac = AacConfig::parse(Bytes::from_static(&[0x11, 0x90])).unwrap();
+        muxer.config(TrackKind::Audio, &CodecConfig::Aac(Arc::new(aac)));
+        for n in 0..5 {
+            let dts = MediaTime::from_millis(90_000 + n * 21);
+            let data = Bytes::from_static(b"sound");
+            muxer.push(&Frame { track: TrackKind::Audio, dts, pts: dts, keyframe: true, data }).unwrap();
+        }
+        let mut outputs: Vec<Output> = std::iter::from_fn(|| muxer.poll()).collect();
+        outputs.extend(muxer.finish().outputs);
+        for output in outputs {
+            match output {
+                Output::Note(of, note) if of == object => all.extend_from_slice(&note),
+                Output::Index(of, index) if of == object => {
+                    let head = index.head(&all);
+                    prop_assert_eq!(head.map(|head| head.len() as u64), Some(index.head_len()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_is_made_of_whatever_notes_there_were(
+            count in 0i64..60, cut in 0usize..400, flips in proptest::collection::vec((0usize..400, any::<u8>()), 0..3), by in -200i64..200,
+        ) {
+            let (mut notes, index) = noted(count);
+            notes.truncate(notes.len().saturating_sub(cut / 4));
+            for (at, byte) in flips {
+                if let Some(place) = notes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            // As long as the notes say, and a little shorter or longer.
+            let len = if by % 2 == 0 { index.data } else { index.data.saturating_add_signed(by) };
+            go_on(notes.freeze(), len)?;
+        }
     }
 }
