@@ -31,7 +31,8 @@ async fn a_thousand_offers_and_ten_thousand_candidates_disturb_nobody() {
     let mut session = (String::new(), String::new());
     for index in 0..1_000 {
         let path = format!("/whip/live/flood{index}?domain={DOMAIN}");
-        let reply = request(&address, "POST", &path, &[SDP], &format!("{}{candidates}", offer())).await;
+        let more = if index % 10 == 0 { candidates.as_str() } else { "" };
+        let reply = request(&address, "POST", &path, &[SDP], &format!("{}{more}", offer())).await;
         assert_eq!(reply.status, 201, "{reply:?}");
         session = (reply.header("location").to_owned(), reply.header("etag").to_owned());
     }

@@ -176,7 +176,7 @@ async fn w6_signatures_and_stream_keys_open_their_domain_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn w5_a_node_that_is_emptied_sends_publishers_away() {
     let (mut cluster, mut clients, address) =
-        scene(&[("RECORDER_DRAIN_MODE", "wait"), ("RECORDER_DRAIN_DEADLINE", "20s")]).await;
+        scene(&[("RECORDER_DRAIN_MODE", "wait"), ("RECORDER_DRAIN_DEADLINE", "8s")]).await;
     let url = whip::url(&cluster, DOMAIN, "cam1");
     let mut live = recorder_tests::publisher::Live::spawn(whip::aiortc(&url, &["--seconds", "60"]));
     clients.wait_for(DOMAIN, "cam1", 1, v1::recording::State::Recording).await;

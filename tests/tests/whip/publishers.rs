@@ -108,7 +108,7 @@ async fn chromium_publishes_from_the_page() {
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     let hls = v1::template::Hls { segment_duration: second, ..Default::default() };
     let template = v1::Template { hls: Some(hls), flv: Some(v1::template::Flv::default()), ..Default::default() };
-    let settings = [("RECORDER_WHIP_IDLE_TIMEOUT", "4s"), ("RECORDER_WHIP_KEY_FRAME_INTERVAL", "1s")];
+    let settings = [("RECORDER_WHIP_IDLE_TIMEOUT", "3s"), ("RECORDER_WHIP_KEY_FRAME_INTERVAL", "1s")];
     let (cluster, mut clients) = scene(template, &settings).await;
     for source in ["camera", "test"] {
         let mut browser = Live::spawn(whip::chromium(&cluster, DOMAIN, source, source));
