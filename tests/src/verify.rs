@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use media::TrackKind;
+use recorder_proto::Problem;
 use recorder_proto::pb::v1;
 
 use crate::accounting::{Accounting, BOTH, Ledger};
@@ -57,6 +58,12 @@ pub async fn told(clients: &mut Clients, domain: &str, stream: &str) -> Option<V
     Some(told)
 }
 
+/// Whether a node died before anything of the file was on its disk. What is missing counts as lost like everything else.
+fn is_empty(file: &v1::File) -> bool {
+    file.state() == v1::file::State::Failed
+        && file.error.as_ref().is_some_and(|error| Problem::from(error).reason == "FILE_EMPTY")
+}
+
 /// Holds everything about one stream against everything else. `formats` are those that its template enables.
 pub fn verify(
     ledger: &Ledger<'_>,
@@ -74,6 +81,9 @@ pub fn verify(
         files.sort_by_key(|file| Reverse(file.epoch));
         for file in files {
             let name = &file.name;
+            if is_empty(file) {
+                continue;
+            }
             if file.state() != v1::file::State::Available {
                 verdict.problems.push(format!("{name} is {} ({:?})", file.state().as_str_name(), recording.state()));
                 continue;

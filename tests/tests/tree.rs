@@ -78,6 +78,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("media-plane/src/sound/tests.rs", "polls for a fact"),
     ("tests/src/opus.rs", "sends each frame when it is due"),
     ("tests/src/numbered.rs", "sends each frame when it is due"),
+    ("tests/src/road.rs", "a slow road is a fault to inject"),
     ("tests/src/soak/chaos.rs", "faults strike at random moments"),
     ("tests/src/soak/crowd.rs", "publishers come and go at random moments"),
     ("tests/src/soak/judge.rs", "polls for a fact"),

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mux::{ObjectId, Summary};
+use recorder_proto::facts::Failure;
 use store::Stored;
 
+use super::storage::internal;
 use crate::manifest::Piece;
 
 /// A playlist text and how many closed objects it names.
@@ -158,6 +160,15 @@ impl File {
     /// Every object is in the bucket, the final playlist too.
     pub fn is_complete(&self) -> bool {
         self.summary.is_some() && self.main.is_some() && self.pending.is_empty()
+    }
+
+    /// Why a file whose output has ended is not complete.
+    pub fn missing(&self) -> Failure {
+        let is_empty = |summary: &Summary| summary.video_frames == 0 && summary.audio_frames == 0;
+        if self.summary.as_ref().is_some_and(is_empty) {
+            return internal("FILE_EMPTY", "the node died before anything of this file was on its disk".to_owned());
+        }
+        internal("FILE_INCOMPLETE", "the output ended without the whole of this file".to_owned())
     }
 
     /// What a customer opens.

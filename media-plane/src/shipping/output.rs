@@ -268,11 +268,9 @@ impl Shipment {
     /// Settles files that were opened and never became complete: whoever waits for them waits for the last one.
     async fn fail_incomplete(&mut self) {
         let is_left = |file: &File| !file.settled && !file.is_complete();
-        let left: Vec<u32> =
-            self.files.iter().filter(|(_, file)| self.ended && is_left(file)).map(|(index, _)| *index).collect();
-        for index in left {
-            let problem = "the output ended without the whole of this file";
-            self.fail(index, internal("FILE_INCOMPLETE", problem.to_owned())).await;
+        let left = self.files.iter().filter(|(_, file)| self.ended && is_left(file));
+        for (index, error) in left.map(|(index, file)| (*index, file.missing())).collect::<Vec<_>>() {
+            self.fail(index, error).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Files that never become whole, files after the first, and spools that cannot be read for a while.
 
-use mux::{ObjectId, ObjectPart, Output};
+use mux::{ObjectId, ObjectPart, Output, Summary};
 use recorder_proto::facts::{FactKind, FileFailed, FileOpened};
 use recorder_proto::format::Format;
 use recorder_runtime::drain::Outcome;
@@ -58,11 +58,12 @@ async fn an_opened_file_that_its_finished_output_never_closed_fails() {
 async fn a_file_without_a_byte_fails_instead_of_waiting_for_ever() {
     let yard = Yard::new(Faults::default());
     let mut writer = yard.writer(&meta(Format::Aac));
+    let nothing = Summary { video_frames: 0, audio_frames: 0, ..summary(0, 0) };
     writer.apply(Output::Open(spec(WHOLE))).unwrap();
-    writer.apply(Output::Close(WHOLE, summary(0, 0))).unwrap();
-    writer.apply(Output::FileDone(0, summary(0, 0))).unwrap();
+    writer.apply(Output::Close(WHOLE, nothing.clone())).unwrap();
+    writer.apply(Output::FileDone(0, nothing)).unwrap();
     writer.finish();
-    assert_eq!(failed(&yard).await.error.reason, "FILE_INCOMPLETE");
+    assert_eq!(failed(&yard).await.error.reason, "FILE_EMPTY");
     assert!(yard.keys().await.is_empty());
 }
 
