@@ -21,9 +21,9 @@ use spool::{Spool, StoredOutput};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::http;
-use crate::ingest::RtmpListener;
+use crate::ingest::{self, RtmpListener, Sockets};
 use crate::leaving::{self, Order};
 use crate::link::{Credentials, Directives, FactLog, Link};
 use crate::manifest::Manifests;
@@ -47,7 +47,8 @@ pub struct App {
     controls: mpsc::Receiver<Control>,
     shipping: Shipping,
     rtmp: Vec<RtmpListener>,
-    http: Listener,
+    whip: Sockets,
+    http: Http,
     admin: (Admin, Listener),
     checks: Checks,
     addresses: Vec<(&'static str, SocketAddr)>,
@@ -65,10 +66,15 @@ impl App {
         let readiness = Readiness::new(drain.signal());
         let checks = Checks { spool: readiness.register("spool"), facts: readiness.register("facts") };
 
-        let (rtmp, http) = bind(&config).await?;
+        let rtmp = bind_rtmp(&config).await?;
+        let http = Http::bind(&config.http).await?;
+        let whip = Sockets::bind(&config.whip).await?;
         let tls = config.admin.tls.load(Protocol::Http).context("admin.tls_certificate")?;
         let admin = Listener::bind(config.admin.listen).await?.secured(tls);
-        let mut addresses = vec![("http", http.address()), ("admin", admin.address())];
+        let [udp, tcp] = whip.addresses()?;
+        let mut addresses =
+            vec![("http", http.plain.address()), ("admin", admin.address()), ("whip-udp", udp), ("whip-tcp", tcp)];
+        addresses.extend(http.tls.as_ref().map(|listener| ("https", listener.address())));
         for listener in &rtmp {
             addresses.push((if listener.tls.is_some() { "rtmps" } else { "rtmp" }, listener.socket.local_addr()?));
         }
@@ -83,17 +89,17 @@ impl App {
             config: settings.print(),
             clock,
         };
-        Ok(Self { node, drain, controls, shipping, rtmp, http, admin: (admin_page, admin), checks, addresses })
+        Ok(Self { node, drain, controls, shipping, rtmp, whip, http, admin: (admin_page, admin), checks, addresses })
     }
 
     /// Serves until the drain is over.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { node, drain, controls, shipping, rtmp, http, admin, checks, addresses } = self;
+        let Self { node, drain, controls, shipping, rtmp, whip, http, admin, checks, addresses } = self;
         for (listener, address) in &addresses {
             tracing::info!(node = %node.settings.node.id, listener, %address, "listening");
         }
         let permits = Arc::new(Semaphore::new(node.settings.rtmp.max_connections));
-        let listeners = [("http", http.tls()), ("admin", admin.1.tls())].into_iter();
+        let listeners = [("https", http.tls()), ("admin", admin.1.tls())].into_iter();
         let listeners = listeners.chain(rtmp.iter().map(|listener| ("rtmps", listener.tls.as_ref())));
         for (name, tls) in listeners.filter_map(|(name, tls)| Some((name, tls?.clone()))) {
             tokio::spawn(tls.follow(name, node.drain.clone()));
@@ -101,9 +107,8 @@ impl App {
         for listener in rtmp {
             tokio::spawn(listener.run(Arc::clone(&node), Arc::clone(&permits)));
         }
-        let limits = Limits { max_connections: HTTP_CONNECTIONS, ..Limits::default() };
-        let routes = http::routes(&node.settings.library.root);
-        tokio::spawn(recorder_runtime::http::serve("http", http, limits, routes, node.drain.clone()));
+        let (sessions, reachable) = whip.start(&node.settings.whip)?;
+        http.serve(&node, Arc::new(ingest::Whip { node: Arc::clone(&node), sessions, reachable }));
         tokio::spawn(admin.0.run(admin.1));
         tokio::spawn(obey(Arc::clone(&node), controls));
         tokio::spawn(leaving::run(Arc::clone(&node)));
@@ -142,7 +147,7 @@ impl App {
     }
 }
 
-async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, Listener)> {
+async fn bind_rtmp(config: &Config) -> anyhow::Result<Vec<RtmpListener>> {
     let listen = async |name: &str, address: SocketAddr| {
         TcpListener::bind(address).await.with_context(|| format!("{name}.listen {address}"))
     };
@@ -155,8 +160,39 @@ async fn bind(config: &Config) -> anyhow::Result<(Vec<RtmpListener>, Listener)> 
         let tls = Some(Tls::load(files, Protocol::Other).context("rtmp.tls_listen")?);
         rtmp.push(RtmpListener { socket: listen("rtmp.tls", address).await?, tls });
     }
-    let http = config.http.tls.load(Protocol::Http).context("http.tls_certificate")?;
-    Ok((rtmp, Listener::bind(config.http.listen).await.context("http.listen")?.secured(http)))
+    Ok(rtmp)
+}
+
+/// The listeners of WHIP and the library.
+struct Http {
+    plain: Listener,
+    tls: Option<Listener>,
+}
+
+impl Http {
+    async fn bind(config: &config::Http) -> anyhow::Result<Self> {
+        let plain = Listener::bind(config.listen).await.context("http.listen")?;
+        let Some(address) = config.tls_listen else { return Ok(Self { plain, tls: None }) };
+        let tls = config.tls.load(Protocol::Http).context("http.tls_certificate")?;
+        let tls = tls.context("http.tls_listen needs http.tls_certificate and http.tls_key")?;
+        let listener = Listener::bind(address).await.context("http.tls_listen")?;
+        Ok(Self { plain, tls: Some(listener.secured(Some(tls))) })
+    }
+
+    /// Of the HTTPS listener.
+    fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref().and_then(Listener::tls)
+    }
+
+    fn serve(self, node: &Arc<Node>, whip: Arc<ingest::Whip>) {
+        let routes = http::routes(&node.settings.library.root).merge(ingest::routes(whip));
+        let limits = Limits { max_connections: HTTP_CONNECTIONS, ..Limits::default() };
+        let drain = node.drain.clone();
+        if let Some(listener) = self.tls {
+            tokio::spawn(recorder_runtime::http::serve("https", listener, limits, routes.clone(), drain.clone()));
+        }
+        tokio::spawn(recorder_runtime::http::serve("http", self.plain, limits, routes, drain));
+    }
 }
 
 fn open(
@@ -176,8 +212,12 @@ fn open(
     let link = Link::new(&config.link.control, directives, facts.clone(), Arc::clone(clock), send_control)
         .context("link.control")?
         .with(Credentials::from(&config.link));
-    let urls = addresses.iter().filter(|(name, _)| name.starts_with("rtmp"));
-    let addresses = urls.map(|(name, address)| format!("{name}://{address}")).collect();
+    let urls = addresses.iter().filter_map(|(name, address)| match *name {
+        "rtmp" | "rtmps" => Some(format!("{name}://{address}")),
+        "http" | "https" => Some(format!("{name}://{address}/whip")),
+        _ => None,
+    });
+    let addresses = urls.collect();
     let node =
         assemble(Parts { config, clock: Arc::clone(clock), drain, link, facts, spool, stored: &stored, addresses });
     let shipping = Shipping::new(Arc::clone(&node), stored, events);
@@ -271,7 +311,9 @@ async fn measure(node: Arc<Node>, checks: Checks) {
             Err(problem) => checks.facts.failing(problem),
         }
         let (streams, recordings) = node.registry.counts();
-        ::metrics::gauge!(metrics::PUBLICATIONS, "protocol" => "rtmp").set(streams as f64);
+        let whip = ingest::whip::publishing();
+        ::metrics::gauge!(metrics::PUBLICATIONS, "protocol" => "rtmp").set(streams.saturating_sub(whip) as f64);
+        ::metrics::gauge!(metrics::PUBLICATIONS, "protocol" => "whip").set(whip as f64);
         ::metrics::gauge!(metrics::RECORDINGS, "state" => "recording").set(recordings as f64);
         ::metrics::gauge!(metrics::SPOOL_BYTES).set(usage.bytes as f64);
         ::metrics::gauge!(metrics::SPOOL_LIMIT_BYTES).set(usage.limit as f64);

@@ -1,6 +1,6 @@
 //! Settings of the media node.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("rtmp", "listen", Kind::Socket).or("0.0.0.0:1935").help("where RTMP publishers connect"),
     setting("rtmp", "tls_listen", Kind::Socket)
         .help("where RTMPS publishers connect; needs tls_certificate and tls_key"),
-    setting("rtmp", "tls_certificate", Kind::Path).help("certificate chain of the RTMPS listener, PEM"),
+    setting("rtmp", "tls_certificate", Kind::Path).help("certificate chain of the RTMPS listener, PEM; taken up again when it changes"),
     setting("rtmp", "tls_key", Kind::Path).help("private key of the RTMPS listener, PEM"),
     setting("rtmp", "idle_timeout", Kind::Duration)
         .or("30s")
@@ -48,9 +48,40 @@ pub const SETTINGS: &[Setting] = &[
         .or("2000")
         .help("connections at once, publishing or not")
         .extremes("too few: publishers are turned away; too many: file descriptors run out"),
-    setting("http", "listen", Kind::Socket).or("0.0.0.0:8080").help("library files over HTTP"),
-    common::tls_certificate("http"),
-    common::tls_key("http"),
+    setting("http", "listen", Kind::Socket)
+        .or("0.0.0.0:8080")
+        .help("WHIP publishers, the page that publishes, and library files over HTTP"),
+    setting("http", "tls_listen", Kind::Socket).help(
+        "the same over HTTPS, which browsers ask for before they open a camera; needs tls_certificate and tls_key",
+    ),
+    setting("http", "tls_certificate", Kind::Path)
+        .help("certificate chain of the HTTPS listener, PEM; taken up again when it changes"),
+    setting("http", "tls_key", Kind::Path).help("private key of the HTTPS listener, PEM"),
+    setting("whip", "udp", Kind::Socket)
+        .or("0.0.0.0:8189")
+        .help("the UDP socket of all WebRTC publishers; when the port is taken another one is used"),
+    setting("whip", "tcp", Kind::Socket)
+        .or("0.0.0.0:8189")
+        .help("the TCP listener for WebRTC publishers on networks without UDP; likewise"),
+    setting("whip", "advertise", Kind::List)
+        .or("")
+        .help("addresses under which publishers reach those two, told in every answer; none = those of this machine")
+        .extremes("behind NAT or in a container without its public address: publishers cannot connect"),
+    setting("whip", "ice_servers", Kind::List).or("").help(
+        "STUN and TURN servers for publishers, told in Link headers: stun:host:port or `turn:host:port user password`",
+    ),
+    setting("whip", "idle_timeout", Kind::Duration)
+        .or("30s")
+        .help("a publisher whose media does not come for this long has ended")
+        .extremes("too short: cuts muted publishers; too long: recordings of dead connections end late"),
+    setting("whip", "key_frame_interval", Kind::Duration)
+        .or("2s")
+        .help("a publisher whose last key frame is older is asked for one: browsers send none unasked, and files begin with one")
+        .extremes("too short: worse pictures for the same bits; too long: segments and files are cut late"),
+    setting("whip", "max_sessions", Kind::Integer { min: 1, max: 1_000_000 })
+        .or("1000")
+        .help("WebRTC publishers at once; a quarter of them may be connecting")
+        .extremes("too few: publishers are turned away; too many: memory runs out under a flood of offers"),
     setting("library", "root", Kind::Path)
         .or("recorder-data/library")
         .help("root of file-system storages; the default storage of the installation"),
@@ -147,6 +178,9 @@ const CONTROL_PLANE: &[&str] = &[
 fn check(settings: &Settings, errors: &mut Errors) {
     let Ok(config) = settings.deserialize::<Config>() else { return };
     common::check_tls("http", &config.http.tls, errors);
+    if config.http.tls_listen.is_some() && config.http.tls.tls_certificate.is_none() {
+        errors.push("http.tls_listen", "needs http.tls_certificate and http.tls_key");
+    }
     common::check_tls("admin", &config.admin.tls, errors);
     if config.link.certificate.is_some() != config.link.key.is_some() {
         errors.push("link.certificate", "must be set together with link.key");
@@ -161,6 +195,7 @@ pub struct Config {
     pub link: Link,
     pub rtmp: Rtmp,
     pub http: Http,
+    pub whip: Whip,
     pub library: Library,
     pub spool: Spool,
     pub upload: Upload,
@@ -216,9 +251,30 @@ pub struct Rtmp {
 pub struct Http {
     /// Listener.
     pub listen: SocketAddr,
-    /// Its TLS.
+    /// HTTPS listener.
+    pub tls_listen: Option<SocketAddr>,
+    /// The TLS of that one.
     #[serde(flatten)]
     pub tls: common::ListenerTls,
+}
+
+/// Section `whip`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Whip {
+    /// UDP socket of all sessions.
+    pub udp: SocketAddr,
+    /// TCP listener of all sessions.
+    pub tcp: SocketAddr,
+    /// Addresses told to publishers.
+    pub advertise: Vec<IpAddr>,
+    /// STUN and TURN servers told to publishers.
+    pub ice_servers: Vec<String>,
+    /// Media that does not come for this long ends a publisher.
+    pub idle_timeout: Duration,
+    /// Age of the last key frame at which another one is asked for.
+    pub key_frame_interval: Duration,
+    /// Sessions at once.
+    pub max_sessions: usize,
 }
 
 /// Section `library`.

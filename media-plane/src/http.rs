@@ -51,7 +51,7 @@ async fn present(request: Request, next: Next) -> Response {
 }
 
 /// The path as the file service reads it: with every `%XX` decoded.
-fn decoded(path: &str) -> String {
+pub(crate) fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

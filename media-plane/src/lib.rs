@@ -1,7 +1,7 @@
 //! The media node: takes live streams in, writes them to the customer's storage, tells the control plane.
 //!
 //! ```text
-//! ingest (RTMP shell) -> publication (timeline, start gate) -> recording (muxers) -> spool -> shipping -> storage
+//! ingest (RTMP shell) -> publication (timeline, start gate, sound) -> recording (muxers) -> spool -> shipping -> storage
 //!                              ^ plans (directives)                                     \-> facts -> link
 //! ```
 
@@ -23,6 +23,7 @@ mod manifest;
 pub mod node;
 mod plans;
 mod publication;
+mod publisher;
 mod recording;
 mod registry;
 mod relief;
@@ -30,6 +31,7 @@ mod revival;
 mod shipping;
 #[cfg(feature = "sim")]
 pub mod simulated;
+mod sound;
 mod spool_names;
 mod starting;
 mod stream_facts;

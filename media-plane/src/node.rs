@@ -125,7 +125,7 @@ impl Report for Node {
                 formats: [format::Kind::Hls, format::Kind::Flv, format::Kind::Mp4, format::Kind::Aac]
                     .map(i32::from)
                     .to_vec(),
-                protocols: vec![protocol::Kind::Rtmp.into()],
+                protocols: vec![protocol::Kind::Rtmp.into(), protocol::Kind::Whip.into()],
             }),
             spool: self.spooled(),
             ..Default::default()

@@ -1,64 +1,27 @@
 //! One publisher's stream, from ingest events to its recordings. Survives a change of publisher, and its absence.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use media::ingest::{EndCause, Event, Metadata};
-use media::{CodecConfig, GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind, Tracks};
+use media::ingest::{EndCause, Event};
+use media::{GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind, Tracks};
 use recorder_proto::facts::FactKind;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
-use recorder_proto::pb::v1::{protocol, recording::EndReason};
+use recorder_proto::pb::v1::recording::EndReason;
 
 use crate::node::Node;
-use crate::recording::{Absence, Recording, Revived, Waiting, is_wanted};
+use crate::recording::{Absence, Feed, Recording, Revived, Waiting, is_wanted};
 use crate::shipping::Wall;
+use crate::sound::{self, Sound};
 use crate::starting::Starting;
 use crate::{plans, stream_facts};
 
-/// Who publishes.
-#[derive(Clone, Debug)]
-pub struct Publisher {
-    /// Id of this publish session.
-    pub session: SessionId,
-    /// What is published.
-    pub stream: StreamKey,
-    /// Over which protocol.
-    pub protocol: protocol::Kind,
-    /// Address and port of the peer.
-    pub remote: String,
-    /// Encoder name and version, empty when unknown.
-    pub encoder: String,
-    /// When it was let in.
-    pub since: DateTime<Utc>,
-}
-
-/// Frame counters of one track, for the stream's report.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TrackCount {
-    /// Frames taken.
-    pub frames: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Frames and records that could not be used.
-    pub rejected: u64,
-}
-
-/// What is known of the publication's tracks.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// Video configuration.
-    pub video: Option<CodecConfig>,
-    /// Audio configuration.
-    pub audio: Option<CodecConfig>,
-    /// Video counters.
-    pub video_count: TrackCount,
-    /// Audio counters.
-    pub audio_count: TrackCount,
-    /// What the publisher says about itself.
-    pub metadata: Metadata,
-}
+pub use crate::publisher::{Known, Publisher, TrackCount};
 
 /// A stream, live or waiting for its publisher, and the recordings made of it.
 pub struct Publication {
@@ -73,6 +36,8 @@ pub struct Publication {
     /// Wall clock at this publisher's first frame.
     wall: Option<Wall>,
     recordings: Vec<Recording>,
+    /// On its way through the codecs, while a recording wants it so.
+    sound: Option<Sound>,
     /// Recordings about to begin, with the frames they have missed so far.
     starting: Option<Starting>,
     /// Nothing is recorded because of this: the publisher has to come again.
@@ -111,6 +76,7 @@ impl Publication {
             tracks: None,
             wall: None,
             recordings,
+            sound: None,
             starting: None,
             failure: None,
             timed: Vec::new(),
@@ -255,6 +221,11 @@ impl Publication {
                 self.count(track).rejected += 1;
                 metrics::counter!("recorder_frames_rejected_total", "reason" => rejection(reason)).increment(1);
             }
+            Event::Lost { track, frames, .. } => {
+                self.count(track).rejected += frames;
+                metrics::counter!("recorder_frames_rejected_total", "reason" => "lost").increment(frames);
+                self.timeline.lost(track, &mut timed);
+            }
         }
         self.pass(&mut timed, arrival);
         self.timed = timed;
@@ -263,7 +234,8 @@ impl Publication {
     /// When [`Self::tick`] is due, on the monotonic clock.
     pub fn next_tick(&self) -> Option<Duration> {
         let starting = self.starting.as_ref().map(Starting::due);
-        [self.gate_due, starting, self.wait_due].into_iter().flatten().min()
+        let sound = self.sound.as_ref().and_then(Sound::next_look);
+        [self.gate_due, starting, self.wait_due, sound].into_iter().flatten().min()
     }
 
     /// Does what is due although nothing arrives.
@@ -278,6 +250,10 @@ impl Publication {
         if self.wait_due.is_some_and(|at| now >= at) {
             self.wait(now);
         }
+        if let Some(sound) = &mut self.sound {
+            sound.tick(now);
+            self.hear();
+        }
         self.settle(now, false);
     }
 
@@ -288,7 +264,7 @@ impl Publication {
 
     /// So much waits for recordings that are about to begin that the publisher has to wait too.
     pub fn is_full(&self) -> bool {
-        self.starting.as_ref().is_some_and(Starting::is_full)
+        self.starting.as_ref().is_some_and(Starting::is_full) || self.sound.as_ref().is_some_and(Sound::is_full)
     }
 
     /// Finishes one recording; the publisher stays.
@@ -362,6 +338,11 @@ impl Publication {
         let opened = self.lineup.flush(&mut ready).filter(|_| self.wall.is_some());
         self.deliver(opened, &mut ready, now);
         self.ready = ready;
+        if let Some(sound) = self.sound.take() {
+            let mut heard = Vec::new();
+            sound.finish(&mut heard);
+            self.give(Feed::Aac, &heard);
+        }
         self.settle(now, true);
         self.gate_due = None;
     }
@@ -378,7 +359,7 @@ impl Publication {
                 // In front of this publisher's first frame: it is between the recordings there are and that frame, and
                 // no business of those that begin with it.
                 Timed::Gap(_) if self.lineup.is_fresh() => {
-                    self.record(&[item]);
+                    self.give(Feed::Both, &[item]);
                     continue;
                 }
                 Timed::Gap(_) => {}
@@ -426,17 +407,41 @@ impl Publication {
             self.begin(tracks, ready, now);
         }
         if !ready.is_empty() {
-            self.record(ready);
-            if let Some(starting) = &mut self.starting {
-                starting.hold(ready);
-            }
+            self.record(ready, now);
             ready.clear();
         }
         self.settle(now, false);
     }
 
-    fn record(&mut self, items: &[Timed]) {
-        self.retain(|recording| recording.take(items));
+    /// Recordings get the stream as it comes, or with its sound in AAC as soon as that is ready: each output what it wants.
+    fn record(&mut self, items: &[Timed], now: Duration) {
+        if self.sound.is_none() && items.iter().any(sound::is_foreign) && self.wants_aac() {
+            self.sound = Some(Sound::new());
+        }
+        let Some(sound) = &mut self.sound else { return self.give(Feed::Both, items) };
+        sound.push(items, now);
+        self.give(Feed::Original, items);
+        self.hear();
+    }
+
+    fn wants_aac(&self) -> bool {
+        self.recordings.iter().any(Recording::wants_aac) || self.starting.as_ref().is_some_and(Starting::wants_aac)
+    }
+
+    /// What the codecs have ready.
+    fn hear(&mut self) {
+        let mut heard = Vec::new();
+        self.sound.iter().for_each(|sound| sound.poll(&mut heard));
+        if !heard.is_empty() {
+            self.give(Feed::Aac, &heard);
+        }
+    }
+
+    fn give(&mut self, feed: Feed, items: &[Timed]) {
+        self.retain(|recording| recording.take(feed, items));
+        if let Some(starting) = &mut self.starting {
+            starting.hold(feed, items);
+        }
     }
 
     /// Lets recordings begin once it is known which ones they are, or that this takes too long.

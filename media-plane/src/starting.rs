@@ -11,7 +11,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use crate::node::Node;
 use crate::plans::Chosen;
 use crate::publication::Publisher;
-use crate::recording::{Grant, Recording, StartError, is_wanted, window_of};
+use crate::recording::{Feed, Grant, Recording, StartError, is_wanted, wants_aac, window_of};
 use crate::shipping::Wall;
 
 /// How long the control plane may take to say whether a recording goes on. Later than that it is a new one.
@@ -27,6 +27,8 @@ pub struct Starting {
     tracks: Tracks,
     wall: Wall,
     held: Vec<Timed>,
+    /// The same with the sound in AAC, where that is not the same.
+    heard: Option<Vec<Timed>>,
     held_bytes: usize,
     next_look: Duration,
     deadline: Duration,
@@ -60,7 +62,7 @@ impl Starting {
         let candidates =
             chosen.into_iter().map(|chosen| Candidate::new(node, publisher, chosen, tracks, wall)).collect();
         let (next_look, deadline) = (now + LOOK, now + PATIENCE);
-        Self { candidates, tracks, wall, held: Vec::new(), held_bytes: 0, next_look, deadline }
+        Self { candidates, tracks, wall, held: Vec::new(), heard: None, held_bytes: 0, next_look, deadline }
     }
 
     /// A track has come meanwhile.
@@ -74,10 +76,24 @@ impl Starting {
     }
 
     /// Keeps what the recordings have to begin with.
-    pub fn hold(&mut self, items: &[Timed]) {
-        let size = |item: &Timed| if let Timed::Frame(frame) = item { frame.data.len() } else { 0 };
-        self.held_bytes += items.iter().map(size).sum::<usize>();
-        self.held.extend_from_slice(items);
+    pub fn hold(&mut self, feed: Feed, items: &[Timed]) {
+        if feed != Feed::Both {
+            self.heard.get_or_insert_with(|| self.held.clone());
+        }
+        if feed.includes(Feed::Original) {
+            let size = |item: &Timed| if let Timed::Frame(frame) = item { frame.data.len() } else { 0 };
+            self.held_bytes += items.iter().map(size).sum::<usize>();
+            self.held.extend_from_slice(items);
+        }
+        if let Some(heard) = self.heard.as_mut().filter(|_| feed.includes(Feed::Aac)) {
+            heard.extend_from_slice(items);
+        }
+    }
+
+    /// Whether any of them may want its sound in AAC.
+    pub fn wants_aac(&self) -> bool {
+        let template = |candidate: &Candidate| candidate.chosen.plan.template.clone().unwrap_or_default();
+        self.candidates.iter().any(|candidate| wants_aac(&template(candidate), self.tracks))
     }
 
     /// No more should be read from the publisher for the moment.
@@ -94,13 +110,17 @@ impl Starting {
 
     /// Begins them, with everything held for them.
     pub fn start(self, node: &Arc<Node>, publisher: &Publisher) -> Started {
-        let Self { candidates, tracks, wall, held, .. } = self;
+        let Self { candidates, tracks, wall, held, heard, .. } = self;
+        let begin = |recording: &mut Recording| match &heard {
+            None => recording.take(Feed::Both, &held),
+            Some(heard) => recording.take(Feed::Original, &held).or_else(|| recording.take(Feed::Aac, heard)),
+        };
         let mut started = Started::default();
         for mut candidate in candidates {
             candidate.look();
             let Candidate { chosen, grant, .. } = candidate;
             match Recording::start(node, publisher, chosen, tracks, wall, &grant) {
-                Ok(Some(mut recording)) => match recording.take(&held) {
+                Ok(Some(mut recording)) => match begin(&mut recording) {
                     None => started.recordings.push(recording),
                     Some(reason) => {
                         if reason == EndReason::Error {

@@ -63,7 +63,7 @@ fn tracks(known: &Known) -> Vec<Track> {
 fn video_track(config: &CodecConfig, known: &Known) -> Track {
     let (width, height) = match config {
         CodecConfig::Avc(avc) => (avc.width, avc.height),
-        CodecConfig::Aac(_) | CodecConfig::Unsupported(_) => (0, 0),
+        CodecConfig::Aac(_) | CodecConfig::Opus(_) | CodecConfig::Unsupported(_) => (0, 0),
     };
     Track {
         kind: "video".into(),
@@ -80,6 +80,7 @@ fn video_track(config: &CodecConfig, known: &Known) -> Track {
 fn audio_track(config: &CodecConfig, count: TrackCount) -> Track {
     let (sample_rate, channels) = match config {
         CodecConfig::Aac(aac) => (aac.output_sample_rate, u32::from(aac.channels)),
+        CodecConfig::Opus(opus) => (media::opus::SAMPLE_RATE, u32::from(opus.channels)),
         CodecConfig::Avc(_) | CodecConfig::Unsupported(_) => (0, 0),
     };
     Track {
@@ -102,7 +103,7 @@ pub fn codec_name(config: &CodecConfig) -> &'static str {
         CodecConfig::Unsupported(Codec::Av1) => "av1",
         CodecConfig::Unsupported(Codec::Vp8) => "vp8",
         CodecConfig::Unsupported(Codec::Vp9) => "vp9",
-        CodecConfig::Unsupported(Codec::Opus) => "opus",
+        CodecConfig::Opus(_) | CodecConfig::Unsupported(Codec::Opus) => "opus",
         CodecConfig::Unsupported(Codec::Mp3) => "mp3",
         CodecConfig::Unsupported(Codec::Other(_)) => "unknown",
     }

@@ -70,8 +70,13 @@ impl LogHandle {
 
 use crate::Error;
 
+/// What is said unless the filter names the same target: the WebRTC library tells every peer's mistakes as warnings.
+const QUIET: &str = "rtc=error";
+
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::builder().parse(filter).map_err(|source| Error::LogFilter { filter: filter.to_owned(), source })
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{filter}"))
+        .map_err(|source| Error::LogFilter { filter: filter.to_owned(), source })
 }
 
 /// Installs logging to standard error (standard output belongs to the answers of a program) for the whole process, and

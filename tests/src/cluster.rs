@@ -138,6 +138,8 @@ impl Cluster {
             ("RECORDER_LIBRARY_ROOT", self.library().display().to_string()),
             ("RECORDER_RTMP_LISTEN", listen("rtmp")),
             ("RECORDER_HTTP_LISTEN", listen("http")),
+            ("RECORDER_WHIP_UDP", listen("whip-udp")),
+            ("RECORDER_WHIP_TCP", listen("whip-tcp")),
             ("RECORDER_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
             // Stops are quick even while somebody publishes.
             ("RECORDER_DRAIN_MODE", "move".to_owned()),

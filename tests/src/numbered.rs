@@ -250,7 +250,10 @@ impl Publisher {
 }
 
 /// Opens a connection that may publish.
-async fn open(address: &str, domain: &str, stream: &str) -> Result<TcpStream, String> {
+///
+/// # Errors
+/// The node cannot be reached or refuses, in its words.
+pub async fn open(address: &str, domain: &str, stream: &str) -> Result<TcpStream, String> {
     let attempt = async {
         let mut socket = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;

@@ -16,6 +16,7 @@ const TOP: &[&str] = &[
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
+    "LICENSE-third-party",
     "Makefile",
     "README.md",
     "clippy.toml",
@@ -35,18 +36,30 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("recorder-runtime", &["recorder-proto"]),
     ("media", &[]),
     ("rtmp", &["media"]),
+    ("rtp", &["media"]),
+    ("whip", &[]),
     ("mux", &["media"]),
+    ("transcode", &["media"]),
     ("spool", &["media", "mux"]),
     ("store", &[]),
     ("recorder-db", &["recorder-db", "recorder-proto"]),
     // `store` only for TestStorage and VerifyRecording, which read a bucket from where the API is.
     ("recorder-control", &["recorder-db", "recorder-proto", "recorder-runtime", "store"]),
-    ("recorder-media", &["media", "mux", "recorder-proto", "recorder-runtime", "rtmp", "spool", "store"]),
+    (
+        "recorder-media",
+        &["media", "mux", "recorder-proto", "recorder-runtime", "rtmp", "rtp", "spool", "store", "transcode", "whip"],
+    ),
 ];
 
 /// Foreign packages that only one of ours may use: what they are is nobody else's business.
-const ONLY: &[(&str, &str)] =
-    &[("diesel", "recorder-db"), ("libsqlite3", "recorder-db"), ("aws-", "store"), ("google-cloud", "store")];
+const ONLY: &[(&str, &str)] = &[
+    ("diesel", "recorder-db"),
+    ("libsqlite3", "recorder-db"),
+    ("aws-", "store"),
+    ("google-cloud", "store"),
+    ("webrtc", "whip"),
+    ("rtc", "whip"),
+];
 
 /// Where waiting for the clock is the point, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[
@@ -62,6 +75,8 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/src/load.rs", "spreads the starts of many publishers over time"),
     ("tests/src/bin/bench.rs", "measures over a window"),
     ("tests/src/bin/finish.rs", "polls for a fact, finer than others"),
+    ("media-plane/src/sound/tests.rs", "polls for a fact"),
+    ("tests/src/opus.rs", "sends each frame when it is due"),
     ("tests/src/numbered.rs", "sends each frame when it is due"),
     ("tests/src/road.rs", "a slow road is a fault to inject"),
     ("tests/src/soak/chaos.rs", "faults strike at random moments"),

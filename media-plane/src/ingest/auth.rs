@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use md5::{Digest, Md5};
 use recorder_proto::pb::node::directive::DomainPolicy;
 use recorder_proto::pb::v1::protocol;
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 /// Why a publisher is refused; the text goes to the publisher and must not help to guess keys.
@@ -27,18 +28,26 @@ pub enum Denied {
     /// No key gives this signature.
     #[error("the signature of the URL is wrong")]
     WrongSignature,
+    /// The stream key is missing.
+    #[error("this push domain needs its stream key: as `key` in the query, or as a bearer token over WHIP")]
+    Keyless,
+    /// It is none of the domain's.
+    #[error("the stream key is wrong")]
+    WrongKey,
     /// The domain asks for a kind of authentication that this release does not have.
     #[error("push domain authentication {0} is not available in this release")]
     Unavailable(String),
 }
 
 /// What a publisher presents.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
     /// `MD5(key + stream + txTime)` in hex.
     pub secret: Option<&'a str>,
     /// Expiry as hexadecimal seconds since the epoch.
     pub time: Option<&'a str>,
+    /// The stream key itself.
+    pub key: Option<&'a str>,
 }
 
 /// Checks a publisher against the policy of its domain (`None` = unknown domain).
@@ -60,8 +69,16 @@ pub fn check(
     match policy.auth_mode.as_str() {
         "" | "OPEN" | "MODE_UNSPECIFIED" => Ok(()),
         "SIGNED_URL" => check_signature(&policy.signing_keys, stream, credentials, now),
+        "STREAM_KEY" => check_key(&policy.key_hashes, credentials.key),
         other => Err(Denied::Unavailable(other.to_owned())),
     }
+}
+
+fn check_key(hashes: &[impl AsRef<[u8]>], key: Option<&str>) -> Result<(), Denied> {
+    let key = key.filter(|key| !key.is_empty()).ok_or(Denied::Keyless)?;
+    let shown = Sha256::digest(key);
+    let matching = hashes.iter().filter(|hash| bool::from(hash.as_ref().ct_eq(shown.as_slice())));
+    if matching.count() == 0 { Err(Denied::WrongKey) } else { Ok(()) }
 }
 
 fn check_signature(
@@ -104,7 +121,7 @@ mod tests {
 
     fn ask(policy: Option<&DomainPolicy>, secret: Option<&str>, time: Option<&str>) -> Result<(), Denied> {
         let now = DateTime::from_timestamp(0x6000_0000, 0).unwrap();
-        check(policy, "push.example.com", protocol::Kind::Rtmp, "cam1", Credentials { secret, time }, now)
+        check(policy, "push.example.com", protocol::Kind::Rtmp, "cam1", Credentials { secret, time, key: None }, now)
     }
 
     #[test]
@@ -129,6 +146,19 @@ mod tests {
         let genuine = sign("primary", "cam1", "5fffffff");
         assert_eq!(ask(Some(&policy), Some(&genuine), Some("5fffffff")), Err(Denied::Expired));
         assert_eq!(ask(Some(&policy), Some("00"), Some("5fffffff")), Err(Denied::WrongSignature));
+    }
+
+    #[test]
+    fn a_stream_key_opens_its_domain_only() {
+        let hashes = ["first", "second"].map(|key| Sha256::digest(key).to_vec().into()).to_vec();
+        let policy = DomainPolicy { auth_mode: "STREAM_KEY".into(), key_hashes: hashes, ..Default::default() };
+        let ask = |key| {
+            let credentials = Credentials { key, ..Credentials::default() };
+            check(Some(&policy), "h", protocol::Kind::Whip, "cam1", credentials, DateTime::UNIX_EPOCH)
+        };
+        assert_eq!((ask(Some("first")), ask(Some("second"))), (Ok(()), Ok(())));
+        assert_eq!((ask(Some("third")), ask(Some(""))), (Err(Denied::WrongKey), Err(Denied::Keyless)));
+        assert_eq!(ask(None), Err(Denied::Keyless));
     }
 
     #[test]

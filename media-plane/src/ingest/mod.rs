@@ -2,7 +2,13 @@
 
 pub mod auth;
 mod calm;
+mod publishing;
 pub mod rtmp;
 mod rtmp_listener;
+pub mod whip;
+mod whip_http;
+mod whip_listener;
 
 pub use rtmp_listener::RtmpListener;
+pub use whip_http::{Whip, routes};
+pub use whip_listener::Sockets;

@@ -4,7 +4,6 @@ mod admission;
 mod reading;
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +11,11 @@ use ::rtmp::{Limits, Session, SessionEvent};
 use bytes::BytesMut;
 use media::TrackKind;
 use media::ingest::{EndCause, Event, RawFrame};
-use recorder_proto::ids::SessionId;
-use recorder_proto::names::StreamKey;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::calm::Calm;
-use crate::mailbox::Mailbox;
+use super::publishing::{Order, Publishing};
 use crate::node::Node;
-use crate::publication::Publication;
 use crate::registry::Command;
 
 /// A peer that does not read its answers for this long is gone.
@@ -34,13 +30,6 @@ const KEY_FRAME_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that wait for a calm moment, in bytes. A peer that causes more reads them now or is gone: under a flood of
 /// pings or commands no moment is calm.
 const MAX_PENDING: usize = 16 * 1024;
-
-struct Publishing {
-    stream: StreamKey,
-    session: SessionId,
-    mailbox: Mailbox,
-    publication: Box<Publication>,
-}
 
 struct Connection<S> {
     node: Arc<Node>,
@@ -162,23 +151,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Does what others ask. `Some` = the connection is over.
     fn obey(&mut self, command: Command) -> Option<EndCause> {
-        let publication = self.publishing.as_mut().map(|publishing| &mut publishing.publication);
-        match command {
-            Command::TakeOver(hand_over) => {
-                self.hand_over(hand_over);
-                return Some(EndCause::Replaced);
+        match self.publishing.as_mut()?.obey(command) {
+            Order::Done => None,
+            Order::HandOver(to) => {
+                if let Some(publishing) = self.publishing.take() {
+                    publishing.hand_over(&self.node, to);
+                }
+                Some(EndCause::Replaced)
             }
-            Command::Stop { recording } => publication?.stop(&recording),
-            Command::Split { recording } => publication?.split(&recording),
-            Command::PutDown { recording } => publication?.put_down_one(&recording),
-            Command::Orphan { recording } => {
-                let reason = || EndCause::Disconnected("the stream goes on at another node".into());
-                return publication?.orphan(&recording).then(reason);
+            Order::End(cause) => Some(cause),
+            Order::Move(reason) => {
+                self.send_away(reason);
+                None
             }
-            Command::Disconnect { reason } => return Some(EndCause::Disconnected(reason)),
-            Command::Move { reason } => self.send_away(reason),
         }
-        None
     }
 
     /// Asks the encoder to connect anew. One that can, gets the time to do so; another one is closed at a key frame, so
@@ -291,13 +277,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 /// Whatever ends the task, a panic included, ends the publication.
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
-        let Some(publishing) = self.publishing.take() else { return };
-        let (stream, session, node) = (publishing.stream.clone(), publishing.session, Arc::clone(&self.node));
-        tracing::error!(%stream, %session, "the connection's task ended early");
-        let cause = EndCause::Disconnected("internal error".into());
-        // A second panic while the first unwinds would end the process and every other recording with it.
-        if catch_unwind(AssertUnwindSafe(|| publishing.lose(&node, &cause, false))).is_err() {
-            node.registry.leave(&stream, session);
+        if let Some(publishing) = self.publishing.take() {
+            publishing.abandon(&self.node);
         }
     }
 }

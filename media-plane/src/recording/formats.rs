@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use media::{MediaTime, Tracks};
-use mux::registry::{Format, Layout, Options, Segment};
+use mux::registry::{Format, Layout, Options, Segment, Wish};
 use recorder_proto::pb::v1::Template;
-use recorder_proto::pb::v1::template::{aac, hls, mp4};
+use recorder_proto::pb::v1::template::{AudioMode, aac, hls, mp4};
 use recorder_proto::time::std_duration;
 
 use crate::shipping::Wall;
@@ -53,6 +53,16 @@ pub fn options_of(format: Format, template: &Template, wall: Wall) -> Options {
     let wall_anchor = Some(wall.at(MediaTime::ZERO).into());
     let set = of_template(template, wall_anchor).into_iter().find(|(of, _)| *of == format);
     set.map_or_else(|| Options { wall_anchor, ..Options::default() }, |(_, options)| options)
+}
+
+/// What the template wants of the sound.
+pub fn wish(template: &Template) -> Wish {
+    match template.audio() {
+        AudioMode::Unspecified | AudioMode::Auto => Wish::Any,
+        AudioMode::Copy => Wish::AsItComes,
+        AudioMode::AacLc => Wish::Aac,
+        AudioMode::None => Wish::None,
+    }
 }
 
 /// Whether this output is made of a stream with these tracks (R10: AAC by default only of sound without picture).

@@ -5,7 +5,7 @@ use recorder_proto::pb::v1::Template;
 
 use super::report::{api_format, mux_format};
 use super::start::{Inheritance, Refused, open, place};
-use super::{Recording, formats};
+use super::{Feed, Recording, formats};
 use crate::manifest::{Entry, Late};
 use crate::shipping::Wall;
 
@@ -57,6 +57,16 @@ impl Recording {
         now.iter().for_each(|late| self.begin_format(&template, late));
     }
 
+    /// Whether a format that has not begun takes the sound in AAC whatever it comes in.
+    pub(super) fn late_wants_aac(&self) -> bool {
+        if self.late.is_empty() {
+            return false;
+        }
+        let template: Template = self.meta.plan().and_then(|plan| plan.template).unwrap_or_default();
+        let wish = formats::wish(&template);
+        self.late.iter().any(|late| Feed::of(mux_format(late.format), wish) == Feed::Aac)
+    }
+
     fn begin_format(&mut self, template: &Template, late: &Late) {
         let kind = mux_format(late.format);
         let options = formats::options_of(kind, template, self.wall());
@@ -65,7 +75,9 @@ impl Recording {
                 tracing::info!(recording = %self.id(), format = %late.format, "its track has come: the format begins");
                 // Before anything is heard of the end of the others.
                 self.node.manifests.begun(output.key());
-                let known = self.outputs.first();
+                // One that takes the same sound has heard everything.
+                let alike = self.outputs.iter().find(|other| other.feed() == output.feed());
+                let known = alike.or(self.outputs.first());
                 let output = match known {
                     Some(other) => output.knowing(other),
                     None => output,

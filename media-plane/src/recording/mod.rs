@@ -1,6 +1,7 @@
 //! One recording of a publication: its outputs, its holes, its end. A panic in it ends this recording only.
 
 mod away;
+mod feed;
 mod formats;
 mod late;
 mod output;
@@ -9,7 +10,7 @@ mod restore;
 mod spare;
 mod start;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,9 +30,10 @@ use report::{api_format, codec_text, gap_label, internal, span, totals, track_na
 use spare::Hole;
 
 pub use away::{Absence, Waiting};
+pub use feed::Feed;
 pub use formats::of_template;
 pub use restore::{Revived, finish_leftovers, retell};
-pub use start::{Grant, Inheritance, Inherited, StartError, is_wanted, window_of};
+pub use start::{Grant, Inheritance, Inherited, StartError, is_wanted, wants_aac, window_of};
 
 /// Holes told one by one; a recording with more of them is beyond a list.
 const MAX_GAPS: usize = 1_000;
@@ -113,11 +115,32 @@ impl Recording {
         self.meta.output.wall
     }
 
+    /// Whether any output takes the sound in AAC whatever it comes in, or will once its track is there.
+    pub fn wants_aac(&self) -> bool {
+        self.outputs.iter().any(|output| output.feed() == Feed::Aac) || self.late_wants_aac()
+    }
+
     /// Takes what the timeline gave. `Some` = the recording has to be finished for this reason.
-    pub fn take(&mut self, items: &[Timed]) -> Option<EndReason> {
+    pub fn take(&mut self, feed: Feed, items: &[Timed]) -> Option<EndReason> {
         if self.stop_asked {
             return Some(EndReason::Stopped);
         }
+        // What is later is what there is of the whole recording.
+        let later = if self.wants_aac() { Feed::Aac } else { Feed::Original };
+        if feed.includes(later) {
+            self.account(items);
+        }
+        self.begin_late(items);
+        self.every_output(|output| if feed.includes(output.feed()) { output.take(items) } else { Ok(()) });
+        self.tell_losses();
+        if self.outputs.is_empty() {
+            return Some(EndReason::Error);
+        }
+        let limit = self.max_duration?;
+        (self.recorded() >= limit).then_some(EndReason::MaxDuration)
+    }
+
+    fn account(&mut self, items: &[Timed]) {
         for item in items {
             match item {
                 Timed::Frame(frame) => {
@@ -128,14 +151,6 @@ impl Recording {
                 Timed::Config(track, config) => self.configured(*track, config),
             }
         }
-        self.begin_late(items);
-        self.every_output(|output| output.take(items));
-        self.tell_losses();
-        if self.outputs.is_empty() {
-            return Some(EndReason::Error);
-        }
-        let limit = self.max_duration?;
-        (self.recorded() >= limit).then_some(EndReason::MaxDuration)
     }
 
     /// A hole in the media. The first one after an absence is the absence.

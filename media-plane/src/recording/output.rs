@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
-use mux::registry::{self, Format, Options};
+use mux::registry::{self, Format, Options, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
 use spool::{OutputKey, Writer};
 
+use super::feed::{Feed, is_left_out};
 use super::spare::Hole;
 use crate::spool_names;
 
@@ -27,6 +28,8 @@ pub struct OutputPipe {
     muxer: Box<dyn Muxer>,
     writer: Writer,
     count: Count,
+    /// What is wanted of the sound.
+    wish: Wish,
     /// Tracks that the container cannot carry.
     unsupported: Vec<TrackKind>,
     /// Configurations in effect, for the muxer that takes over when the disk fails.
@@ -57,6 +60,7 @@ impl OutputPipe {
             count: Count { files: state.files, bytes, rejected: 0 },
             muxer: mux::restore(format, options, state)?,
             writer,
+            wish: Wish::default(),
             unsupported: Vec::new(),
             configs: Vec::new(),
             lost_from: None,
@@ -72,8 +76,19 @@ impl OutputPipe {
         Self { window, ..self }
     }
 
+    /// With what is wanted of the sound.
+    pub fn hearing(self, wish: Wish) -> Self {
+        Self { wish, ..self }
+    }
+
+    /// In which form it takes the stream.
+    pub fn feed(&self) -> Feed {
+        Feed::of(self.format, self.wish)
+    }
+
     /// Goes on where `failed` lost its disk; `begun` is where the recording began.
     pub fn in_place_of(mut self, failed: &Self, begun: MediaTime) -> Self {
+        self.wish = failed.wish;
         self = self.knowing(failed);
         let from = failed.lost_from.or_else(|| failed.writer.durable()).unwrap_or(begun);
         Self { lost_from: Some(from), hole: failed.hole, window: failed.window, ..self }
@@ -81,7 +96,8 @@ impl OutputPipe {
 
     /// With the configurations that another output was told.
     pub fn knowing(mut self, other: &Self) -> Self {
-        for (track, config) in &other.configs {
+        let hears_the_same = self.feed() == other.feed();
+        for (track, config) in other.configs.iter().filter(|(track, _)| hears_the_same || *track != TrackKind::Audio) {
             self.config(*track, config);
         }
         self
@@ -151,7 +167,12 @@ impl OutputPipe {
         self.unsupported.retain(|other| *other != track);
         self.configs.retain(|(other, _)| *other != track);
         self.configs.push((track, config.clone()));
-        if self.muxer.config(track, config) == Reaction::Unsupported {
+        let reaction = if track == TrackKind::Audio && is_left_out(self.format, self.wish, config) {
+            self.muxer.config(track, &CodecConfig::Unsupported(config.codec()))
+        } else {
+            self.muxer.config(track, config)
+        };
+        if reaction == Reaction::Unsupported {
             self.unsupported.push(track);
         }
     }

@@ -48,7 +48,7 @@ pub fn gap_reason(reason: GapReason) -> v1::gap::Reason {
     match reason {
         GapReason::PublisherLost => v1::gap::Reason::PublisherLost,
         GapReason::NodeCrashed => v1::gap::Reason::NodeCrashed,
-        GapReason::FramesRejected => v1::gap::Reason::FramesRejected,
+        GapReason::FramesRejected | GapReason::FramesLost => v1::gap::Reason::FramesRejected,
         GapReason::SpoolFailed => v1::gap::Reason::SpoolFailed,
     }
 }
@@ -69,6 +69,7 @@ pub fn gap_label(reason: GapReason) -> &'static str {
         GapReason::PublisherLost => "publisher_lost",
         GapReason::NodeCrashed => "node_crashed",
         GapReason::FramesRejected => "frames_rejected",
+        GapReason::FramesLost => "frames_lost",
         GapReason::SpoolFailed => "spool_failed",
     }
 }
@@ -99,6 +100,7 @@ pub fn codec_text(config: &CodecConfig) -> String {
     match config {
         CodecConfig::Avc(avc) => format!("{name} {}x{}", avc.width, avc.height),
         CodecConfig::Aac(aac) => format!("{name} {} Hz, {} channels", aac.output_sample_rate, aac.channels),
+        CodecConfig::Opus(opus) => format!("{name} {} Hz, {} channels", media::opus::SAMPLE_RATE, opus.channels),
         CodecConfig::Unsupported(_) => name.to_owned(),
     }
 }

@@ -86,7 +86,7 @@ impl Recording {
             }
             let window = formats::resume_timeout(kind, &template);
             match left.reopen(node, kind, &options) {
-                Ok(pipe) => outputs.push(pipe.waiting(window)),
+                Ok(pipe) => outputs.push(pipe.waiting(window).hearing(formats::wish(&template))),
                 Err((count, problem)) => {
                     tracing::error!(output = %output.key, problem, "an unfinished output cannot be gone on with");
                     failed.push(totals(format, count, Some(internal("SPOOL_FAILED", &problem))));

@@ -17,7 +17,7 @@ use spool::OutputKey;
 
 use super::output::{Count, OutputPipe};
 use super::report::{api_format, internal, span, totals};
-use super::{Recording, formats, late};
+use super::{Feed, Recording, formats, late};
 use crate::manifest::{Entry, Handle, Late, RecordingMeta};
 use crate::node::Node;
 use crate::plans::Chosen;
@@ -100,6 +100,12 @@ pub fn window_of(template: &Template, tracks: Tracks) -> Duration {
 /// Whether anything is made of these tracks.
 pub fn is_wanted(template: &Template, tracks: Tracks) -> bool {
     !wanted(template, tracks, None).is_empty()
+}
+
+/// Whether any of what is made of these tracks may have its sound in AAC although it comes in another codec.
+pub fn wants_aac(template: &Template, tracks: Tracks) -> bool {
+    let wish = formats::wish(template);
+    wanted(template, tracks, None).iter().any(|(format, _)| Feed::of(*format, wish) == Feed::Aac)
 }
 
 fn wanted(template: &Template, tracks: Tracks, wall: Option<Wall>) -> Vec<(Format, Options)> {
@@ -273,7 +279,7 @@ pub(super) fn open(
     let writer = node.spool.create(key, &value).map_err(Refused::Spool)?;
     let pipe = OutputPipe::restore(kind, options, writer, Restored { files: first_file, open: None }, bytes);
     let pipe = pipe.map_err(|unavailable| Refused::Mux(unavailable.to_string()))?;
-    Ok(pipe.waiting(formats::resume_timeout(kind, template)))
+    Ok(pipe.waiting(formats::resume_timeout(kind, template)).hearing(formats::wish(template)))
 }
 
 /// Where a format goes on behind what earlier epochs, or a failed disk, left.

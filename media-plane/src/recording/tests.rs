@@ -26,7 +26,7 @@ use recorder_runtime::drain::Drain;
 use spool::{FaultyDisk, Spool, Stepper};
 use store::{Bucket, Memory};
 
-use super::{Grant, Inheritance, Recording};
+use super::{Feed, Grant, Inheritance, Recording};
 use crate::app::{Parts, assemble, spool_config};
 use crate::config::{Config, PROGRAM};
 use crate::link::{Directives, FactLog, Link};
@@ -36,7 +36,7 @@ use crate::publication::Publisher;
 use crate::shipping::{Shipping, Wall};
 
 /// x264, High, 640x360.
-const AVC: &[u8] = &[
+pub(crate) const AVC: &[u8] = &[
     0x01, 0x64, 0x00, 0x1e, 0xff, 0xe1, 0x00, 0x1a, 0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70,
     0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96, 0x01, 0x00, 0x06, 0x68,
     0xeb, 0xe3, 0xcb, 0x22, 0xc0,
@@ -46,8 +46,8 @@ const SECONDS: i64 = 6;
 const FRAME: i64 = 40;
 
 /// One life of a node; its disks outlive it.
-struct Life {
-    node: Arc<Node>,
+pub(crate) struct Life {
+    pub(crate) node: Arc<Node>,
     stepper: Stepper,
     time: Duration,
     drain: Drain,
@@ -69,7 +69,7 @@ fn settings(folder: &Path, spare: bool) -> Config {
 }
 
 impl Life {
-    fn start(folder: &Path, spare: bool, disk: &FaultyDisk, bucket: &Arc<Memory>) -> Self {
+    pub(crate) fn start(folder: &Path, spare: bool, disk: &FaultyDisk, bucket: &Arc<Memory>) -> Self {
         let config = settings(folder, spare);
         let state = Node::state_folder(&config);
         std::fs::create_dir_all(&state).unwrap();
@@ -103,7 +103,7 @@ impl Life {
         self.stepper.step(self.time);
     }
 
-    async fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         for _ in 0..2_000 {
             if done(self) {
                 return;
@@ -114,11 +114,11 @@ impl Life {
         panic!("never: {what}; {:#?}", self.facts());
     }
 
-    fn facts(&self) -> Vec<FactKind> {
+    pub(crate) fn facts(&self) -> Vec<FactKind> {
         self.log.after(0, 1_000).iter().map(|fact| Fact::try_from(fact).unwrap().kind).collect()
     }
 
-    async fn die(self) {
+    pub(crate) async fn die(self) {
         self.shipped.abort();
         let _ = self.shipped.await;
         drop((self.drain, self.node, self.stepper));
@@ -190,9 +190,9 @@ fn picture(millis: i64) -> Timed {
 async fn publish(life: &mut Life) -> Wall {
     let mut recording = record(&life.node);
     let wall = recording.wall();
-    let mut reason = recording.take(&[avc()]);
+    let mut reason = recording.take(Feed::Both, &[avc()]);
     for millis in (0..SECONDS * 1_000).step_by(FRAME as usize) {
-        reason = reason.or(recording.take(&[picture(millis)]));
+        reason = reason.or(recording.take(Feed::Both, &[picture(millis)]));
         if reason.is_some() {
             break;
         }

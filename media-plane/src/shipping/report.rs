@@ -150,11 +150,11 @@ fn video(summary: &Summary) -> Option<Video> {
 }
 
 fn audio(summary: &Summary) -> Option<Audio> {
-    let Some(CodecConfig::Aac(aac)) = &summary.audio else { return None };
-    (summary.audio_frames > 0).then(|| Audio {
-        codec: "aac".to_owned(),
-        sample_rate: aac.output_sample_rate,
-        channels: aac.channels.into(),
-        transcoded: false,
-    })
+    let (codec, sample_rate, channels, transcoded) = match summary.audio.as_ref()? {
+        CodecConfig::Aac(aac) => ("aac", aac.output_sample_rate, aac.channels, aac.transcoded),
+        CodecConfig::Opus(opus) => ("opus", media::opus::SAMPLE_RATE, opus.channels, false),
+        CodecConfig::Avc(_) | CodecConfig::Unsupported(_) => return None,
+    };
+    let codec = codec.to_owned();
+    (summary.audio_frames > 0).then(|| Audio { codec, sample_rate, channels: channels.into(), transcoded })
 }

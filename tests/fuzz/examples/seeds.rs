@@ -20,7 +20,42 @@ fn main() -> io::Result<()> {
     records()?;
     mux_notes()?;
     journal()?;
+    opus_sound()?;
+    rtp_h264()?;
+    rtp_session()?;
     key_template()
+}
+
+/// A voice and silence by libopus, with a loss, a gap and a pause.
+fn opus_sound() -> io::Result<()> {
+    let voice: [&[u8]; 2] = [
+        &[
+            0x48, 0xa6, 0x63, 0x99, 0x7a, 0x3e, 0x80, 0x44, 0x4b, 0x48, 0x9b, 0x94, 0x2e, 0x7c, 0xf3, 0x8d, 0x63, 0xc8,
+            0xc6, 0x4c, 0x5b, 0x04, 0x68, 0x71, 0xbf, 0x3a, 0xae, 0xc7, 0xbf, 0xf4,
+        ],
+        &[
+            0x48, 0xa6, 0x59, 0x94, 0xc2, 0xd2, 0x35, 0x48, 0x15, 0xd7, 0x1c, 0x77, 0xe5, 0xae, 0x9e, 0xac, 0x3d, 0xd3,
+            0xe6, 0x88, 0xa6, 0xd4, 0xa4, 0x35, 0x43, 0x4e, 0xb4, 0xd4, 0xf7, 0xfc, 0x56, 0x39, 0x55, 0xa4,
+        ],
+    ];
+    let [first, second] = voice;
+    for channels in [1u8, 2] {
+        let mut seed = vec![channels, 0];
+        let mut record = |kind: u8, step: u16, packet: &[u8]| {
+            seed.push(kind);
+            seed.extend_from_slice(&step.to_be_bytes());
+            seed.push(packet.len() as u8);
+            seed.extend_from_slice(packet);
+        };
+        for (kind, step) in [(2, 0), (2, 0), (0x81, 900), (2, 0), (0x82, 9_000), (0, 0), (0x82, 30_000)] {
+            record(kind, step, first);
+            record(2, 0, second);
+            record(2, 0, &[0xfc, 0xff, 0xfe]);
+            record(2, 0, &[0x48]);
+        }
+        write("opus_sound", &format!("{channels}-channels"), &seed)?;
+    }
+    Ok(())
 }
 
 /// The notes of three seconds in every format, as a crash finds them.
@@ -187,6 +222,49 @@ fn journal() -> io::Result<()> {
         record(br#"J"finished""#),
     ];
     write("journal", "life", &records.concat())
+}
+
+/// A baseline SPS of 640x352 and its PPS.
+const SETS: [&[u8]; 2] = [&[0x67, 0x42, 0xc0, 0x1f, 0xdb, 0x02, 0x80, 0xb6, 0x40], &[0x68, 0xce, 0x3c, 0x80]];
+
+/// Packets of a key frame and three pictures, in every packetisation, with and without losses.
+fn rtp_h264() -> io::Result<()> {
+    let packet =
+        |choices: u8, payload: &[u8]| [&[choices], &(payload.len() as u16).to_be_bytes()[..], payload].concat();
+    let [sps, pps] = SETS;
+    let key = [packet(0, sps), packet(0, pps), packet(1, &[0x65, 0x88, 1, 2, 3])].concat();
+    let aggregate = [&[0x78, 0, 9][..], sps, &[0, 4], pps, &[0, 3, 0x65, 0x88, 1]].concat();
+    let fragments =
+        [packet(16, &[0x5c, 0x81, 0x9a, 1]), packet(0, &[0x5c, 1, 2]), packet(1, &[0x5c, 0x41, 3])].concat();
+    let slices = [packet(16, &[0x41, 0x9a, 1]), packet(1, &[0x41, 0x4a, 2])].concat();
+    let lost = packet(16 | 2 | 1, &[0x41, 0x9a, 1]);
+    write("rtp_h264", "single", &[key.clone(), fragments.clone(), slices.clone()].concat())?;
+    write("rtp_h264", "aggregate", &[packet(1, &aggregate), slices.clone(), fragments.clone()].concat())?;
+    write("rtp_h264", "lossy", &[key.clone(), lost, slices, packet(64, &[]), key, fragments].concat())
+}
+
+/// Two layers, a sound, reports, a retransmission and waits.
+fn rtp_session() -> io::Result<()> {
+    let packet = |what: u8, source: u8, sequence: u16, time: u32, payload: &[u8]| {
+        let head = [&[4 | what, source][..], &sequence.to_be_bytes(), &time.to_be_bytes()].concat();
+        [&head[..], &[payload.len() as u8], payload].concat()
+    };
+    let [sps, pps] = SETS;
+    let key = |source: u8, sequence: u16, time: u32| {
+        let last = packet(128, source, sequence + 2, time, &[0x65, 0x88, 1]);
+        [packet(0, source, sequence, time, sps), packet(0, source, sequence + 1, time, pps), last].concat()
+    };
+    let report =
+        |ssrc: u8, rtp: u32| [&[0, ssrc][..], &(0xe870_0000u64 << 32).to_be_bytes(), &rtp.to_be_bytes()].concat();
+    let sound = |sequence: u16| packet(8, 3, sequence, u32::from(sequence) * 960, &[0xfc, 1, 2]);
+    let wait = |millis: u16| [&[1][..], &millis.to_be_bytes()].concat();
+    let start = [key(64 | 1, 65_533, 0), sound(1), sound(2), report(1, 0), report(3, 960), wait(1_000)].concat();
+    let repeated = packet(16, 9, 1, 6_000, &[0, 2, 0x41, 0x9a, 7]);
+    let hole = [packet(128, 1, 1, 3_000, &[0x41, 0x9a, 1]), packet(128, 1, 3, 9_000, &[0x41, 0x9a, 2])].concat();
+    let layer = [key(64 | 32 | 2, 10, 5), sound(3), sound(5), wait(500), vec![2], key(1, 4, 12_000)].concat();
+    write("rtp_session", "start", &start)?;
+    write("rtp_session", "repair", &[start.clone(), hole.clone(), repeated, wait(500)].concat())?;
+    write("rtp_session", "layers", &[start, hole, wait(500), layer, wait(2_000)].concat())
 }
 
 fn key_template() -> io::Result<()> {

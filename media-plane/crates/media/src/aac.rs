@@ -148,6 +148,7 @@ fn parse(asc: &[u8]) -> Result<AacConfig, &'static str> {
         channel_config,
         channels,
         samples_per_frame: if short_frame { 960 } else { 1_024 },
+        transcoded: false,
     })
 }
 

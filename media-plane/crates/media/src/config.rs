@@ -58,6 +58,21 @@ pub struct AacConfig {
     pub channels: u8,
     /// Samples of the core rate per access unit: 1024, or 960.
     pub samples_per_frame: u32,
+    /// The recorder encoded it, from what came in another codec.
+    pub transcoded: bool,
+}
+
+/// Opus configuration (RFC 7845, 5.1, channel mapping family 0). A frame is one Opus packet (RFC 6716, 3), without any
+/// framing around it; its decoder always runs at 48 kHz.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpusConfig {
+    /// Channels a decoder should produce: 1 or 2. Every packet says for itself how many it carries.
+    pub channels: u8,
+    /// Samples at 48 kHz that a decoder drops at the very beginning; 0 when the source did not say (RTP has no place
+    /// for it).
+    pub pre_skip: u16,
+    /// Sampling rate in Hz of what was encoded, for information only; 0 when unknown.
+    pub sample_rate_in: u32,
 }
 
 /// Configuration of one track. Cheap to clone.
@@ -67,8 +82,22 @@ pub enum CodecConfig {
     Avc(Arc<AvcConfig>),
     /// AAC.
     Aac(Arc<AacConfig>),
+    /// Opus.
+    Opus(Arc<OpusConfig>),
     /// A codec that no output carries yet; kept so that the report can name it.
     Unsupported(Codec),
+}
+
+impl CodecConfig {
+    /// Of which codec.
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Avc(_) => Codec::H264,
+            Self::Aac(_) => Codec::Aac,
+            Self::Opus(_) => Codec::Opus,
+            Self::Unsupported(codec) => *codec,
+        }
+    }
 }
 
 /// A configuration record that cannot be used.

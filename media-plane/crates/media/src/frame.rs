@@ -17,7 +17,7 @@ pub enum TrackKind {
 ///
 /// Invariant after [`crate::ingest`] and the timeline: per track, `dts` strictly increases (decode order, not display
 /// order). H.264 `data` is AVCC with 4-byte NAL lengths and no parameter sets beyond what the publisher put in band;
-/// AAC `data` is one raw access unit without ADTS.
+/// AAC `data` is one raw access unit without ADTS; Opus `data` is one packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Picture or sound.
@@ -43,6 +43,8 @@ pub enum GapReason {
     FramesRejected,
     /// The spool lost bytes.
     SpoolFailed,
+    /// Frames of one track did not arrive; times go on undisturbed, and so does the other track.
+    FramesLost,
 }
 
 /// A hole in the media: everything after it continues at `resumes_at` on the same timeline.

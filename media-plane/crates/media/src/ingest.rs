@@ -84,4 +84,14 @@ pub enum Event {
     Metadata(Metadata),
     /// Something was dropped.
     Rejected(TrackKind, Rejection),
+    /// Media never came, or cannot be used because something before it did not: the next frame of the track comes after
+    /// a hole. Times go on undisturbed.
+    Lost {
+        /// The track with the hole.
+        track: TrackKind,
+        /// Packets that never came.
+        packets: u64,
+        /// Frames of which something came, but that had to be dropped.
+        frames: u64,
+    },
 }

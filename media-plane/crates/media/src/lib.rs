@@ -8,10 +8,11 @@ mod frame;
 pub mod h264;
 pub mod ingest;
 mod lineup;
+pub mod opus;
 mod time;
 pub mod timeline;
 
-pub use config::{AacConfig, AvcConfig, Codec, CodecConfig, ConfigError};
+pub use config::{AacConfig, AvcConfig, Codec, CodecConfig, ConfigError, OpusConfig};
 pub use frame::{Frame, Gap, GapReason, TrackKind};
 pub use lineup::{Lineup, Presence, Tracks};
 pub use time::MediaTime;

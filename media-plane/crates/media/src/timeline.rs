@@ -93,6 +93,12 @@ impl Timeline {
         out.push(Timed::Config(track, config));
     }
 
+    /// Frames of this track did not arrive: its next one comes after a [`Gap`] that reaches from its last one to it.
+    pub fn lost(&mut self, track: TrackKind, out: &mut Vec<Timed>) {
+        self.flush(out);
+        self.clock.lost(track);
+    }
+
     /// The source went away; the next frame begins a new source clock after a [`Gap`] for this reason, as long as the
     /// pause between the arrivals. The first of several reasons counts.
     pub fn interrupt(&mut self, reason: GapReason, out: &mut Vec<Timed>) {

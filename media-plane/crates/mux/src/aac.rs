@@ -9,7 +9,7 @@ use crate::adts::Adts;
 use crate::past::{self, Past};
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
+use crate::{Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored};
 
 /// The ADTS muxer.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Aac {
 
 impl Aac {
     pub(crate) fn new(options: &Options) -> Self {
-        let split = Split::new(options.max_file_duration, false);
+        let split = Split::new(options.max_file_duration, Format::Aac);
         Self { split, adts: None, outputs: VecDeque::new(), scratch: Scratch::default(), object: None }
     }
 
@@ -31,7 +31,7 @@ impl Aac {
         let mut muxer = Self::new(options);
         if let Some(object) = past::take_up(&mut muxer.split, &mut muxer.outputs, state) {
             muxer.split.resume(&Past::of(&object));
-            muxer.adts = muxer.split.audio.as_deref().and_then(Adts::new);
+            muxer.adts = muxer.split.aac().and_then(Adts::new);
             muxer.object = Some(object.spec.object);
         }
         muxer
@@ -78,7 +78,7 @@ impl Muxer for Aac {
         if track == TrackKind::Video {
             return Reaction::Unsupported;
         }
-        self.adts = self.split.audio.as_deref().and_then(Adts::new);
+        self.adts = self.split.aac().and_then(Adts::new);
         if self.adts.is_none() {
             self.split.audio = None;
             return Reaction::Unsupported;

@@ -46,7 +46,7 @@ pub struct Media {
     pub samples: Vec<Sample>,
     /// Video configurations (`avcC`) in order; TS has none.
     pub video: Vec<Bytes>,
-    /// Audio configurations (ASC) in order; rebuilt from the header for ADTS.
+    /// Audio configurations (ASC, or the contents of `dOps`) in order; rebuilt from the header for ADTS.
     pub audio: Vec<Bytes>,
 }
 

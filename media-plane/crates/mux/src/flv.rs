@@ -13,7 +13,8 @@ use crate::past::{self, Past};
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
 use crate::{
-    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, RestoredObject,
+    Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored,
+    RestoredObject,
 };
 
 const TAG_AUDIO: u8 = 8;
@@ -66,7 +67,7 @@ impl File {
 
 impl Flv {
     pub(crate) fn new(options: &Options) -> Self {
-        let split = Split::new(options.max_file_duration, true);
+        let split = Split::new(options.max_file_duration, Format::Flv);
         Self { split, outputs: VecDeque::new(), scratch: Scratch::default(), file: None }
     }
 
@@ -136,7 +137,7 @@ impl Flv {
         let Some(file) = &self.file else { return };
         let object = file.object;
         let flags = u8::from(self.split.video.is_some()) | u8::from(self.split.audio.is_some()) << 2;
-        let script = script::on_meta_data(self.split.video.as_deref(), self.split.audio.as_deref());
+        let script = script::on_meta_data(self.split.video.as_deref(), self.split.aac());
         self.scratch.reserve(13).put_slice(&[b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
         self.tag(object, TAG_SCRIPT, 0, &[], &script);
         self.sequence_header(TrackKind::Video);
@@ -153,8 +154,8 @@ impl Flv {
                 }
             }
             TrackKind::Audio => {
-                if let Some(aac) = self.split.audio.clone() {
-                    self.tag(object, TAG_AUDIO, last, &[0xaf, 0], &aac.asc);
+                if let Some(asc) = self.split.aac().map(|aac| aac.asc.clone()) {
+                    self.tag(object, TAG_AUDIO, last, &[0xaf, 0], &asc);
                 }
             }
         }
@@ -255,7 +256,7 @@ impl Muxer for Flv {
         self.release();
         self.split.gap(gap);
         if let Some(file) = self.file.as_mut().filter(|file| file.base.is_some())
-            && gap.reason != GapReason::FramesRejected
+            && !matches!(gap.reason, GapReason::FramesRejected | GapReason::FramesLost)
         {
             (file.video_due, file.audio_due) = (true, true);
         }

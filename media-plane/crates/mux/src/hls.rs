@@ -17,7 +17,7 @@ use crate::adts::Adts;
 use crate::notes::Opening;
 use crate::split::{Change, Place, Split, Tally};
 use crate::{
-    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, Summary,
+    Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, Summary,
 };
 
 use packets::Streams;
@@ -92,7 +92,7 @@ impl Hls {
     pub(crate) fn new(options: &Options) -> Self {
         let aim = options.segment_duration.max(std::time::Duration::from_secs(1));
         Self {
-            split: Split::new(options.max_file_duration, true),
+            split: Split::new(options.max_file_duration, Format::Hls),
             options: options.clone(),
             aim: MediaTime::from_duration(aim),
             target: (aim * 2).as_secs_f64().ceil() as u64,
@@ -242,7 +242,7 @@ impl Muxer for Hls {
         self.split.see(frame);
         self.split.add(frame);
         let Some(segment) = self.file.as_mut().and_then(|file| file.segment.as_mut()) else { return Ok(()) };
-        segment.tally.count(frame, self.split.audio.as_deref());
+        segment.tally.count(frame, self.split.audio.as_ref());
         self.split.note_start_at(segment.tally.starts_at);
         match (frame.track, &self.split.video, &self.adts) {
             (TrackKind::Video, Some(avc), _) => self.writer.video(frame, avc),
@@ -260,7 +260,7 @@ impl Muxer for Hls {
     fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction {
         let change = self.split.configure(track, config);
         if track == TrackKind::Audio {
-            self.adts = self.split.audio.as_deref().and_then(Adts::new);
+            self.adts = self.split.aac().and_then(Adts::new);
             if self.adts.is_none() {
                 self.split.audio = None;
                 return Reaction::Unsupported;
@@ -278,7 +278,8 @@ impl Muxer for Hls {
 
     fn gap(&mut self, gap: Gap) {
         self.split.gap(gap);
-        self.broken = self.file.is_some();
+        // Timestamps go on across frames that did not arrive: for a player that is no discontinuity.
+        self.broken |= self.file.is_some() && gap.reason != media::GapReason::FramesLost;
     }
 
     fn cut(&mut self) {

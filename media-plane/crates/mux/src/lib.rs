@@ -11,6 +11,7 @@ mod output;
 mod past;
 pub mod registry;
 mod scratch;
+mod sound;
 mod split;
 
 pub use mp4::Index;
@@ -18,4 +19,4 @@ pub use output::{
     Finished, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Output, Reaction, Rejected, Restored, RestoredFile,
     RestoredObject, Summary,
 };
-pub use registry::{Format, Layout, Options, Segment, Unavailable, open, restore};
+pub use registry::{Format, Layout, Options, Segment, Treatment, Unavailable, Wish, open, restore};

@@ -18,9 +18,11 @@ use media::{CodecConfig, Frame, Gap, TrackKind};
 use crate::notes::{Sample, Samples};
 use crate::past::{self, Past};
 use crate::scratch::Scratch;
+use crate::sound::Sound;
 use crate::split::{Change, Place, Split};
 use crate::{
-    Finished, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, RestoredObject,
+    Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored,
+    RestoredObject,
 };
 
 use index::{Outline, replay};
@@ -44,7 +46,7 @@ const fn track_id(kind: TrackKind) -> u32 {
 fn description(split: &Split, kind: TrackKind) -> Option<CodecConfig> {
     match kind {
         TrackKind::Video => split.video.clone().map(CodecConfig::Avc),
-        TrackKind::Audio => split.audio.clone().map(CodecConfig::Aac),
+        TrackKind::Audio => split.audio.as_ref().map(Sound::config),
     }
 }
 
@@ -91,7 +93,7 @@ impl File {
 
 impl FastStart {
     pub(crate) fn new(options: &Options) -> Self {
-        let split = Split::new(options.max_file_duration, true);
+        let split = Split::new(options.max_file_duration, Format::Mp4);
         let (outputs, scratch) = (VecDeque::new(), Scratch::default());
         Self { split, wall_anchor: options.wall_anchor, outputs, scratch, file: None }
     }

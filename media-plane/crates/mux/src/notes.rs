@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{AacConfig, AvcConfig, MediaTime, TrackKind};
+use media::{AacConfig, AvcConfig, MediaTime, OpusConfig, TrackKind};
+
+use crate::sound::Sound;
 
 const START: u8 = 1;
 const AVC: u8 = 2;
@@ -14,6 +16,9 @@ const AAC: u8 = 3;
 const ZERO: u8 = 4;
 const FRAGMENT: u8 = 5;
 const SEGMENT: u8 = 6;
+const OPUS: u8 = 7;
+/// As [`AAC`], encoded by the recorder.
+const AAC_TRANSCODED: u8 = 8;
 /// Set in the first byte of a frame's record; the bits below say what follows.
 const FRAME: u8 = 0x80;
 const SOUND: u8 = 1;
@@ -54,7 +59,7 @@ pub(crate) enum Record {
     /// Configuration of the frames that follow.
     Avc(Arc<AvcConfig>),
     /// See `Avc`.
-    Aac(Arc<AacConfig>),
+    Sound(Sound),
     /// Timeline position of the object's timestamp 0.
     Zero(MediaTime),
     /// A fragment (MP4) was written, of a file with these tracks.
@@ -89,10 +94,19 @@ impl Notes {
         self.bytes.put_slice(&avc.record);
     }
 
-    pub(crate) fn aac(&mut self, aac: &AacConfig) {
-        self.bytes.put_u8(AAC);
-        unsigned(&mut self.bytes, aac.asc.len() as u64);
-        self.bytes.put_slice(&aac.asc);
+    pub(crate) fn sound(&mut self, sound: &Sound) {
+        match sound {
+            Sound::Aac(aac) => {
+                self.bytes.put_u8(if aac.transcoded { AAC_TRANSCODED } else { AAC });
+                unsigned(&mut self.bytes, aac.asc.len() as u64);
+                self.bytes.put_slice(&aac.asc);
+            }
+            Sound::Opus(opus) => {
+                self.bytes.put_slice(&[OPUS, opus.channels]);
+                unsigned(&mut self.bytes, opus.pre_skip.into());
+                unsigned(&mut self.bytes, opus.sample_rate_in.into());
+            }
+        }
     }
 
     pub(crate) fn fragment(&mut self, video: bool, audio: bool) {
@@ -238,7 +252,17 @@ impl<'a> Story<'a> {
                 avc.length_size = length_size;
                 Record::Avc(Arc::new(avc))
             }
-            AAC => Record::Aac(Arc::new(AacConfig::parse(self.bytes()?).ok()?)),
+            AAC | AAC_TRANSCODED => {
+                let mut aac = AacConfig::parse(self.bytes()?).ok()?;
+                aac.transcoded = kind == AAC_TRANSCODED;
+                Record::Sound(Sound::Aac(Arc::new(aac)))
+            }
+            OPUS => {
+                let channels = self.byte()?;
+                let pre_skip = u16::try_from(self.unsigned()?).ok()?;
+                let sample_rate_in = u32::try_from(self.unsigned()?).ok()?;
+                Record::Sound(Sound::Opus(Arc::new(OpusConfig { channels, pre_skip, sample_rate_in })))
+            }
             FRAGMENT => {
                 let flags = self.byte()?;
                 Record::Fragment { video: flags & 1 != 0, audio: flags & 2 != 0 }
@@ -347,6 +371,19 @@ mod tests {
         }
         assert!(out.len() < 6_000 * 3 + 200, "{} bytes", out.len());
         assert_eq!(Story::new(&out).count(), 6_000);
+    }
+
+    #[test]
+    fn configurations_of_sound_come_back() {
+        let mut aac = AacConfig::parse(Bytes::from_static(&[0x11, 0x90])).unwrap();
+        let opus = OpusConfig { channels: 1, pre_skip: 312, sample_rate_in: 44_100 };
+        let mut sounds = vec![Sound::Aac(Arc::new(aac.clone())), Sound::Opus(Arc::new(opus))];
+        aac.transcoded = true;
+        sounds.push(Sound::Aac(Arc::new(aac)));
+        let mut notes = Notes::default();
+        sounds.iter().for_each(|sound| notes.sound(sound));
+        let back: Vec<Record> = Story::new(&notes.take().unwrap()).collect();
+        assert_eq!(back, sounds.into_iter().map(Record::Sound).collect::<Vec<_>>());
     }
 
     proptest! {

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{AacConfig, AvcConfig, CodecConfig, MediaTime};
+use media::{AvcConfig, CodecConfig, MediaTime};
 
 use crate::notes::{Opening, Record, Story, sane};
+use crate::sound::Sound;
 use crate::split::{Split, Tally};
 use crate::{Mark, ObjectId, ObjectPart, Output, Restored, RestoredFile, RestoredObject, Summary};
 
@@ -18,7 +19,7 @@ pub(crate) struct Past {
     /// Configurations of the newest frames.
     pub(crate) video: Option<Arc<AvcConfig>>,
     /// See `video`.
-    pub(crate) audio: Option<Arc<AacConfig>>,
+    pub(crate) audio: Option<Sound>,
     /// Timeline position of timestamp 0.
     pub(crate) zero: Option<MediaTime>,
     /// Fragments written, and whether their file has a picture and sound.
@@ -61,7 +62,7 @@ impl Past {
             match record {
                 Record::Start(at) => self.starts_at = Some(at),
                 Record::Avc(avc) => self.video = Some(avc),
-                Record::Aac(aac) => self.audio = Some(aac),
+                Record::Sound(sound) => self.audio = Some(sound),
                 Record::Zero(at) => self.zero = Some(at),
                 Record::Fragment { video, audio } => {
                     self.fragments = self.fragments.saturating_add(1);
@@ -86,8 +87,8 @@ impl Past {
         if let Some(CodecConfig::Avc(avc)) = video {
             self.video = Some(Arc::clone(avc));
         }
-        if let Some(CodecConfig::Aac(aac)) = audio {
-            self.audio = Some(Arc::clone(aac));
+        if let Some(sound) = audio.as_ref().and_then(Sound::of) {
+            self.audio = Some(sound);
         }
         let mark = Mark { media_time: ends_at, video_frames: *video_frames, audio_frames: *audio_frames };
         self.tally = Tally::of(starts_at, mark);

@@ -71,6 +71,31 @@ impl Default for Options {
     }
 }
 
+/// What a template wants of the sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// Something that plays everywhere.
+    #[default]
+    Any,
+    /// As it comes, or not at all.
+    AsItComes,
+    /// AAC, or none.
+    Aac,
+    /// None.
+    None,
+}
+
+/// What becomes of a track in a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It goes in as it comes.
+    Copy,
+    /// It is encoded to AAC-LC first.
+    Encode,
+    /// It is left out.
+    LeaveOut,
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -82,8 +107,10 @@ pub struct Row {
     pub extension: &'static str,
     /// HTTP content type of that object.
     pub content_type: &'static str,
-    /// Codecs it carries as they come.
+    /// Codecs it carries as they come, if that is asked for.
     pub carries: &'static [Codec],
+    /// Codecs of sound that become AAC-LC unless something else is asked for.
+    pub encodes: &'static [Codec],
     /// Bytes are only ever added at the end: fit for upload while recording.
     pub appendable: bool,
     /// How it is recorded, for the README.
@@ -108,6 +135,7 @@ pub const FORMATS: [Row; 4] = [
         extension: "m3u8",
         content_type: "application/vnd.apple.mpegurl",
         carries: &[Codec::H264, Codec::Aac],
+        encodes: &[Codec::Opus],
         appendable: true,
         about: "event playlist and TS segments cut at key frames; discontinuity at holes and changes",
     },
@@ -117,6 +145,7 @@ pub const FORMATS: [Row; 4] = [
         extension: "flv",
         content_type: "video/x-flv",
         carries: &[Codec::H264, Codec::Aac],
+        encodes: &[Codec::Opus],
         appendable: true,
         about: "tags with millisecond timestamps; sequence headers repeated on change",
     },
@@ -125,7 +154,9 @@ pub const FORMATS: [Row; 4] = [
         name: "mp4",
         extension: "mp4",
         content_type: "video/mp4",
-        carries: &[Codec::H264, Codec::Aac],
+        // Opus is in the standard, but not in every player.
+        carries: &[Codec::H264, Codec::Aac, Codec::Opus],
+        encodes: &[Codec::Opus],
         appendable: false,
         about: "fast start (moov first, edit lists, 64-bit offsets) or fragmented",
     },
@@ -135,6 +166,7 @@ pub const FORMATS: [Row; 4] = [
         extension: "aac",
         content_type: "audio/aac",
         carries: &[Codec::Aac],
+        encodes: &[Codec::Opus],
         appendable: true,
         about: "ADTS frames, sound only",
     },
@@ -157,9 +189,20 @@ impl Format {
         FORMATS.iter().find(|row| row.name == name).map(|row| row.format)
     }
 
-    /// Whether frames of this codec go in without transcoding.
+    /// Whether frames of this codec can go in without transcoding.
     pub fn carries(self, codec: Codec) -> bool {
         self.row().carries.contains(&codec)
+    }
+
+    /// What becomes of sound of this codec.
+    pub fn treats(self, sound: Codec, wish: Wish) -> Treatment {
+        let (copies, encodes) = (self.carries(sound), self.row().encodes.contains(&sound));
+        match wish {
+            Wish::Any | Wish::Aac if encodes => Treatment::Encode,
+            Wish::Any | Wish::AsItComes if copies => Treatment::Copy,
+            Wish::Aac if copies && sound == Codec::Aac => Treatment::Copy,
+            _ => Treatment::LeaveOut,
+        }
     }
 }
 
@@ -187,14 +230,17 @@ pub fn restore(format: Format, options: &Options, state: Restored) -> Result<Box
 
 /// The README's matrix of what is recorded how, as a Markdown table.
 pub fn matrix() -> String {
-    let mut text = String::from("| format | object | content type | codecs as they come | while recording | how |\n");
-    text.push_str("|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| format | object | content type | codecs as they come | to AAC-LC unless copied | while recording | how |\n",
+    );
+    text.push_str("|---|---|---|---|---|---|---|\n");
     for row in &FORMATS {
-        let codecs: Vec<String> = row.carries.iter().map(|codec| format!("{codec:?}")).collect();
+        let names = |codecs: &[Codec]| codecs.iter().map(|codec| format!("{codec:?}")).collect::<Vec<_>>().join(", ");
+        let (carries, encodes) = (names(row.carries), names(row.encodes));
         let upload = if row.appendable { "uploadable" } else { "uploadable, index last" };
         let Row { name, extension, content_type, about, .. } = row;
         let _ =
-            writeln!(text, "| {name} | .{extension} | {content_type} | {} | {upload} | {about} |", codecs.join(", "));
+            writeln!(text, "| {name} | .{extension} | {content_type} | {carries} | {encodes} | {upload} | {about} |");
     }
     text
 }

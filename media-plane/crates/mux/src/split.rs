@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
+use media::{AacConfig, AvcConfig, Codec, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
 use crate::notes::Notes;
 use crate::past::Past;
-use crate::{Mark, Rejected, Summary};
+use crate::sound::Sound;
+use crate::{Format, Mark, Rejected, Summary};
 
 /// A track without a frame for this long is not waited for: without a picture, sound alone decides where to cut.
 const SILENCE: MediaTime = MediaTime(10 * MediaTime::SCALE);
@@ -46,7 +47,7 @@ pub(crate) struct Split {
     /// Current configurations.
     pub(crate) video: Option<Arc<AvcConfig>>,
     /// See `video`.
-    pub(crate) audio: Option<Arc<AacConfig>>,
+    pub(crate) audio: Option<Sound>,
     /// What the open object is to note with its next mark.
     pub(crate) notes: Notes,
     /// Configurations of the newest frames in the open file.
@@ -54,7 +55,7 @@ pub(crate) struct Split {
     /// Those that the notes of the open object tell.
     noted: Used,
     noted_start: Option<MediaTime>,
-    carries_video: bool,
+    format: Format,
     limit: Option<MediaTime>,
     file: Option<Tally>,
     files: u32,
@@ -70,11 +71,11 @@ pub(crate) struct Split {
 #[derive(Debug, Default)]
 struct Used {
     video: Option<Arc<AvcConfig>>,
-    audio: Option<Arc<AacConfig>>,
+    audio: Option<Sound>,
 }
 
 impl Split {
-    pub(crate) fn new(limit: Option<Duration>, carries_video: bool) -> Self {
+    pub(crate) fn new(limit: Option<Duration>, format: Format) -> Self {
         Self {
             video: None,
             audio: None,
@@ -82,7 +83,7 @@ impl Split {
             used: Used::default(),
             noted: Used::default(),
             noted_start: None,
-            carries_video,
+            format,
             limit: limit.map(MediaTime::from_duration),
             file: None,
             files: 0,
@@ -98,27 +99,37 @@ impl Split {
     pub(crate) fn configure(&mut self, track: TrackKind, config: &CodecConfig) -> Change {
         let tally = self.file.as_ref();
         match (track, config) {
-            (TrackKind::Video, CodecConfig::Avc(avc)) if self.carries_video => {
+            (TrackKind::Video, CodecConfig::Avc(avc)) if self.format.carries(Codec::H264) => {
                 let used = tally.is_some_and(|tally| tally.video.frames > 0);
                 let changed = used && self.video.as_ref().is_some_and(|old| old != avc);
                 // One that is only repeated stays the very same, which makes it cheap to compare.
                 self.video = self.video.take().filter(|old| old == avc).or_else(|| Some(avc.clone()));
                 if changed { Change::Changed } else { Change::None }
             }
-            (TrackKind::Audio, CodecConfig::Aac(aac)) => {
-                let used = tally.is_some_and(|tally| tally.audio.frames > 0);
-                let changed = used && self.audio.as_ref().is_some_and(|old| old != aac);
-                self.audio = self.audio.take().filter(|old| old == aac).or_else(|| Some(aac.clone()));
-                if changed { Change::Changed } else { Change::None }
-            }
-            (track, _) => {
-                match track {
-                    TrackKind::Video => self.video = None,
-                    TrackKind::Audio => self.audio = None,
-                }
+            (TrackKind::Video, _) => {
+                self.video = None;
                 Change::Unsupported
             }
+            (TrackKind::Audio, config) => {
+                let sound = Sound::of(config).filter(|sound| self.format.carries(sound.codec()));
+                let used = tally.is_some_and(|tally| tally.audio.frames > 0);
+                let changed = used && self.audio.is_some() && self.audio != sound;
+                match sound {
+                    None => self.audio = None,
+                    Some(sound) => self.audio = self.audio.take().filter(|old| *old == sound).or(Some(sound)),
+                }
+                match (&self.audio, changed) {
+                    (None, _) => Change::Unsupported,
+                    (_, true) => Change::Changed,
+                    (_, false) => Change::None,
+                }
+            }
         }
+    }
+
+    /// The configuration of sound that is AAC.
+    pub(crate) fn aac(&self) -> Option<&AacConfig> {
+        self.audio.as_ref().and_then(Sound::aac)
     }
 
     /// The open file ends at the next key frame.
@@ -163,8 +174,8 @@ impl Split {
         for last in [&mut self.last_video, &mut self.last_audio].into_iter().flatten() {
             *last = (*last).max(gap.resumes_at);
         }
-        // A clock that jumps has lost nothing.
-        self.needs_key |= gap.reason != GapReason::FramesRejected;
+        // A clock that jumps has lost nothing, and frames that did not arrive are followed by ones that can be shown.
+        self.needs_key |= !matches!(gap.reason, GapReason::FramesRejected | GapReason::FramesLost);
     }
 
     /// Where the frame goes; changes nothing.
@@ -251,13 +262,17 @@ impl Split {
     pub(crate) fn add(&mut self, frame: &Frame) {
         let is_same = match frame.track {
             TrackKind::Video => same(self.noted.video.as_ref(), self.video.as_ref()),
-            TrackKind::Audio => same(self.noted.audio.as_ref(), self.audio.as_ref()),
+            TrackKind::Audio => match (&self.noted.audio, &self.audio) {
+                (Some(noted), Some(sound)) => noted.is(sound),
+                (None, None) => true,
+                _ => false,
+            },
         };
         if !is_same {
             self.note_config(frame.track);
         }
         if let Some(tally) = &mut self.file {
-            tally.count(frame, self.audio.as_deref());
+            tally.count(frame, self.audio.as_ref());
         }
     }
 
@@ -270,7 +285,7 @@ impl Split {
             }
             TrackKind::Audio => {
                 (self.noted.audio, self.used.audio) = (self.audio.clone(), self.audio.clone());
-                self.audio.iter().for_each(|aac| self.notes.aac(aac));
+                self.audio.iter().for_each(|sound| self.notes.sound(sound));
             }
         }
     }
@@ -315,7 +330,7 @@ impl Split {
             video_frames: tally.video.frames,
             audio_frames: tally.audio.frames,
             video: self.used.video.clone().filter(|_| tally.video.frames > 0).map(CodecConfig::Avc),
-            audio: self.used.audio.clone().filter(|_| tally.audio.frames > 0).map(CodecConfig::Aac),
+            audio: self.used.audio.as_ref().filter(|_| tally.audio.frames > 0).map(Sound::config),
         }
     }
 
@@ -373,14 +388,14 @@ impl Tally {
         Self { starts_at, ends_at: mark.media_time.max(starts_at), video, audio, is_fresh: false }
     }
 
-    pub(crate) fn count(&mut self, frame: &Frame, aac: Option<&AacConfig>) {
+    pub(crate) fn count(&mut self, frame: &Frame, sound: Option<&Sound>) {
         if std::mem::take(&mut self.is_fresh) {
             (self.starts_at, self.ends_at) = (frame.dts, frame.dts);
         }
         self.starts_at = self.starts_at.min(frame.dts);
         let end = match frame.track {
             TrackKind::Video => self.video.count(frame.dts, None),
-            TrackKind::Audio => self.audio.count(frame.dts, aac.map(frame_duration)),
+            TrackKind::Audio => self.audio.count(frame.dts, sound.map(|sound| sound.duration(&frame.data))),
         };
         self.ends_at = self.ends_at.max(end);
     }
@@ -408,9 +423,4 @@ fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
         (None, None) => true,
         _ => false,
     }
-}
-
-/// Duration of an AAC frame in timeline ticks.
-pub(crate) fn frame_duration(aac: &AacConfig) -> i64 {
-    i64::from(aac.samples_per_frame) * MediaTime::SCALE / i64::from(aac.sample_rate.max(1))
 }

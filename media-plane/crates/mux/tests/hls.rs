@@ -128,6 +128,28 @@ fn e7_a_gap_and_a_changed_configuration_are_discontinuities() {
 }
 
 #[test]
+fn frames_that_did_not_arrive_are_no_discontinuity_and_cost_no_others() {
+    let (lost_at, back_at) = (MediaTime::from_millis(12_100), MediaTime::from_millis(12_500));
+    let is_lost = |step: &Step| match step {
+        Step::Frame(frame) => frame.track == TrackKind::Video && (lost_at..back_at).contains(&frame.dts),
+        _ => false,
+    };
+    let mut steps: Vec<Step> = stream(30, 50).into_iter().filter(|step| !is_lost(step)).collect();
+    let is_next = |step: &Step| matches!(step, Step::Frame(f) if f.track == TrackKind::Video && f.dts >= back_at);
+    let next = steps.iter().position(is_next).unwrap();
+    let is_key = matches!(&steps[next], Step::Frame(frame) if frame.keyframe);
+    assert!(!is_key, "only a picture that none builds on was lost");
+    let gap = Gap { starts_at: lost_at, resumes_at: back_at, reason: GapReason::FramesLost };
+    steps.insert(next, Step::Gap(gap));
+    let pictures = steps.iter().filter(|step| matches!(step, Step::Frame(f) if f.track == TrackKind::Video)).count();
+    let store = record(Format::Hls, &options(), &steps);
+    let playlist = check(&store.playlists[&0]);
+    assert!(playlist.segments.iter().all(|segment| !segment.discontinuity));
+    let of = |number: usize| segment(&store, number as u32).track(TrackKind::Video).count();
+    assert_eq!((0..playlist.segments.len()).map(of).sum::<usize>(), pictures);
+}
+
+#[test]
 fn e9_a_late_or_vanished_track_changes_the_program_map() {
     let is_kept = |step: &Step| match step {
         Step::Frame(frame) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{AacConfig, AvcConfig, Codec, CodecConfig, MediaTime};
+use media::{AacConfig, AvcConfig, Codec, CodecConfig, MediaTime, OpusConfig};
 use mux::Summary;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -40,6 +40,13 @@ enum ConfigForm {
         channel_config: u8,
         channels: u8,
         samples_per_frame: u32,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        transcoded: bool,
+    },
+    Opus {
+        channels: u8,
+        pre_skip: u16,
+        sample_rate_in: u32,
     },
     Unsupported(CodecForm),
 }
@@ -108,7 +115,11 @@ fn to_form(config: &CodecConfig) -> ConfigForm {
             channel_config: aac.channel_config,
             channels: aac.channels,
             samples_per_frame: aac.samples_per_frame,
+            transcoded: aac.transcoded,
         },
+        CodecConfig::Opus(opus) => {
+            ConfigForm::Opus { channels: opus.channels, pre_skip: opus.pre_skip, sample_rate_in: opus.sample_rate_in }
+        }
         CodecConfig::Unsupported(codec) => ConfigForm::Unsupported(CodecForm(*codec)),
     }
 }
@@ -137,6 +148,7 @@ fn from_form(form: ConfigForm) -> Result<CodecConfig, hex::FromHexError> {
             channel_config,
             channels,
             samples_per_frame,
+            transcoded,
         } => CodecConfig::Aac(Arc::new(AacConfig {
             asc: bytes(asc)?,
             object_type,
@@ -145,7 +157,11 @@ fn from_form(form: ConfigForm) -> Result<CodecConfig, hex::FromHexError> {
             channel_config,
             channels,
             samples_per_frame,
+            transcoded,
         })),
+        ConfigForm::Opus { channels, pre_skip, sample_rate_in } => {
+            CodecConfig::Opus(Arc::new(OpusConfig { channels, pre_skip, sample_rate_in }))
+        }
         ConfigForm::Unsupported(codec) => CodecConfig::Unsupported(codec.0),
     })
 }

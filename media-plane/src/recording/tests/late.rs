@@ -49,7 +49,7 @@ fn items(from: i64, to: i64) -> Vec<Timed> {
 
 async fn feed(life: &mut Life, recording: &mut Recording, items: Vec<Timed>) {
     for chunk in items.chunks(5) {
-        assert_eq!(recording.take(chunk), None);
+        assert_eq!(recording.take(super::Feed::Both, chunk), None);
         life.turn().await;
     }
 }

@@ -16,7 +16,7 @@ async fn feed(life: &mut Life, recording: &mut Recording, minutes: std::ops::Ran
         let pts = dts + MediaTime::from_millis([80, 160, 40][n as usize % 3]);
         let (keyframe, data) = (n % 50 == 0, payload.slice(..300 + n as usize * 37 % 300));
         let frame = Frame { track: TrackKind::Video, dts, pts, keyframe, data };
-        assert_eq!(recording.take(&[Timed::Frame(frame)]), None);
+        assert_eq!(recording.take(Feed::Both, &[Timed::Frame(frame)]), None);
         if n % 25 == 0 {
             life.turn().await;
         }
@@ -33,7 +33,7 @@ async fn an_hour_of_mp4_took_memory_for_its_index() {
     let hours = Some(recorder_proto::time::duration(Duration::from_secs(7_200)));
     let mp4 = Some(Mp4 { max_file_duration: hours, ..Mp4::default() });
     let mut recording = start(&life.node, Template { hls: None, flv: None, mp4, ..template() }, None);
-    recording.take(&[avc()]);
+    recording.take(Feed::Both, &[avc()]);
     feed(&mut life, &mut recording, 0..5).await;
     let before = held();
     feed(&mut life, &mut recording, 5..60).await;

@@ -41,7 +41,7 @@ async fn one_format_that_could_not_begin_ended_the_others() {
     let place = Place::new();
     let mut life = place.start();
     let mut recording = start(&life.node, with_impossible_hls(), None);
-    assert_eq!(recording.take(&[vec![avc()], pictures(0, 2_000)].concat()), None);
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 2_000)].concat()), None);
     recording.finish(EndReason::PublisherEnded);
     life.until("a manifest", is_settled).await;
     let told = Told::of(life.facts());
@@ -62,16 +62,16 @@ async fn the_control_plane_was_not_told_of_a_publisher_that_replaced_another() {
     let place = Place::new();
     let life = place.start();
     let mut recording = record(&life.node);
-    assert_eq!(recording.take(&[vec![avc()], pictures(0, 1_000)].concat()), None);
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 1_000)].concat()), None);
     let newcomer = SessionId::new(life.node.clock.now(), [9; 10]);
     // Never away: it took over while the other one was still there.
     recording.publisher_returned(newcomer);
     let time = MediaTime::from_millis;
     let gap = Gap { starts_at: time(1_000), resumes_at: time(1_500), reason: GapReason::PublisherLost };
-    assert_eq!(recording.take(&[Timed::Gap(gap), avc(), picture(2_000)]), None);
+    assert_eq!(recording.take(super::Feed::Both, &[Timed::Gap(gap), avc(), picture(2_000)]), None);
     // A hole of the same publisher's is no news of that kind.
     let gap = Gap { starts_at: time(2_040), resumes_at: time(2_500), reason: GapReason::FramesRejected };
-    assert_eq!(recording.take(&[Timed::Gap(gap), picture(3_000)]), None);
+    assert_eq!(recording.take(super::Feed::Both, &[Timed::Gap(gap), picture(3_000)]), None);
     let mut life = life;
     recording.finish(EndReason::PublisherEnded);
     life.until("an end", |life| life.facts().iter().any(|fact| matches!(fact, FactKind::RecordingEnded(_)))).await;
@@ -94,8 +94,8 @@ async fn max_duration_began_anew_with_every_epoch() {
     let began = Some(now - chrono::TimeDelta::seconds(160));
     let left = Inheritance { files: Vec::new(), began, since: now, reason: GapReason::NodeCrashed };
     let mut recording = start(&life.node, Template { max_duration: limit, ..template() }, Some(left));
-    assert_eq!(recording.take(&[vec![avc()], pictures(0, 1_500)].concat()), None);
-    assert_eq!(recording.take(&pictures(1_520, 3_000)), Some(EndReason::MaxDuration));
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 1_500)].concat()), None);
+    assert_eq!(recording.take(super::Feed::Both, &pictures(1_520, 3_000)), Some(EndReason::MaxDuration));
     drop(recording);
     life.die().await;
 }
@@ -106,12 +106,12 @@ async fn a_closed_spool_made_recordings_fail() {
     let place = Place::new();
     let mut life = place.start();
     let mut recording = record(&life.node);
-    assert_eq!(recording.take(&[vec![avc()], pictures(0, 1_000)].concat()), None);
+    assert_eq!(recording.take(super::Feed::Both, &[vec![avc()], pictures(0, 1_000)].concat()), None);
     for _ in 0..10 {
         life.turn().await;
     }
     life.node.spool.close().await;
-    assert_eq!(recording.take(&pictures(1_000, 2_000)), None);
+    assert_eq!(recording.take(super::Feed::Both, &pictures(1_000, 2_000)), None);
     recording.finish(EndReason::PublisherEnded);
     let ended = life.facts().iter().any(|fact| matches!(fact, FactKind::RecordingEnded(_)));
     assert!(!ended, "{:#?}", life.facts());

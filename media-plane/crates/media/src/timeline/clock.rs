@@ -53,6 +53,8 @@ struct Track {
     duration: i64,
     /// The duration comes from the codec's configuration.
     exact: bool,
+    /// Frames in front of the next one did not arrive.
+    lost: bool,
 }
 
 /// A track's counter since it was last given an anchor.
@@ -87,6 +89,10 @@ impl Clock {
         }
     }
 
+    pub(super) fn lost(&mut self, track: TrackKind) {
+        self.track(track).lost = true;
+    }
+
     pub(super) fn interrupt(&mut self, reason: GapReason) {
         if self.latest.is_some() && self.interrupted.is_none() {
             self.interrupted = Some(reason);
@@ -106,8 +112,13 @@ impl Clock {
         let mut dts = source.shared().saturating_add(source.base);
         let track = self.track(frame.track);
         track.source = Some(source);
+        let was_lost = std::mem::take(&mut track.lost);
         if let Some(last) = track.last {
             dts = track.advance(last, dts, repeated, counts);
+            if was_lost {
+                let (starts_at, resumes_at) = (MediaTime(last), MediaTime(dts));
+                out.push(Timed::Gap(Gap { starts_at, resumes_at, reason: GapReason::FramesLost }));
+            }
         }
         track.last = Some(dts);
         if self.latest.is_none_or(|(latest, _)| dts > latest) {

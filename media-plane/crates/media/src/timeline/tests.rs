@@ -348,3 +348,20 @@ fn sound_of_any_size_held_behind_a_picture_stays_below_a_mebibyte() {
     assert_eq!(order, [Video, Audio], "the picture leaves before the sound held behind it");
     assert_eq!((counts.emitted, counts.rejected, counts.jumps), (23, 0, 0));
 }
+
+#[test]
+fn frames_that_did_not_arrive_are_a_gap_of_their_track_on_an_undisturbed_clock() {
+    let mut run = Run::new();
+    run.push(Video, 0, 0).push(Audio, 10, 10).push(Video, 40, 40);
+    run.timeline.lost(Video, &mut run.out);
+    run.push(Audio, 50, 50).push(Video, 900, 900).push(Audio, 910, 910);
+    let (out, counts) = run.finish();
+    assert_eq!((gaps(&out), counts.jumps), (vec![(40, 900)], 0));
+    assert_eq!((millis(&out, Audio), millis(&out, Video)), (vec![10, 50, 910], vec![0, 40, 900]));
+    let told = out.iter().position(|item| matches!(item, Timed::Gap(_))).unwrap();
+    let after = out[told..].iter().find_map(|item| match item {
+        Timed::Frame(frame) if frame.track == Video => Some(frame.dts.as_millis()),
+        _ => None,
+    });
+    assert_eq!(after, Some(900), "the gap comes right in front of the frame after it");
+}

@@ -151,6 +151,13 @@ fn stsd(body: &mut Cursor, media: &mut Media) -> Result<(), Corrupt> {
                 esds.u32()?;
                 media.audio.push(asc(&mut esds)?);
             }
+            b"Opus" => {
+                entry.skip(28)?;
+                let (kind, mut record) = next(&mut entry)?;
+                if &kind == b"dOps" {
+                    media.audio.push(record.take(record.remaining())?);
+                }
+            }
             _ => return body.corrupt("sample description"),
         }
     }

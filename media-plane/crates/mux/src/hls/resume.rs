@@ -31,7 +31,7 @@ impl Hls {
         self.file = Some(file);
         self.split.resume(&whole(&segments));
         self.writer = Writer::resume();
-        self.adts = self.split.audio.as_deref().and_then(Adts::new);
+        self.adts = self.split.aac().and_then(Adts::new);
         self.broken = true;
         if has_end {
             self.file = None;

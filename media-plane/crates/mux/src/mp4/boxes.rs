@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use media::{AacConfig, AvcConfig, CodecConfig, TrackKind};
+use media::{AacConfig, AvcConfig, CodecConfig, OpusConfig, TrackKind, opus};
 
 /// Ticks per second of the movie header and of edits: the timeline's own, so that offsets are exact.
 pub(super) const MOVIE_SCALE: u32 = 90_000;
@@ -181,6 +181,7 @@ pub(super) fn stsd(boxes: &mut Boxes, configs: &[CodecConfig]) {
             match config {
                 CodecConfig::Avc(avc) => avc1(b, avc),
                 CodecConfig::Aac(aac) => mp4a(b, aac),
+                CodecConfig::Opus(config) => opus(b, config),
                 CodecConfig::Unsupported(_) => {}
             }
         }
@@ -205,16 +206,41 @@ fn avc1(boxes: &mut Boxes, avc: &AvcConfig) {
     });
 }
 
+/// What sample entries of sound begin with.
+fn sound_entry(boxes: &mut Boxes, channels: u8, sample_rate: u32) {
+    boxes.zeros(6);
+    boxes.u16(1);
+    boxes.zeros(8);
+    boxes.u16(channels.into());
+    boxes.u16(16);
+    boxes.u32(0);
+    // 16.16 fixed point holds rates below 65536; the decoder reads the real one from its configuration.
+    boxes.u32(u16::try_from(sample_rate).map_or(0, |rate| u32::from(rate) << 16));
+}
+
+/// Encapsulation of Opus in ISO Base Media File Format, 4.3.
+fn opus(boxes: &mut Boxes, config: &OpusConfig) {
+    boxes.nest(b"Opus", |b| {
+        sound_entry(b, config.channels, opus::SAMPLE_RATE);
+        b.nest(b"dOps", |b| {
+            b.put(&[0, config.channels]);
+            b.u16(pre_skip(config));
+            b.u32(config.sample_rate_in);
+            // No gain; one stream, mono or stereo.
+            b.u16(0);
+            b.u8(0);
+        });
+    });
+}
+
+/// Samples that a decoder drops at the very beginning.
+pub(super) fn pre_skip(config: &OpusConfig) -> u16 {
+    if config.pre_skip == 0 { opus::LOOK_AHEAD } else { config.pre_skip }
+}
+
 fn mp4a(boxes: &mut Boxes, aac: &AacConfig) {
     boxes.nest(b"mp4a", |b| {
-        b.zeros(6);
-        b.u16(1);
-        b.zeros(8);
-        b.u16(aac.channels.into());
-        b.u16(16);
-        b.u32(0);
-        // 16.16 fixed point holds rates below 65536; the decoder reads the real one from the ASC.
-        b.u32(u16::try_from(aac.sample_rate).map_or(0, |rate| u32::from(rate) << 16));
+        sound_entry(b, aac.channels, aac.sample_rate);
         b.full(b"esds", 0, 0, |b| {
             // ES descriptor { decoder config { decoder specific info }, SL config }, ISO/IEC 14496-1.
             let asc = aac.asc.len();

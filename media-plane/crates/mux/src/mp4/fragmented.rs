@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
+use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind, opus};
 
 use super::boxes::{Boxes, creation_time};
 use super::track::TrackClock;
 use super::{MAX_SAMPLE, description, head, spec, track_id};
 use crate::past::{self, Past};
 use crate::split::{Change, Place, Split};
-use crate::{Finished, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored, RestoredObject};
+use crate::{
+    Finished, Format, Muxer, ObjectId, ObjectPart, Options, Output, Reaction, Rejected, Restored, RestoredObject,
+};
 
 /// Sound in a fragment: what is not yet in one would be lost in a crash, and a fragment costs a hundred bytes.
 const AIM: MediaTime = MediaTime(MediaTime::SCALE / 25);
@@ -73,7 +75,7 @@ impl Tracks {
     fn resume(split: &Split, past: &Past) -> Option<Self> {
         let zero = past.zero.filter(|_| past.fragments > 0)?;
         let clock = |is_there: bool, kind| {
-            let mut clock = TrackClock::new(&description(split, kind).filter(|_| is_there)?, zero);
+            let mut clock = clock_of(&description(split, kind).filter(|_| is_there)?, zero);
             clock.resume(past.tally.ends_at);
             Some(clock)
         };
@@ -93,7 +95,7 @@ struct Sample {
 
 impl Fragmented {
     pub(crate) fn new(options: &Options) -> Self {
-        let split = Split::new(options.max_file_duration, true);
+        let split = Split::new(options.max_file_duration, Format::Mp4);
         Self { split, wall_anchor: options.wall_anchor, outputs: VecDeque::new(), file: None }
     }
 
@@ -137,12 +139,14 @@ impl Fragmented {
     fn init(&mut self) {
         let Some(file) = &mut self.file else { return };
         // Nothing may be shown before 0, so the earliest of all times is the zero of both tracks.
-        let frames = || file.video.iter().chain(&file.audio);
-        let zero = frames().map(|frame| frame.dts.min(frame.pts)).min().unwrap_or_default();
+        let lead = description(&self.split, TrackKind::Audio).map(|config| lead(&config)).unwrap_or_default();
+        let video = file.video.iter().map(|frame| frame.dts.min(frame.pts));
+        let audio = file.audio.iter().map(|frame| frame.dts.min(frame.pts) + lead);
+        let zero = video.chain(audio).min().unwrap_or_default();
         let mut configs = Vec::new();
         let mut clock = |kind, frames: &[Frame]| {
             let config = description(&self.split, kind).filter(|_| !frames.is_empty())?;
-            let clock = TrackClock::new(&config, zero);
+            let clock = clock_of(&config, zero);
             configs.push((kind, config, clock.scale));
             Some(clock)
         };
@@ -220,6 +224,21 @@ impl Fragmented {
             TrackKind::Audio => file.audio.first().is_some_and(|first| frame.dts - first.dts >= AIM),
         }
     }
+}
+
+/// How much later than its time the first frame is heard: the head of the file says that what a decoder of Opus has to drop
+/// is not played. Where the publisher has named that, times are those of what is put out with it.
+fn lead(config: &CodecConfig) -> MediaTime {
+    match config {
+        CodecConfig::Opus(config) => {
+            MediaTime(i64::from(config.pre_skip) * MediaTime::SCALE / i64::from(opus::SAMPLE_RATE))
+        }
+        _ => MediaTime::ZERO,
+    }
+}
+
+fn clock_of(config: &CodecConfig, zero: MediaTime) -> TrackClock {
+    TrackClock::new(config, zero - lead(config))
 }
 
 /// Decode time of the first sample, and the samples.

@@ -2,7 +2,7 @@
 
 use media::{CodecConfig, TrackKind};
 
-use super::boxes::{Boxes, hdlr, is_wide, mdhd, media_info, mvhd, stsd, tkhd};
+use super::boxes::{Boxes, hdlr, is_wide, mdhd, media_info, mvhd, pre_skip, stsd, tkhd};
 use super::index::Tables;
 use super::track::Track;
 
@@ -59,7 +59,7 @@ fn file_head(boxes: &mut Boxes, tracks: &[&Track], order: &[u32], base: u64, wid
 /// Shows the track from its first frame on, `delay` movie ticks after the start of the movie.
 fn edits(boxes: &mut Boxes, track: &Track, delay: i64) {
     let (first, _) = track.presentation;
-    let media_time = (first - track.min_composition).max(0);
+    let media_time = (first - track.min_composition).max(0) + track.clock.skip();
     if delay == 0 && media_time == 0 {
         return;
     }
@@ -96,7 +96,28 @@ fn media(boxes: &mut Boxes, track: &Track, order: &[u32], base: u64, wide: bool,
                 });
             }
             chunks(b, track, order, base, wide);
+            if let Some(CodecConfig::Opus(_)) = track.configs.first() {
+                roll(b, track);
+            }
         });
+    });
+}
+
+/// Decoders of Opus have to hear 80 ms before a place to be right at that place (Encapsulation of Opus in ISO BMFF, 4.3.6).
+fn roll(boxes: &mut Boxes, track: &Track) {
+    let duration = track.clock.last_duration().max(1);
+    let packets = (i64::from(track.clock.scale) * 80 / 1_000 + duration - 1) / duration;
+    boxes.full(b"sgpd", 1, 0, |b| {
+        b.put(b"roll");
+        b.u32(2);
+        b.u32(1);
+        b.u16(i16::try_from(-packets).unwrap_or(i16::MIN).cast_unsigned());
+    });
+    boxes.full(b"sbgp", 0, 0, |b| {
+        b.put(b"roll");
+        b.u32(1);
+        b.u32(track.samples);
+        b.u32(1);
     });
 }
 
@@ -171,6 +192,9 @@ pub(super) fn init(configs: &[(TrackKind, CodecConfig, u32)], created: u64) -> V
         for (kind, config, scale) in configs {
             b.nest(b"trak", |b| {
                 tkhd(b, *kind, created, 0, Some(config));
+                if let CodecConfig::Opus(config) = config {
+                    skip(b, pre_skip(config).into());
+                }
                 b.nest(b"mdia", |b| {
                     mdhd(b, created, *scale, 0);
                     hdlr(b, *kind);
@@ -198,6 +222,18 @@ pub(super) fn init(configs: &[(TrackKind, CodecConfig, u32)], created: u64) -> V
         });
     });
     boxes.bytes
+}
+
+/// Plays a track to its end, but for as many samples at its beginning.
+fn skip(boxes: &mut Boxes, samples: u32) {
+    boxes.nest(b"edts", |b| {
+        b.full(b"elst", 0, 0, |b| {
+            b.u32(1);
+            b.u32(0);
+            b.u32(samples);
+            b.u32(0x1_0000);
+        });
+    });
 }
 
 #[cfg(test)]

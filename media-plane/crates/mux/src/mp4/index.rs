@@ -82,7 +82,7 @@ pub(super) fn replay(notes: &[u8], len: u64, mut each: impl FnMut(&Sample, &Code
     for record in story.by_ref() {
         match record {
             Record::Avc(avc) => video = Some(CodecConfig::Avc(avc)),
-            Record::Aac(aac) => audio = Some(CodecConfig::Aac(aac)),
+            Record::Sound(sound) => audio = Some(sound.config()),
             Record::Sample(sample) => {
                 let config = if sample.track == TrackKind::Video { &video } else { &audio };
                 let end = bytes + u64::from(sample.size);
@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::mp4::FastStart;
     use crate::notes::Notes;
+    use crate::sound::Sound;
     use crate::{Mark, Muxer, ObjectId, ObjectPart, Options, Output, Restored, RestoredFile, RestoredObject};
 
     /// Notes of so many frames of sound, and the index they make.
@@ -137,7 +138,7 @@ mod tests {
         let aac = Arc::new(AacConfig::parse(Bytes::from_static(&[0x12, 0x10])).unwrap());
         let (mut samples, mut outline, mut data) = (Samples::default(), Outline::default(), 0);
         let mut notes = Notes::default();
-        notes.aac(&aac);
+        notes.sound(&Sound::Aac(aac.clone()));
         let mut notes = BytesMut::from(&notes.take().unwrap()[..]);
         for n in 0..count {
             let dts = MediaTime::from_millis(n * 23 + n * n % 3);

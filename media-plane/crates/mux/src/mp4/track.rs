@@ -1,19 +1,22 @@
 //! The sample table of one track while it grows: run lengths wherever media has them.
 
-use media::{CodecConfig, MediaTime, TrackKind};
+use media::{CodecConfig, MediaTime, TrackKind, opus};
 
-use super::boxes::MOVIE_SCALE;
+use super::boxes::{MOVIE_SCALE, pre_skip};
 use crate::notes::Sample;
 
 /// Timestamps in milliseconds put sound up to this many milliseconds beside its sample count, which is the truth.
 const SNAP_MILLIS: i64 = 2;
+/// Packets of Opus are multiples of 2.5 ms long, in samples.
+const OPUS_STEP: i64 = 120;
+/// What a file ends with is not known to be longer than the longest frame of Opus, 60 ms, in samples.
+const OPUS_LAST: i64 = 2_880;
 
 /// Track time: 1/90 000 s for pictures, samples for sound.
 #[derive(Debug)]
 pub(super) struct TrackClock {
     pub(super) scale: u32,
-    /// Duration of a frame of sound in ticks.
-    per_frame: Option<i64>,
+    pace: Pace,
     /// Timeline position of tick 0.
     pub(super) zero: MediaTime,
     /// Ticks of the newest frame.
@@ -22,14 +25,35 @@ pub(super) struct TrackClock {
     duration: i64,
 }
 
+/// What is known of the durations of frames.
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    /// All are this long, in ticks.
+    Each(i64),
+    /// They are multiples of a step, and the first ones are heard this much later than their time, in ticks.
+    Steps { skip: i64 },
+    /// Nothing.
+    Any,
+}
+
 impl TrackClock {
     pub(super) fn new(config: &CodecConfig, zero: MediaTime) -> Self {
-        let (scale, per_frame) = match config {
-            CodecConfig::Aac(aac) => (aac.sample_rate, Some(i64::from(aac.samples_per_frame))),
-            _ => (MOVIE_SCALE, None),
+        let (scale, pace, duration) = match config {
+            CodecConfig::Aac(aac) => {
+                let each = i64::from(aac.samples_per_frame);
+                (aac.sample_rate, Pace::Each(each), each)
+            }
+            CodecConfig::Opus(config) => {
+                (opus::SAMPLE_RATE, Pace::Steps { skip: pre_skip(config).into() }, i64::from(opus::SAMPLE_RATE) / 50)
+            }
+            _ => (MOVIE_SCALE, Pace::Any, i64::from(MOVIE_SCALE) / 30),
         };
-        let duration = per_frame.unwrap_or(i64::from(scale) / 30);
-        Self { scale, per_frame, zero, last: None, duration }
+        Self { scale, pace, zero, last: None, duration }
+    }
+
+    /// Ticks at the beginning that are decoded but not played.
+    pub(super) fn skip(&self) -> i64 {
+        if let Pace::Steps { skip } = self.pace { skip } else { 0 }
     }
 
     /// Goes on in a file of which only the end is known.
@@ -41,7 +65,7 @@ impl TrackClock {
     pub(super) fn configured(&mut self, config: &CodecConfig) {
         if let CodecConfig::Aac(aac) = config {
             let frame = i64::from(aac.samples_per_frame) * i64::from(self.scale) / i64::from(aac.sample_rate.max(1));
-            self.per_frame = Some(frame);
+            self.pace = Pace::Each(frame);
         }
     }
 
@@ -49,7 +73,12 @@ impl TrackClock {
     pub(super) fn advance(&mut self, dts: MediaTime) -> i64 {
         let mut ticks = (dts - self.zero).to_scale(self.scale).max(0);
         if let Some(last) = self.last {
-            if let Some(frame) = self.per_frame {
+            let frame = match self.pace {
+                Pace::Each(frame) => Some(frame),
+                Pace::Steps { .. } => Some((ticks - last + OPUS_STEP / 2).div_euclid(OPUS_STEP) * OPUS_STEP),
+                Pace::Any => None,
+            };
+            if let Some(frame) = frame {
                 let expected = last.saturating_add(frame);
                 let snap = i64::from(self.scale) * SNAP_MILLIS / 1_000;
                 if (ticks - expected).abs() <= snap {
@@ -65,7 +94,11 @@ impl TrackClock {
 
     /// How long the newest frame lasts, as far as can be known without the next.
     pub(super) fn last_duration(&self) -> i64 {
-        self.per_frame.unwrap_or_else(|| self.duration.min(i64::from(self.scale)))
+        match self.pace {
+            Pace::Each(frame) => frame,
+            Pace::Steps { .. } => self.duration.min(OPUS_LAST),
+            Pace::Any => self.duration.min(i64::from(self.scale)),
+        }
     }
 }
 
@@ -191,13 +224,22 @@ impl Track {
     /// When its first frame is shown, on the timeline.
     pub(super) fn shown_at(&self) -> MediaTime {
         let (first, _) = self.presentation;
-        self.clock.zero + MediaTime(self.to_movie(first))
+        self.clock.zero + MediaTime(self.to_movie(first + self.lead()))
+    }
+
+    /// How much later than the time of its first frame that is heard, in ticks. Where the publisher named what decoders
+    /// drop, times are those of what they put out; RTP names none, and its times are those of what was said.
+    fn lead(&self) -> i64 {
+        match self.configs.first() {
+            Some(CodecConfig::Opus(config)) => config.pre_skip.into(),
+            _ => 0,
+        }
     }
 
     /// How long it is shown, in movie ticks.
     pub(super) fn shown_for(&self) -> i64 {
         let (first, last) = self.presentation;
-        self.to_movie(self.media_duration().max(last - first + self.clock.last_duration()))
+        self.to_movie(self.media_duration().max(last - first + self.clock.last_duration()) - self.clock.skip())
     }
 
     /// Ticks of the track in movie ticks.

@@ -43,3 +43,14 @@ pub fn aac_frame(size: usize) -> Vec<u8> {
     body.extend((0..size).map(|index| if index == 0 { 0x21 } else { (index % 251) as u8 }));
     body
 }
+
+/// Sequence header of Opus (Enhanced RTMP v2): an identification header of RFC 7845.
+pub fn opus_header(channels: u8, pre_skip: u16) -> Vec<u8> {
+    let [low, high] = pre_skip.to_le_bytes();
+    [&[0x90], &b"OpusOpusHead"[..], &[1, channels, low, high, 0x80, 0xbb, 0, 0, 0, 0, 0]].concat()
+}
+
+/// One Opus packet (Enhanced RTMP v2).
+pub fn opus_frame(packet: &[u8]) -> Vec<u8> {
+    [&[0x91], &b"Opus"[..], packet].concat()
+}

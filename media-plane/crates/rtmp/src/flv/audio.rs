@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use media::ingest::{Event, Rejection};
-use media::{AacConfig, Codec, CodecConfig, TrackKind};
+use media::{AacConfig, Codec, CodecConfig, OpusConfig, TrackKind, opus};
 
 use super::enhanced::{self, packet};
 use super::{Current, SCALE, TagReader, adts};
@@ -52,10 +52,36 @@ impl TagReader {
         match (found.kind, enhanced::codec(&found.four_cc)) {
             (packet::SEQUENCE_START, Codec::Aac) => self.aac_config(&found.body),
             (packet::CODED_FRAMES, Codec::Aac) => self.aac_frames(time, found.body),
+            (packet::SEQUENCE_START, Codec::Opus) => self.opus_config(&found.body),
+            (packet::CODED_FRAMES, Codec::Opus) => self.opus_frame(time, &found.body),
             (packet::SEQUENCE_START, codec) => self.unsupported(AUDIO, codec, false),
             (packet::CODED_FRAMES, codec) => self.unsupported(AUDIO, codec, true),
             // End of sequence, channel layout, and packet types to come.
             _ => {}
+        }
+    }
+
+    /// The identification header of RFC 7845.
+    fn opus_config(&mut self, head: &Bytes) {
+        if matches!(&self.audio, Current::Record(current) if current == head) {
+            return;
+        }
+        match OpusConfig::parse_head(head) {
+            Ok(config) => {
+                (self.audio, self.aac) = (Current::Record(Bytes::copy_from_slice(head)), None);
+                self.events.push_back(Event::Config(AUDIO, CodecConfig::Opus(Arc::new(config))));
+            }
+            Err(_) => self.reject(AUDIO, Rejection::Malformed),
+        }
+    }
+
+    fn opus_frame(&mut self, time: u32, packet: &Bytes) {
+        if packet.len() > MAX_ACCESS_UNIT || opus::packet_samples(packet).is_none() {
+            self.reject(AUDIO, Rejection::Malformed);
+        } else if matches!(self.audio, Current::Record(_)) && self.aac.is_none() {
+            self.frame(AUDIO, time, 0, true, Bytes::copy_from_slice(packet));
+        } else {
+            self.reject(AUDIO, Rejection::BeforeConfig);
         }
     }
 
@@ -86,7 +112,7 @@ impl TagReader {
         let mut offset: u32 = 0;
         for _ in 0..MAX_ADTS_FRAMES {
             let Some(header) = adts::Header::parse(&rest) else { break };
-            if !matches!(self.audio, Current::Record(_)) {
+            if self.aac.is_none() || !matches!(self.audio, Current::Record(_)) {
                 // The header says what the missing configuration would.
                 self.aac_config(&Bytes::copy_from_slice(&header.audio_specific_config()));
             }
@@ -104,7 +130,7 @@ impl TagReader {
     fn aac_frame(&mut self, time: u32, data: Bytes) {
         if data.len() > MAX_ACCESS_UNIT {
             self.reject(AUDIO, Rejection::Malformed);
-        } else if matches!(self.audio, Current::Record(_)) {
+        } else if matches!(self.audio, Current::Record(_)) && self.aac.is_some() {
             // A copy, because a frame cut out of a message would keep all of it alive, and sound may be held for long.
             self.frame(AUDIO, time, 0, true, Bytes::copy_from_slice(&data));
         } else {

@@ -160,12 +160,14 @@ impl Replies {
 
 /// What this server can take, in the vocabulary of Enhanced RTMP v2.
 fn capabilities(client: u32) -> Vec<(String, Value)> {
-    let decodes = |codec: &str| Value::Object(vec![(codec.to_owned(), Value::Number(CAN_DECODE))]);
-    let list = ["avc1", "mp4a"].map(|codec| Value::String(codec.to_owned()));
+    let decodes = |codecs: &[&str]| {
+        Value::Object(codecs.iter().map(|codec| ((*codec).to_owned(), Value::Number(CAN_DECODE))).collect())
+    };
+    let list = ["avc1", "mp4a", "Opus"].map(|codec| Value::String(codec.to_owned()));
     vec![
         ("fourCcList".to_owned(), Value::StrictArray(list.into())),
-        ("videoFourCcInfoMap".to_owned(), decodes("avc1")),
-        ("audioFourCcInfoMap".to_owned(), decodes("mp4a")),
+        ("videoFourCcInfoMap".to_owned(), decodes(&["avc1"])),
+        ("audioFourCcInfoMap".to_owned(), decodes(&["mp4a", "Opus"])),
         ("capsEx".to_owned(), Value::Number(f64::from(client & caps::SUPPORTED))),
     ]
 }

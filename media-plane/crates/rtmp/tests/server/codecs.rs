@@ -23,6 +23,7 @@ fn e10_e11_equal_headers_are_swallowed_and_changed_ones_reported() {
         .map(|config| match config {
             CodecConfig::Avc(avc) => format!("{}x{}", avc.width, avc.height),
             CodecConfig::Aac(aac) => format!("{} Hz", aac.sample_rate),
+            CodecConfig::Opus(opus) => format!("opus {} channels", opus.channels),
             CodecConfig::Unsupported(codec) => format!("{codec:?}"),
         })
         .collect();

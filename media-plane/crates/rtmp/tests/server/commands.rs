@@ -175,8 +175,9 @@ fn e15_capabilities_are_echoed_only_as_far_as_they_go() {
     let result = replies.iter().find(|reply| reply.name() == Some("_result")).unwrap();
     for object in &result.values[2..] {
         assert_eq!(object.get("capsEx"), Some(&Value::Number(5.0)), "reconnect and modifiers");
-        assert_eq!(object.get("fourCcList"), Some(&Value::StrictArray(vec![string("avc1"), string("mp4a")])));
+        assert_eq!(object.get("fourCcList"), Some(&Value::StrictArray(["avc1", "mp4a", "Opus"].map(string).into())));
         assert!(object.get("videoFourCcInfoMap").unwrap().get("hvc1").is_none());
+        assert_eq!(object.get("audioFourCcInfoMap").unwrap().get("Opus"), Some(&Value::Number(1.0)));
     }
     assert!(peer.session.request_reconnect(Some("rtmp://other/live"), "draining"));
     peer.collect();

@@ -2,7 +2,7 @@
 
 use media::TrackKind::{Audio, Video};
 use media::ingest::Rejection;
-use media::{Codec, CodecConfig};
+use media::{Codec, CodecConfig, OpusConfig};
 use rtmp::client::payload;
 
 use crate::peer::Peer;
@@ -98,7 +98,7 @@ fn e13_codecs_by_four_cc() {
         assert_eq!(peer.configs(), [&CodecConfig::Unsupported(codec)]);
         assert_eq!(peer.rejections(), [(Video, Rejection::UnsupportedCodec); 2]);
     }
-    for (four_cc, codec) in [(b"Opus", Codec::Opus), (b".mp3", Codec::Mp3), (b"ac-3", Codec::Other(9))] {
+    for (four_cc, codec) in [(b".mp3", Codec::Mp3), (b"ac-3", Codec::Other(9))] {
         let mut peer = Peer::publishing();
         for packet_type in [0, 4, 1, 2] {
             peer.feed(&peer.client.audio(0, &[&[0x90 | packet_type], &four_cc[..], &[0; 8]].concat())).unwrap();
@@ -125,4 +125,37 @@ fn e14_aac_by_four_cc_is_aac() {
     assert_eq!(peer.rejections(), [(Audio, Rejection::BeforeConfig)]);
     assert_eq!(peer.times(Audio), [23, 46, 69]);
     assert!(peer.frames(Audio).iter().all(|frame| frame.data[..] == unit));
+}
+
+#[test]
+fn e13_opus_by_four_cc_is_opus() {
+    let mut peer = Peer::publishing();
+    let body = |packet_type: u8, rest: &[u8]| [&[0x90 | packet_type], &b"Opus"[..], rest].concat();
+    let head = |channels: u8| [&b"OpusHead"[..], &[1, channels, 0x38, 1, 0x80, 0xbb, 0, 0, 0, 0, 0]].concat();
+    let packet: &[u8] = &[0xfc, 0xff, 0xfe];
+    peer.feed(&peer.client.audio(0, &body(1, packet))).unwrap();
+    for (time, body) in [(0, body(0, &head(2))), (0, body(0, &head(2))), (10, body(1, packet)), (30, body(1, packet))] {
+        peer.feed(&peer.client.audio(time, &body)).unwrap();
+    }
+    let first = OpusConfig { channels: 2, pre_skip: 312, sample_rate_in: 48_000 };
+    assert_eq!(peer.configs(), [&CodecConfig::Opus(first.clone().into())], "an equal header is no news");
+    assert_eq!(peer.times(Audio), [10, 30]);
+    assert!(peer.frames(Audio).iter().all(|frame| frame.data[..] == *packet));
+    // Packets that are none, headers that are none, and AAC in between.
+    for body in [body(1, &[]), body(1, &[0xff, 0x3f]), body(0, &[1, 2, 3]), body(0, &head(6))] {
+        peer.feed(&peer.client.audio(40, &body)).unwrap();
+    }
+    peer.feed(&peer.client.audio(40, &payload::aac_frame(9))).unwrap();
+    assert_eq!(
+        peer.rejections()[1..],
+        [(Audio, Rejection::Malformed); 4].into_iter().chain([(Audio, Rejection::BeforeConfig)]).collect::<Vec<_>>()
+    );
+    peer.feed(&peer.client.audio(50, &body(1, packet))).unwrap();
+    assert_eq!(peer.times(Audio), [10, 30, 50], "the header in force is still that of Opus");
+    peer.feed(&peer.client.audio(60, &payload::aac_header(payload::ASC))).unwrap();
+    peer.feed(&peer.client.audio(60, &body(1, packet))).unwrap();
+    peer.feed(&peer.client.audio(60, &body(0, &head(1)))).unwrap();
+    peer.feed(&peer.client.audio(70, &body(1, packet))).unwrap();
+    assert_eq!(peer.times(Audio), [10, 30, 50, 70]);
+    assert_eq!(peer.configs().len(), 3);
 }

@@ -1,0 +1,5 @@
+//! WebRTC publishers over WHIP: recorded like others, and the endpoint's manners.
+
+mod hostile;
+mod http;
+mod publishers;
