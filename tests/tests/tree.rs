@@ -65,6 +65,8 @@ const ONLY: &[(&str, &str)] = &[
 const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/src/wait.rs", "polls for a fact: the loop that whole-system tests share"),
     ("control-plane/tests/link/control.rs", "polls for a fact: the loop that the link's tests share"),
+    ("control-plane/tests/webhooks/crash.rs", "its process is killed at random moments"),
+    ("control-plane/tests/webhooks/receiver.rs", "a slow receiver is a fault to inject"),
     ("media-plane/src/shipping/tests/mod.rs", "polls for a fact: the loop that shipping's tests share"),
     ("media-plane/src/shipping/tests/faults.rs", "polls for a fact"),
     ("media-plane/src/shipping/tests/happy.rs", "polls for a fact"),
@@ -128,11 +130,14 @@ fn texts(extensions: &[&str]) -> Vec<(String, String)> {
     files().into_iter().filter(wanted).map(|path| (path.clone(), read(&path))).collect()
 }
 
-/// A file's test code: all of it in a test file, else what follows `#[cfg(test)]`.
+/// A file's test code: all of it in a test file, else what follows `#[cfg(test)]`. That of a declaration (`mod tests;`)
+/// marks another file, and the code after it is no test.
 fn test_code<'a>(path: &str, text: &'a str) -> &'a str {
     let name = path.rsplit('/').next().unwrap_or(path);
     let in_test_file = path.contains("/tests/") || path.starts_with("tests/") || name == "tests.rs";
-    if in_test_file { text } else { text.find("#[cfg(test)]").map_or("", |at| &text[at..]) }
+    let is_block = |at: &usize| !text[*at..].lines().nth(1).is_some_and(|next| next.ends_with(';'));
+    let block = text.match_indices("#[cfg(test)]").map(|(at, _)| at).find(is_block);
+    if in_test_file { text } else { block.map_or("", |at| &text[at..]) }
 }
 
 fn none(what: &str, offenders: Vec<String>) {
