@@ -1,4 +1,4 @@
-//! A media node that reaches the control plane over mutual TLS, as an installation on several machines has it.
+//! TLS of a media node, as an installation on several machines has it: towards the control plane, and for publishers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,8 @@ use recorder_proto::pb::v1::recording::State;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Source, push_file};
 use recorder_tests::scene::{Clients, all_formats};
+use recorder_tests::wait;
+use recorder_tests::whip::offer;
 
 const DOMAIN: &str = "push.example.com";
 
@@ -64,4 +66,38 @@ async fn a_node_with_a_certificate_of_its_own_records_over_mutual_tls() {
     );
     let recording = clients.wait_for(DOMAIN, "cam1", 1, State::Succeeded).await.remove(0);
     assert_eq!(recording.node, "nodes/m1");
+}
+
+/// Status of an offer that is posted over HTTPS to whom `ca` vouches for; 0 when there is no trust.
+fn offered(address: &str, ca: &Path) -> u16 {
+    let port = address.rsplit_once(':').unwrap().1;
+    let mut command = Command::new("curl");
+    command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", "--cacert"]).arg(ca);
+    command.args(["-H", "Content-Type: application/sdp", "--data-binary", &offer()]);
+    command.arg(format!("https://localhost:{port}/whip/live/cam1?domain={DOMAIN}"));
+    String::from_utf8(command.output().unwrap().stdout).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whip_over_https_takes_up_a_new_certificate() {
+    let (folder, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [old, new] = [folder.path(), next.path()].map(|folder| certificates(folder, &["localhost"]));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let node = [
+        ("RECORDER_HTTP_TLS_LISTEN", "127.0.0.1:0"),
+        ("RECORDER_HTTP_TLS_CERTIFICATE", &path("localhost.pem")),
+        ("RECORDER_HTTP_TLS_KEY", &path("localhost.key")),
+    ];
+    let cluster = Cluster::with_settings(&node).await;
+    let mut clients = Clients::of(&cluster).await;
+    clients.template("show", all_formats()).await;
+    clients.bind("show", DOMAIN).await;
+    let address = cluster.nodes[0].address("https");
+    wait::until("an answer", async || (offered(address, &old) == 201).then_some(())).await;
+    assert_eq!(offered(address, &new), 0);
+    for name in ["localhost.pem", "localhost.key"] {
+        std::fs::copy(next.path().join(name), folder.path().join(name)).unwrap();
+    }
+    wait::until("the new certificate", async || (offered(address, &new) != 0).then_some(())).await;
+    assert_eq!(offered(address, &old), 0);
 }
