@@ -1,8 +1,4 @@
-//! What is served where: reflection, health, readiness, and what comes later.
-use recorder_proto::pb::v1::recording_service_client::RecordingServiceClient;
-use recorder_proto::pb::v1::stream_service_client::StreamServiceClient;
-use recorder_proto::pb::v1::{SplitRecordingRequest, WatchStreamsRequest};
-use tonic::Code;
+//! What is served where: reflection, health and readiness.
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -12,7 +8,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use super::control::{on_each, refused, until};
+use super::control::{on_each, until};
 
 async fn services(channel: Channel) -> Vec<String> {
     let request = ServerReflectionRequest {
@@ -67,16 +63,5 @@ fn the_api_serves_every_public_service_and_the_link_only_its_own() {
             })
             .await;
         }
-    });
-}
-
-#[test]
-fn what_comes_later_says_so() {
-    on_each(async |control| {
-        let split = SplitRecordingRequest { name: "recordings/x".into() };
-        let problem = refused(RecordingServiceClient::new(control.api.clone()).split_recording(split).await);
-        assert_eq!((problem.code, problem.reason.as_str()), (Code::Unimplemented, "NOT_IMPLEMENTED"));
-        let watch = StreamServiceClient::new(control.api.clone()).watch_streams(WatchStreamsRequest::default()).await;
-        assert!(refused(watch).message.contains("release"));
     });
 }
