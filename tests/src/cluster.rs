@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rand::Rng;
 use recorder_proto::pb::v1;
 use tonic::transport::Channel;
 
@@ -10,6 +11,14 @@ use crate::wait;
 
 /// One channel to the public API.
 pub type Api = Channel;
+
+/// A free port that the system gives to no outgoing connection: while a process is being restarted its port is still its
+/// own.
+fn own_port() -> String {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = std::iter::repeat_with(|| rand::rng().random_range(10_000..30_000)).find(is_free);
+    format!("127.0.0.1:{}", port.expect("a port"))
+}
 
 /// A whole installation. Everything dies and its folder disappears when it is dropped.
 pub struct Cluster {
@@ -58,14 +67,13 @@ impl Cluster {
         let owned = |settings: &[(&str, &str)]| {
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };
-        let listen = "127.0.0.1:0".to_owned();
         let mut cluster = Self {
             folder,
             database,
             control: None,
             nodes: Vec::new(),
-            api: listen.clone(),
-            link: listen,
+            api: own_port(),
+            link: own_port(),
             settings: owned(settings),
             control_settings: owned(control_settings),
         };
@@ -121,7 +129,7 @@ impl Cluster {
         let folder = self.folder.path().join(&name);
         let listen = |listener: &str| {
             let before = self.nodes.get(number - 1).map(|node| node.address(listener).to_owned());
-            before.unwrap_or_else(|| "127.0.0.1:0".to_owned())
+            before.unwrap_or_else(own_port)
         };
         let mut settings = vec![
             ("RECORDER_NODE_ID", name.clone()),
