@@ -5,7 +5,7 @@ mod memory;
 mod starts;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub(crate) struct Life {
     drain: Drain,
     log: FactLog,
     shipped: tokio::task::JoinHandle<()>,
+    lock: PathBuf,
 }
 
 fn settings(folder: &Path, spare: bool) -> Config {
@@ -91,7 +92,8 @@ impl Life {
         });
         let shipping = Shipping::into_bucket(Arc::clone(bucket) as _, Arc::clone(&node), stored, events);
         let shipped = tokio::spawn(shipping.run());
-        Self { node, stepper, time: Duration::ZERO, drain, log, shipped }
+        let lock = folder.join("first/spool/lock");
+        Self { node, stepper, time: Duration::ZERO, drain, log, shipped, lock }
     }
 
     /// Everything but the disk gets its turn, then the disk.
