@@ -2,7 +2,7 @@
 
 pub mod auth;
 mod calm;
-mod publishing;
+pub(crate) mod publishing;
 pub mod rtmp;
 mod rtmp_listener;
 pub mod whip;

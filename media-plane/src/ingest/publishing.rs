@@ -52,14 +52,7 @@ impl Publishing {
         let admission = node.registry.admit(&stream, session);
         // A drain that began meanwhile has not seen this publisher.
         if let Err(reason) = node.admits() {
-            node.registry.leave(&stream, session);
-            if let Some(mut replaced) = admission.replaced {
-                // What was handed over already goes on waiting; from now on it comes back to the one who hands it over.
-                replaced.close();
-                if let Ok(publication) = replaced.try_recv() {
-                    hold::take_back(node, publication);
-                }
-            }
+            refuse(node, &stream, session, admission.replaced);
             return Err(reason);
         }
         let replaced = match admission.replaced {
@@ -153,6 +146,22 @@ impl Publishing {
         if catch_unwind(AssertUnwindSafe(|| self.lose(node, &cause, false))).is_err() {
             node.registry.leave(&stream, session);
         }
+    }
+}
+
+/// Takes back the place of a publisher that the node does not take after all; what it was to go on with goes on waiting.
+pub(crate) fn refuse(
+    node: &Arc<Node>,
+    stream: &StreamKey,
+    session: SessionId,
+    replaced: Option<oneshot::Receiver<Box<Publication>>>,
+) {
+    node.registry.leave(stream, session);
+    let Some(mut replaced) = replaced else { return };
+    // From now on what is handed over comes back to the one who hands it over.
+    replaced.close();
+    if let Ok(publication) = replaced.try_recv() {
+        hold::take_back(node, publication);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod late;
 mod memory;
+mod refused;
 mod starts;
 
 use std::collections::BTreeMap;

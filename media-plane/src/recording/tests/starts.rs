@@ -11,18 +11,18 @@ fn with_impossible_hls() -> Template {
     Template { hls: Some(Hls { segment: hls::Segment::Fmp4.into(), ..Hls::default() }), ..template() }
 }
 
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
     disk: FaultyDisk,
     bucket: Arc<Memory>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), disk: FaultyDisk::new(), bucket: Arc::default() }
     }
 
-    fn start(&self) -> Life {
+    pub(super) fn start(&self) -> Life {
         Life::start(self.folder.path(), false, &self.disk, &self.bucket)
     }
 }
@@ -118,39 +118,50 @@ async fn a_closed_spool_made_recordings_fail() {
     life.die().await;
 }
 
-/// A publisher that stays although nothing is recorded would never be recorded.
-#[tokio::test]
-async fn a_publisher_whose_recording_could_not_begin_was_kept() {
-    use media::ingest::{Event, Metadata};
+/// Whatever is published on the domain is recorded by this template.
+pub(super) fn bind(life: &Life, template: Template) {
     use recorder_proto::matching::{Level, rank};
     use recorder_proto::pb::node::{Directive, directive};
 
-    let place = Place::new();
-    let life = place.start();
     let standing = directive::Standing {
         domain: "push.example.com".into(),
         rank: rank(Level::Domain, 0),
-        plan: Some(plan(template())),
+        plan: Some(plan(template)),
         origin: "domains/push.example.com/bindings/a".into(),
         ..Default::default()
     };
     let directive = directive::Directive::Standing(standing);
     let directive = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
     assert!(life.node.link.directives().delta(1, vec![directive], &[]).rejections.is_empty());
-    life.node.spool.close().await;
-    let mut publication = Publication::start(Arc::clone(&life.node), publisher(&life.node));
+}
+
+/// Four seconds of pictures, sent at once.
+pub(super) fn send(life: &Life, publication: &mut Publication) {
+    use media::ingest::{Event, Metadata, RawFrame, SourceTime};
+
     let now = life.node.clock.monotonic();
     let metadata = Metadata { video: Some(media::Codec::H264), ..Metadata::default() };
     publication.ingest(Event::Metadata(metadata), now);
     let Timed::Config(track, config) = avc() else { unreachable!() };
     publication.ingest(Event::Config(track, config), now);
-    assert_eq!(publication.take_failure(), None);
     for millis in (0..4_000).step_by(FRAME as usize) {
         let Timed::Frame(Frame { track, keyframe, data, .. }) = picture(millis) else { unreachable!() };
-        let time = media::ingest::SourceTime { value: millis as u32, scale: 1_000 };
-        let frame = media::ingest::RawFrame { track, time, composition: 0, keyframe, data };
+        let time = SourceTime { value: millis as u32, scale: 1_000 };
+        let frame = RawFrame { track, time, composition: 0, keyframe, data };
         publication.ingest(Event::Frame(frame), now + Duration::from_millis(millis as u64));
     }
+}
+
+/// A publisher that stays although nothing is recorded would never be recorded.
+#[tokio::test]
+async fn a_publisher_whose_recording_could_not_begin_was_kept() {
+    let place = Place::new();
+    let life = place.start();
+    bind(&life, template());
+    life.node.spool.close().await;
+    let mut publication = Publication::start(Arc::clone(&life.node), publisher(&life.node));
+    assert_eq!(publication.take_failure(), None);
+    send(&life, &mut publication);
     assert!(publication.recordings().is_empty());
     assert!(publication.take_failure().is_some_and(|why| why.contains("cannot start")));
     assert_eq!(publication.take_failure(), None, "told once");
