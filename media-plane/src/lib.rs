@@ -35,3 +35,4 @@ mod sound;
 mod spool_names;
 mod starting;
 mod stream_facts;
+mod telemetry;

@@ -19,6 +19,7 @@ use crate::recording::{Absence, Feed, Recording, Revived, Waiting, is_wanted};
 use crate::shipping::Wall;
 use crate::sound::{self, Sound};
 use crate::starting::Starting;
+use crate::telemetry::{self, Meter};
 use crate::{plans, stream_facts};
 
 pub use crate::publisher::{Known, Publisher, TrackCount};
@@ -42,6 +43,7 @@ pub struct Publication {
     starting: Option<Starting>,
     /// Nothing is recorded because of this: the publisher has to come again.
     failure: Option<String>,
+    meter: Meter,
     timed: Vec<Timed>,
     ready: Vec<Timed>,
     /// When the start gate has to be looked at although nothing arrives.
@@ -74,6 +76,7 @@ impl Publication {
             lineup: Lineup::new(),
             known: Known::default(),
             tracks: None,
+            meter: Meter::default(),
             wall: None,
             recordings,
             sound: None,
@@ -219,11 +222,11 @@ impl Publication {
             }
             Event::Rejected(track, reason) => {
                 self.count(track).rejected += 1;
-                metrics::counter!("recorder_frames_rejected_total", "reason" => rejection(reason)).increment(1);
+                telemetry::rejected(reason);
             }
             Event::Lost { track, frames, .. } => {
                 self.count(track).rejected += frames;
-                metrics::counter!("recorder_frames_rejected_total", "reason" => "lost").increment(frames);
+                telemetry::lost(frames);
                 self.timeline.lost(track, &mut timed);
             }
         }
@@ -355,7 +358,10 @@ impl Publication {
             match &item {
                 Timed::Config(TrackKind::Video, config) => self.known.video = Some(config.clone()),
                 Timed::Config(TrackKind::Audio, config) => self.known.audio = Some(config.clone()),
-                Timed::Frame(frame) => self.first_frame(frame.dts, arrival),
+                Timed::Frame(frame) => {
+                    self.meter.frame(frame);
+                    self.first_frame(frame.dts, arrival);
+                }
                 // In front of this publisher's first frame: it is between the recordings there are and that frame, and
                 // no business of those that begin with it.
                 Timed::Gap(_) if self.lineup.is_fresh() => {
@@ -484,12 +490,4 @@ fn over(waiting: Waiting) -> Option<EndReason> {
 /// How long ago something was, by the wall clock; never negative.
 fn ago(node: &Node, then: DateTime<Utc>) -> Duration {
     (node.clock.now() - then).to_std().unwrap_or_default()
-}
-
-fn rejection(reason: media::ingest::Rejection) -> &'static str {
-    match reason {
-        media::ingest::Rejection::BeforeConfig => "before_config",
-        media::ingest::Rejection::Malformed => "malformed",
-        media::ingest::Rejection::UnsupportedCodec => "unsupported_codec",
-    }
 }

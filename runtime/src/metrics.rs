@@ -70,6 +70,8 @@ metrics! {
     MUXED_BYTES_TOTAL = "recorder_muxed_bytes_total" Counter ["format"] "Bytes written by muxers.";
     SPOOL_BYTES = "recorder_spool_bytes" Gauge [] "Bytes in the spool.";
     SPOOL_LIMIT_BYTES = "recorder_spool_limit_bytes" Gauge [] "Bytes the spool may hold.";
+    SPOOL_SET_ASIDE_BYTES = "recorder_spool_set_aside_bytes" Gauge []
+        "Bytes that nobody could make sense of after a crash, kept for a person to look at.";
     SPOOL_FSYNC_SECONDS = "recorder_spool_fsync_seconds" Histogram [] "Time of one fsync in the spool.";
     SPOOL_UNSHIPPED_SECONDS = "recorder_spool_unshipped_seconds" Gauge []
         "Age of the oldest byte that is not in its storage: the number to alert on.";
@@ -153,6 +155,7 @@ recorder_recordings{state} Gauge
 recorder_spool_bytes Gauge
 recorder_spool_fsync_seconds Histogram
 recorder_spool_limit_bytes Gauge
+recorder_spool_set_aside_bytes Gauge
 recorder_spool_unshipped_seconds Gauge
 recorder_storage_clock_skew_seconds{storage} Gauge
 recorder_timeline_gaps_total{reason} Counter

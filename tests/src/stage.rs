@@ -24,6 +24,8 @@ pub const DOMAIN: &str = "push.example.com";
 pub const STORAGE: &str = "bucket";
 const KEY: &str = "AKTEST";
 const SECRET: &str = "SKTEST-keep-me-secret";
+/// What no log may show.
+pub const SECRETS: &[&str] = &[SECRET];
 
 /// Seeds to run a test with: `RECORDER_TEST_SEED` alone if set, else `RECORDER_TEST_SEEDS` (default `count`) new ones.
 pub fn seeds(count: usize) -> Vec<u64> {

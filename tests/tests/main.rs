@@ -26,6 +26,7 @@ mod storage_failures;
 mod storage_outages;
 mod storages;
 mod takeover;
+mod telemetry;
 mod tree;
 mod variants;
 mod verify;

@@ -9,7 +9,7 @@ use spool::{OutputKey, Writer};
 
 use super::feed::{Feed, is_left_out};
 use super::spare::Hole;
-use crate::spool_names;
+use crate::{spool_names, telemetry};
 
 /// Counters of one output, for the recording's report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,7 +155,7 @@ impl OutputPipe {
                     self.close_hole(frame);
                     if self.muxer.push(frame).is_err() {
                         self.count.rejected += 1;
-                        metrics::counter!("recorder_frames_rejected_total", "reason" => "container").increment(1);
+                        telemetry::unfit();
                     }
                 }
             }
@@ -243,10 +243,12 @@ impl OutputPipe {
     }
 
     fn drain(&mut self) -> Result<(), spool::Error> {
+        let before = self.count.bytes;
         while let Some(output) = self.muxer.poll() {
             note(&mut self.count, &output);
             self.writer.apply(output)?;
         }
+        telemetry::muxed(self.format, self.count.bytes - before);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The handle: pools, transactions on blocking threads, and a bell that rings after every commit.
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::r2d2::{NopErrorHandler, Pool, PooledConnection};
 use tokio::sync::{Semaphore, watch};
@@ -104,7 +104,7 @@ impl Db {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.run(&self.readers, dialect::begin_read, body, || ()).await
+        self.run(("read", &self.readers, dialect::begin_read), body, || ()).await
     }
 
     /// Runs `body` in a write transaction, committed when it returns Ok and rolled back otherwise. It sees every earlier
@@ -118,7 +118,7 @@ impl Db {
         E: From<Error> + Send + 'static,
     {
         let changed = Arc::clone(&self.changed);
-        self.run(&self.writer, dialect::begin_write, body, move || {
+        self.run(("write", &self.writer, dialect::begin_write), body, move || {
             changed.send_modify(|commits| *commits = commits.wrapping_add(1));
         })
         .await
@@ -133,8 +133,7 @@ impl Db {
 
     async fn run<T, E>(
         &self,
-        lane: &Lane,
-        begin: fn(&mut AnyConnection) -> Result<()>,
+        (operation, lane, begin): (&'static str, &Lane, fn(&mut AnyConnection) -> Result<()>),
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E> + Send + 'static,
         committed: impl FnOnce() + Send + 'static,
     ) -> Result<T, E>
@@ -150,7 +149,11 @@ impl Db {
         let work = move || {
             let _permit = permit;
             let mut connection = lane.connection()?;
-            let value = transaction(&mut connection, begin, body)?;
+            let started = Instant::now();
+            let outcome = transaction(&mut connection, begin, body);
+            let took = started.elapsed().as_secs_f64();
+            metrics::histogram!("recorder_db_query_seconds", "operation" => operation).record(took);
+            let value = outcome?;
             committed();
             Ok(value)
         };
