@@ -9,6 +9,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::connection::{Manager, Target};
 use crate::{AnyConnection, Error, Kind, Result, dialect, migrations};
 
+/// Opens a transaction.
+type Begin = fn(&mut AnyConnection) -> Result<()>;
+
 /// How the pool behaves; the default suits one control plane process.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -133,7 +136,7 @@ impl Db {
 
     async fn run<T, E>(
         &self,
-        (operation, lane, begin): (&'static str, &Lane, fn(&mut AnyConnection) -> Result<()>),
+        (operation, lane, begin): (&'static str, &Lane, Begin),
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E> + Send + 'static,
         committed: impl FnOnce() + Send + 'static,
     ) -> Result<T, E>
