@@ -282,9 +282,14 @@ impl Publication {
         self.recordings.iter_mut().filter(|running| running.name() == recording).for_each(Recording::put_down);
     }
 
+    /// Whether a recording is one of these.
+    pub fn has(&self, recording: &str) -> bool {
+        self.recordings.iter().any(|running| running.name() == recording)
+    }
+
     /// Another node goes on with a recording. True when it was one of these: then its publisher belongs there too.
     pub fn orphan(&mut self, recording: &str) -> bool {
-        if !self.recordings.iter().any(|running| running.name() == recording) {
+        if !self.has(recording) {
             return false;
         }
         // The newest frames wait for what follows them; nothing does.
@@ -292,10 +297,8 @@ impl Publication {
         self.timeline.flush(&mut timed);
         self.pass(&mut timed, self.last_arrival);
         self.timed = timed;
-        if let Some(index) = self.recordings.iter().position(|running| running.name() == recording) {
-            self.recordings.swap_remove(index).orphan();
-        }
-        true
+        let index = self.recordings.iter().position(|running| running.name() == recording);
+        index.map(|index| self.recordings.swap_remove(index).orphan()).is_some()
     }
 
     /// The recordings being made.

@@ -22,4 +22,5 @@ pub mod soak;
 pub mod stage;
 pub mod verify;
 pub mod wait;
+pub mod webrtc;
 pub mod whip;

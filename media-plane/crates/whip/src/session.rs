@@ -148,6 +148,13 @@ impl Session {
         Some(event)
     }
 
+    /// Takes in what has been received already, without waiting; it is in [`Self::try_next`] then.
+    pub fn take_received(&mut self) {
+        if !self.ended {
+            self.collect_rest();
+        }
+    }
+
     /// Keeps the connection alive without taking events out: for a while in which media cannot be taken. What does not fit
     /// into [`MAX_HELD_BYTES`] is lost like on a bad network.
     pub async fn work(&mut self) {
@@ -240,7 +247,8 @@ impl Session {
     fn judge(&mut self, now: Instant) {
         if !self.peer.is_connected() {
             if now >= self.created + CONNECT_TIMEOUT {
-                self.end(Cause::NeverConnected);
+                let refused = self.peer.complaint();
+                self.end(refused.map_or(Cause::NeverConnected, |why| Cause::Failed(format!("no handshake{why}"))));
             }
         } else if now >= self.peer.alive_at() + CONSENT_TIMEOUT {
             self.end(Cause::Vanished);

@@ -69,6 +69,8 @@ pub struct Peer {
     alive_at: Instant,
     connected: bool,
     over: bool,
+    /// What was wrong with the newest part of the handshake that was refused.
+    complaint: Option<String>,
     fir_sequence: u8,
 }
 
@@ -108,6 +110,7 @@ impl Peer {
             alive_at: now,
             connected: false,
             over: false,
+            complaint: None,
             fir_sequence: 0,
         };
         peer.receivers = peer.connection.get_receivers().collect();
@@ -132,9 +135,9 @@ impl Peer {
         if stun::is_stun(&data) {
             self.handle_check(from, &data, now);
         } else if self.lite.knows(from) {
-            let handshake = data.first().is_some_and(|first| (20..64).contains(first));
+            let is_handshake = is_handshake(&data);
             self.read(data, now);
-            if handshake && self.connected && self.is_closed() {
+            if is_handshake && self.connected && self.is_closed() {
                 self.over = true;
                 self.events.push_back(Event::Closed);
             }
@@ -190,8 +193,12 @@ impl Peer {
             ecn: None,
             transport_protocol: TransportProtocol::UDP,
         };
+        let is_handshake = is_handshake(&message);
         if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
             tracing::debug!(%error, "datagram ignored");
+            if is_handshake && !self.connected {
+                self.complaint = Some(error.to_string());
+            }
         }
     }
 
@@ -245,6 +252,11 @@ impl Peer {
         self.connected
     }
 
+    /// What was wrong with the handshake, to go behind a sentence; `None` = nothing that this end could see.
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint.as_ref().map(|complaint| format!(": {complaint}"))
+    }
+
     /// Asks for a key frame of one stream.
     pub fn request_key_frame(&mut self, ssrc: u32, how: KeyFrameRequest, now: Instant) {
         let request: Box<dyn rtcp::Packet> = match how {
@@ -291,7 +303,8 @@ impl Peer {
                 }
                 RTCPeerConnectionEvent::OnConnectionStateChangeEvent(RTCPeerConnectionState::Failed) => {
                     self.over = true;
-                    self.events.push_back(Event::Failed("the encrypted connection failed".into()));
+                    let why = self.complaint().unwrap_or_default();
+                    self.events.push_back(Event::Failed(format!("the encrypted connection failed{why}")));
                 }
                 RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(open)) => {
                     tracing::debug!(ssrc = open.ssrc, layer = ?open.rid, "stream");
@@ -350,6 +363,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// DTLS, of all that comes over one port (RFC 7983, section 7).
+fn is_handshake(data: &[u8]) -> bool {
+    data.first().is_some_and(|first| (20..64).contains(first))
 }
 
 /// Addresses of this machine that others may reach: no loopback, no link-local ones. IPv6 too when asked for.
