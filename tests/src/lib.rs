@@ -6,6 +6,7 @@ pub mod attack;
 pub mod bucket;
 pub mod cluster;
 pub mod footage;
+pub mod link;
 pub mod load;
 pub mod marker;
 pub mod numbered;

@@ -247,8 +247,7 @@ impl Session {
     fn judge(&mut self, now: Instant) {
         if !self.peer.is_connected() {
             if now >= self.created + CONNECT_TIMEOUT {
-                let refused = self.peer.complaint();
-                self.end(refused.map_or(Cause::NeverConnected, |why| Cause::Failed(format!("no handshake{why}"))));
+                self.end(Cause::NeverConnected);
             }
         } else if now >= self.peer.alive_at() + CONSENT_TIMEOUT {
             self.end(Cause::Vanished);
@@ -289,7 +288,9 @@ impl Session {
         self.collect_rest();
         self.peer.close(now());
         self.flush();
-        self.held.push_back(SessionEvent::Ended(cause));
+        // Publishers delete what they did not get into; that is not why.
+        let refused = self.peer.complaint().map(|why| Cause::Failed(why.to_owned()));
+        self.held.push_back(SessionEvent::Ended(refused.unwrap_or(cause)));
     }
 
     /// Media that waits in the queue was sent before the end.

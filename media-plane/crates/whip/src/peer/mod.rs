@@ -1,6 +1,7 @@
 //! One WebRTC connection without sockets and clocks: datagrams in, packets, answers and deadlines out. Every call of the
 //! WebRTC library is in this module.
 
+mod alert;
 mod build;
 mod deliver;
 mod lite;
@@ -69,7 +70,7 @@ pub struct Peer {
     alive_at: Instant,
     connected: bool,
     over: bool,
-    /// What was wrong with the newest part of the handshake that was refused.
+    /// Why the handshake was given up, by the alert that either end has sent.
     complaint: Option<String>,
     fir_sequence: u8,
 }
@@ -181,6 +182,7 @@ impl Peer {
                     self.read(answer, now);
                 }
             } else if let Some(to) = self.lite.nominated() {
+                self.heed(&out.message, "this node");
                 self.outbound.push_back((to, out.message));
             }
         }
@@ -193,12 +195,9 @@ impl Peer {
             ecn: None,
             transport_protocol: TransportProtocol::UDP,
         };
-        let is_handshake = is_handshake(&message);
+        self.heed(&message, "the publisher");
         if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
             tracing::debug!(%error, "datagram ignored");
-            if is_handshake && !self.connected {
-                self.complaint = Some(error.to_string());
-            }
         }
     }
 
@@ -252,9 +251,19 @@ impl Peer {
         self.connected
     }
 
-    /// What was wrong with the handshake, to go behind a sentence; `None` = nothing that this end could see.
-    pub fn complaint(&self) -> Option<String> {
-        self.complaint.as_ref().map(|complaint| format!(": {complaint}"))
+    /// Why the handshake was given up, as far as either end has said so; `None` once it is over.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref().filter(|_| !self.connected)
+    }
+
+    /// The library keeps its reasons to itself; what it sends tells them. The first refusal is the reason of the others.
+    fn heed(&mut self, data: &[u8], who: &str) {
+        if !self.connected
+            && self.complaint.is_none()
+            && let Some(alert) = alert::fatal(data)
+        {
+            self.complaint = Some(format!("{who} refused the handshake: {}", alert::words(alert)));
+        }
     }
 
     /// Asks for a key frame of one stream.
@@ -303,8 +312,7 @@ impl Peer {
                 }
                 RTCPeerConnectionEvent::OnConnectionStateChangeEvent(RTCPeerConnectionState::Failed) => {
                     self.over = true;
-                    let why = self.complaint().unwrap_or_default();
-                    self.events.push_back(Event::Failed(format!("the encrypted connection failed{why}")));
+                    self.events.push_back(Event::Failed("the encrypted connection failed".into()));
                 }
                 RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(open)) => {
                     tracing::debug!(ssrc = open.ssrc, layer = ?open.rid, "stream");
