@@ -30,12 +30,13 @@ lint: ## formatting, clippy without warnings (the rules over the tree are tests)
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-bench: ## CPU, memory and allocations of the media node at 1, 20 and 100 streams; binding to applied
+bench: ## CPU, memory and allocations of the media node at 1, 20 and 100 streams, over WHIP 1 and 20; binding to applied
 	@.ci/install build
 	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests --features recorder-media/count-allocations
 	@target/release/bench --allocations
 	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
 	@target/release/bench
+	@target/release/bench --whip
 
 bench-finish: ## how long after its publisher's end a file uploaded while recording is complete, by format and storage
 	@.ci/install build

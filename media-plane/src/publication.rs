@@ -255,7 +255,7 @@ impl Publication {
         }
         if let Some(sound) = &mut self.sound {
             sound.tick(now);
-            self.hear();
+            self.hear(false);
         }
         self.settle(now, false);
     }
@@ -285,9 +285,14 @@ impl Publication {
         self.recordings.iter_mut().filter(|running| running.name() == recording).for_each(Recording::put_down);
     }
 
+    /// Whether a recording is one of these.
+    pub fn has(&self, recording: &str) -> bool {
+        self.recordings.iter().any(|running| running.name() == recording)
+    }
+
     /// Another node goes on with a recording. True when it was one of these: then its publisher belongs there too.
     pub fn orphan(&mut self, recording: &str) -> bool {
-        if !self.recordings.iter().any(|running| running.name() == recording) {
+        if !self.has(recording) {
             return false;
         }
         // The newest frames wait for what follows them; nothing does.
@@ -295,10 +300,9 @@ impl Publication {
         self.timeline.flush(&mut timed);
         self.pass(&mut timed, self.last_arrival);
         self.timed = timed;
-        if let Some(index) = self.recordings.iter().position(|running| running.name() == recording) {
-            self.recordings.swap_remove(index).orphan();
-        }
-        true
+        self.hear(true);
+        let index = self.recordings.iter().position(|running| running.name() == recording);
+        index.map(|index| self.recordings.swap_remove(index).orphan()).is_some()
     }
 
     /// The recordings being made.
@@ -341,11 +345,8 @@ impl Publication {
         let opened = self.lineup.flush(&mut ready).filter(|_| self.wall.is_some());
         self.deliver(opened, &mut ready, now);
         self.ready = ready;
-        if let Some(sound) = self.sound.take() {
-            let mut heard = Vec::new();
-            sound.finish(&mut heard);
-            self.give(Feed::Aac, &heard);
-        }
+        self.hear(true);
+        self.sound.take().iter().for_each(Sound::tell);
         self.settle(now, true);
         self.gate_due = None;
     }
@@ -427,17 +428,17 @@ impl Publication {
         let Some(sound) = &mut self.sound else { return self.give(Feed::Both, items) };
         sound.push(items, now);
         self.give(Feed::Original, items);
-        self.hear();
+        self.hear(false);
     }
 
     fn wants_aac(&self) -> bool {
         self.recordings.iter().any(Recording::wants_aac) || self.starting.as_ref().is_some_and(Starting::wants_aac)
     }
 
-    /// What the codecs have ready.
-    fn hear(&mut self) {
+    /// What the codecs have ready; `all` = and what is inside them, so that what follows begins anew.
+    fn hear(&mut self, all: bool) {
         let mut heard = Vec::new();
-        self.sound.iter().for_each(|sound| sound.poll(&mut heard));
+        self.sound.iter().for_each(|sound| if all { sound.flush(&mut heard) } else { sound.poll(&mut heard) });
         if !heard.is_empty() {
             self.give(Feed::Aac, &heard);
         }

@@ -129,8 +129,8 @@ impl Sound {
         }
     }
 
-    /// The end: all that went in comes out. Waits for the codecs, for a few milliseconds at most.
-    pub fn finish(self, out: &mut Vec<Timed>) {
+    /// All that went in comes out; what follows begins anew. Waits for the codecs, for a few milliseconds at most.
+    pub fn flush(&self, out: &mut Vec<Timed>) {
         self.shared.work(false);
         let mut codecs = lock(&self.shared.codecs);
         let mut last = Vec::new();
@@ -139,7 +139,11 @@ impl Sound {
         }
         self.poll(out);
         out.append(&mut last);
-        tell(codecs.stage.counts());
+    }
+
+    /// Logs what had to be done to the sound of a stream that is over.
+    pub fn tell(&self) {
+        tell(lock(&self.shared.codecs).stage.counts());
     }
 
     /// Has somebody take what waits; `idle` = and let go of everything.

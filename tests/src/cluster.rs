@@ -153,6 +153,16 @@ impl Cluster {
         }
     }
 
+    /// Where the control plane takes nodes.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    /// One more setting for nodes started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Where node `m{number}` takes publishers.
     pub fn rtmp(&self, number: usize) -> &str {
         self.nodes[number - 1].address("rtmp")

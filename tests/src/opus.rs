@@ -125,6 +125,12 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// Those between two moments.
+    pub fn between(&self, from: f64, to: f64) -> Self {
+        let inside = |times: &[f64]| times.iter().copied().filter(|time| (from..to).contains(time)).collect();
+        Self { flashes: inside(&self.flashes), beeps: inside(&self.beeps) }
+    }
+
     /// How much later the beep of each flash ends than the flash, in seconds.
     pub fn offsets(&self) -> Vec<f64> {
         let beep_of = |flash: f64| {

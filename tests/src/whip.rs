@@ -24,6 +24,11 @@ pub fn aiortc(url: &str, options: &[&str]) -> Command {
     script(&python, "whip_aiortc.py", url, options)
 }
 
+/// ffmpeg's WHIP muxer, of the libraries that aiortc brings.
+pub fn ffmpeg(url: &str, options: &[&str]) -> Command {
+    script(&root().join(".tools/python/bin/python"), "whip_ffmpeg.py", url, options)
+}
+
 /// GStreamer's webrtcbin with a test picture and a ticking tone. Its Python bindings are the system's.
 pub fn gstreamer(url: &str, options: &[&str]) -> Command {
     script(Path::new("/usr/bin/python3"), "whip_gstreamer.py", url, options)

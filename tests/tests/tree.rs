@@ -80,6 +80,8 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("media-plane/src/sound/tests.rs", "polls for a fact"),
     ("tests/src/opus.rs", "sends each frame when it is due"),
     ("tests/src/numbered.rs", "sends each frame when it is due"),
+    ("tests/src/webrtc/peer.rs", "sends each packet when it is due"),
+    ("tests/src/webrtc/cost.rs", "measures over a window"),
     ("tests/src/road.rs", "a slow road is a fault to inject"),
     ("tests/src/soak/chaos.rs", "faults strike at random moments"),
     ("tests/src/soak/crowd.rs", "publishers come and go at random moments"),

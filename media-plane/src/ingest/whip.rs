@@ -256,6 +256,12 @@ impl Connection {
 
     fn obey(&mut self, command: Command) -> Option<EndCause> {
         let splits = matches!(command, Command::Split { .. });
+        if let Command::Orphan { recording } = &command
+            && self.publishing.as_ref().is_some_and(|(publishing, _)| publishing.publication.has(recording))
+        {
+            // What waits for missing packets waits for nothing any more: the publisher goes elsewhere.
+            self.drain_media();
+        }
         let (publishing, _) = self.publishing.as_mut()?;
         match publishing.obey(command) {
             Order::Done => {
@@ -313,6 +319,9 @@ impl Connection {
 
     /// Everything that was sent reaches the publication.
     fn drain_media(&mut self) {
+        // A key frame would end it in the middle.
+        let moving = self.moving.take();
+        self.session.take_received();
         while let Some(event) = self.session.try_next() {
             if let SessionEvent::Packet(packet) = event {
                 let arrival = self.monotonic(packet.at);
@@ -321,11 +330,18 @@ impl Connection {
         }
         self.media.end();
         let _ = self.deliver();
+        self.moving = moving;
     }
 
     fn end(&mut self, cause: &EndCause) {
         if self.publishing.is_none() {
-            tracing::debug!(stream = %self.stream, ?cause, "WHIP session over");
+            // A publisher that cannot be let in is somebody's question; one that does not come is everyday.
+            match cause {
+                EndCause::ProtocolError(why) => {
+                    tracing::info!(stream = %self.stream, why, "WHIP publisher not connected")
+                }
+                cause => tracing::debug!(stream = %self.stream, ?cause, "WHIP session over"),
+            }
             return;
         }
         let moved = self.moving.take().is_some();

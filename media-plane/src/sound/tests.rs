@@ -45,7 +45,7 @@ async fn what_comes_out_is_what_a_stage_makes_of_it_in_order() {
             tokio::task::yield_now().await;
         }
     }
-    sound.finish(&mut out);
+    sound.flush(&mut out);
     assert_eq!(out, expected(&items));
 }
 
@@ -57,7 +57,7 @@ fn without_a_runtime_it_works_where_it_stands() {
     sound.push(&items, Duration::ZERO);
     sound.poll(&mut out);
     assert!(out.len() > 60, "{} items", out.len());
-    sound.finish(&mut out);
+    sound.flush(&mut out);
     assert_eq!(out, expected(&items));
 }
 
@@ -102,7 +102,7 @@ fn a_publisher_faster_than_the_codecs_has_to_wait() {
     drop(busy);
     let mut out = Vec::new();
     sound.push(&items[sent..], Duration::ZERO);
-    sound.finish(&mut out);
+    sound.flush(&mut out);
     assert_eq!(out, expected(&items));
     drop(guard);
 }

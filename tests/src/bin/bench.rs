@@ -1,6 +1,7 @@
 //! `make bench`: what a stream costs the media node, and how fast a binding is applied. Prints tables; asserts nothing.
 //!
 //! Usage: `bench [streams ...]`, default 1 20 100; `RECORDER_BENCH_SECONDS` (default 60) sets the measured window.
+//! `bench --whip [streams ...]`, default 1 20, is the part about WebRTC publishers.
 //! `bench --allocations` wants a media node built with the feature `count-allocations`, whose allocator is another one;
 //! CPU and memory are therefore measured with the node as it is delivered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::load::{Load, Profile};
-use recorder_tests::wait;
+use recorder_tests::{wait, webrtc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use v1::domain_service_client::DomainServiceClient;
 use v1::template_service_client::TemplateServiceClient;
@@ -19,12 +20,16 @@ const DOMAIN: &str = "bench.example.com";
 
 #[tokio::main]
 async fn main() {
-    let counts: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
-    let counts = if counts.is_empty() { vec![1, 20, 100] } else { counts };
+    let asked: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let seconds = std::env::var("RECORDER_BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     if std::env::args().any(|argument| argument == "--allocations") {
         return allocations(20, Duration::from_secs(20)).await;
     }
+    if std::env::args().any(|argument| argument == "--whip") {
+        let counts = if asked.is_empty() { vec![1, 20] } else { asked };
+        return webrtc::bench(&counts, Duration::from_secs(seconds), DOMAIN, prepared).await;
+    }
+    let counts = if asked.is_empty() { vec![1, 20, 100] } else { asked };
     println!("{} s of real-time 2.5 Mbit/s H.264 + AAC over RTMP into FLV, by streams", seconds);
     println!("{:>8} {:>24} {:>18}", "streams", "CPU ms / stream-second", "KiB / stream");
     for count in counts {

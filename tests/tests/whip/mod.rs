@@ -2,4 +2,6 @@
 
 mod hostile;
 mod http;
+mod losses;
 mod publishers;
+mod takeover;

@@ -148,6 +148,13 @@ impl Session {
         Some(event)
     }
 
+    /// Takes in what has been received already, without waiting; it is in [`Self::try_next`] then.
+    pub fn take_received(&mut self) {
+        if !self.ended {
+            self.collect_rest();
+        }
+    }
+
     /// Keeps the connection alive without taking events out: for a while in which media cannot be taken. What does not fit
     /// into [`MAX_HELD_BYTES`] is lost like on a bad network.
     pub async fn work(&mut self) {
@@ -281,7 +288,9 @@ impl Session {
         self.collect_rest();
         self.peer.close(now());
         self.flush();
-        self.held.push_back(SessionEvent::Ended(cause));
+        // Publishers delete what they did not get into; that is not why.
+        let refused = self.peer.complaint().map(|why| Cause::Failed(why.to_owned()));
+        self.held.push_back(SessionEvent::Ended(refused.unwrap_or(cause)));
     }
 
     /// Media that waits in the queue was sent before the end.

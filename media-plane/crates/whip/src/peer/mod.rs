@@ -1,6 +1,7 @@
 //! One WebRTC connection without sockets and clocks: datagrams in, packets, answers and deadlines out. Every call of the
 //! WebRTC library is in this module.
 
+mod alert;
 mod build;
 mod deliver;
 mod lite;
@@ -69,6 +70,8 @@ pub struct Peer {
     alive_at: Instant,
     connected: bool,
     over: bool,
+    /// Why the handshake was given up, by the alert that either end has sent.
+    complaint: Option<String>,
     fir_sequence: u8,
 }
 
@@ -108,6 +111,7 @@ impl Peer {
             alive_at: now,
             connected: false,
             over: false,
+            complaint: None,
             fir_sequence: 0,
         };
         peer.receivers = peer.connection.get_receivers().collect();
@@ -132,9 +136,9 @@ impl Peer {
         if stun::is_stun(&data) {
             self.handle_check(from, &data, now);
         } else if self.lite.knows(from) {
-            let handshake = data.first().is_some_and(|first| (20..64).contains(first));
+            let is_handshake = is_handshake(&data);
             self.read(data, now);
-            if handshake && self.connected && self.is_closed() {
+            if is_handshake && self.connected && self.is_closed() {
                 self.over = true;
                 self.events.push_back(Event::Closed);
             }
@@ -178,6 +182,7 @@ impl Peer {
                     self.read(answer, now);
                 }
             } else if let Some(to) = self.lite.nominated() {
+                self.heed(&out.message, "this node");
                 self.outbound.push_back((to, out.message));
             }
         }
@@ -190,6 +195,7 @@ impl Peer {
             ecn: None,
             transport_protocol: TransportProtocol::UDP,
         };
+        self.heed(&message, "the publisher");
         if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
             tracing::debug!(%error, "datagram ignored");
         }
@@ -243,6 +249,21 @@ impl Peer {
     /// Whether the handshake is over.
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// Why the handshake was given up, as far as either end has said so; `None` once it is over.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref().filter(|_| !self.connected)
+    }
+
+    /// The library keeps its reasons to itself; what it sends tells them. The first refusal is the reason of the others.
+    fn heed(&mut self, data: &[u8], who: &str) {
+        if !self.connected
+            && self.complaint.is_none()
+            && let Some(alert) = alert::fatal(data)
+        {
+            self.complaint = Some(format!("{who} refused the handshake: {}", alert::words(alert)));
+        }
     }
 
     /// Asks for a key frame of one stream.
@@ -350,6 +371,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// DTLS, of all that comes over one port (RFC 7983, section 7).
+fn is_handshake(data: &[u8]) -> bool {
+    data.first().is_some_and(|first| (20..64).contains(first))
 }
 
 /// Addresses of this machine that others may reach: no loopback, no link-local ones. IPv6 too when asked for.
