@@ -4,6 +4,7 @@
 //! the fact is the proof that it was applied.
 mod file;
 mod held;
+mod health;
 mod presumed;
 mod recording;
 mod settle;
@@ -95,6 +96,7 @@ impl Entry<'_> {
             FactKind::RecordingManifest(manifest) => recording::manifest(self, manifest),
             FactKind::FileOpened(opened) => file::opened(self, opened),
             FactKind::FileAvailable(available) => file::available(self, available),
+            FactKind::RecordingAbnormal(abnormal) => health::found(self, abnormal),
             FactKind::FileFailed(failed) => file::failed(self, failed),
             FactKind::UploadStalled(stalled) => file::noted(self, stalled.format, stalled.index),
             FactKind::UploadRecovered(recovered) => file::noted(self, recovered.format, recovered.index),

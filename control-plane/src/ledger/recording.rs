@@ -30,8 +30,9 @@ pub(super) fn started(entry: &mut Entry<'_>, started: &RecordingStarted) -> Resu
         None => create(entry, id, started, told)?,
         Some(mut held) => {
             let (_, _) = state(&held.body).apply(&Fact::Started)?;
-            let manifest = held.body.manifest.take();
-            held.body = v1::Recording { origin: told.origin.clone().or(held.body.origin), manifest, ..told };
+            let (manifest, health) = (held.body.manifest.take(), held.body.health.take());
+            let origin = told.origin.clone().or(held.body.origin);
+            held.body = v1::Recording { origin, manifest, health, ..told };
             held.row.session = started.session.to_string();
             held.row.start_time = time::micros(started.start_time);
             let stamp = entry.scribe.stamp();
