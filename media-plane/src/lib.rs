@@ -35,3 +35,5 @@ mod sound;
 mod spool_names;
 mod starting;
 mod stream_facts;
+
+pub use recording::abnormal_codes;

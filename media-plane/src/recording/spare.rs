@@ -95,6 +95,7 @@ impl Recording {
 
     fn tell_hole(&mut self) {
         let Some(Hole { from, to }) = self.lost.take() else { return };
+        self.write_failed();
         let gap = Gap { starts_at: from, resumes_at: to, reason: GapReason::SpoolFailed };
         metrics::counter!("recorder_timeline_gaps_total", "reason" => gap_label(gap.reason)).increment(1);
         let told = span(&self.wall(), &gap);

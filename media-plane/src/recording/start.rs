@@ -15,6 +15,7 @@ use recorder_proto::pb::v1::Template;
 use recorder_proto::time::std_duration;
 use spool::OutputKey;
 
+use super::health::Health;
 use super::output::{Count, OutputPipe};
 use super::report::{api_format, internal, span, totals};
 use super::{Feed, Recording, formats, late};
@@ -181,6 +182,7 @@ impl Recording {
             last: wall.media,
             first: None,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
+            health: Health::default(),
             lost: None,
             gone: None,
             away: None,
@@ -193,6 +195,7 @@ impl Recording {
             recording = %recording.id(), epoch = grant.epoch.get(), stream = %publisher.stream,
             template = %recording.meta.started.template, "recording"
         );
+        (0..recording.failed.len()).for_each(|_| recording.write_failed());
         Ok(Some(recording))
     }
 
