@@ -11,6 +11,7 @@ mod drains;
 mod facts;
 mod keys;
 mod kills;
+mod health;
 mod leases;
 mod listeners;
 pub mod node;
