@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use media::TrackKind;
+use media::health::Kind;
+
 use super::Publication;
 use crate::recording::Recording;
 
@@ -12,6 +15,16 @@ impl Publication {
             self.hand_on();
         }
         self.recordings.iter_mut().for_each(|recording| recording.tell_health_if_due(now));
+    }
+
+    /// Jumps of a track's clock that the protocol session has taken out.
+    pub fn clock_jumped(&mut self, track: TrackKind, times: u64, now: Duration) {
+        let kind = match track {
+            TrackKind::Video => Kind::VideoTimestampJump,
+            TrackKind::Audio => Kind::AudioTimestampJump,
+        };
+        self.timeline.health().add(kind, times, now);
+        self.weigh(now);
     }
 
     /// When a recording has something to tell, on the monotonic clock.
