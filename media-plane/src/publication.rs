@@ -1,5 +1,6 @@
 //! One publisher's stream, from ingest events to its recordings. Survives a change of publisher, and its absence.
 
+mod health;
 #[cfg(test)]
 mod tests;
 
@@ -201,6 +202,7 @@ impl Publication {
     /// Takes one event of the protocol session.
     pub fn ingest(&mut self, event: Event, arrival: Duration) {
         let mut timed = std::mem::take(&mut self.timed);
+        self.timeline.watch(&event, arrival);
         match event {
             Event::Metadata(metadata) => {
                 self.lineup.announce(&metadata);
@@ -229,13 +231,14 @@ impl Publication {
         }
         self.pass(&mut timed, arrival);
         self.timed = timed;
+        self.weigh(arrival);
     }
 
     /// When [`Self::tick`] is due, on the monotonic clock.
     pub fn next_tick(&self) -> Option<Duration> {
         let starting = self.starting.as_ref().map(Starting::due);
         let sound = self.sound.as_ref().and_then(Sound::next_look);
-        [self.gate_due, starting, self.wait_due, sound].into_iter().flatten().min()
+        [self.gate_due, starting, self.wait_due, sound, self.health_due()].into_iter().flatten().min()
     }
 
     /// Does what is due although nothing arrives.
@@ -255,6 +258,7 @@ impl Publication {
             self.hear();
         }
         self.settle(now, false);
+        self.weigh(now);
     }
 
     /// Why nothing is recorded although it should be; told once.
@@ -344,6 +348,7 @@ impl Publication {
             self.give(Feed::Aac, &heard);
         }
         self.settle(now, true);
+        self.weigh(now);
         self.gate_due = None;
     }
 
