@@ -43,6 +43,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("spool", &["media", "mux"]),
     ("store", &[]),
     ("recorder-db", &["recorder-db", "recorder-proto"]),
+    ("recctl", &["recorder-proto"]),
     // `store` only for TestStorage and VerifyRecording, which read a bucket from where the API is.
     ("recorder-control", &["recorder-db", "recorder-proto", "recorder-runtime", "store"]),
     (
