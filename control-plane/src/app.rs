@@ -290,7 +290,7 @@ fn public(server: GrpcServer, api: Api, watches: Watches, hooks: Hooks) -> GrpcS
         node::NodeServiceServer(watches.clone()),
         event::EventServiceServer(watches.clone()),
         recording::RecordingServiceServer(watches),
-        task::TaskServiceServer(Later),
+        task::TaskServiceServer(api.clone()),
         webhook::WebhookServiceServer(hooks),
         usage::UsageServiceServer(api.clone()),
         access::AccessServiceServer(api),

@@ -13,6 +13,7 @@ pub mod link;
 pub mod pulse;
 pub mod timers;
 pub mod usage;
+mod tasks;
 mod verify;
 pub mod webhooks;
 

@@ -131,6 +131,10 @@ limits! {
     TASK_DURATION_MAX: span = Duration::from_secs(DAY);
     /// Length of a task that gives no end.
     TASK_DURATION_DEFAULT: span = Duration::from_secs(DAY);
+    /// Tasks that may record one stream at the same moment.
+    TASKS_AT_ONCE_MAX: count = 3;
+    /// Tasks that wait for their start or their end; every media node knows them all.
+    TASKS_OPEN_MAX: count = 10_000;
 
     // Recordings.
     /// Validity of a playback URL when none is given.

@@ -28,6 +28,7 @@ pub mod template;
 pub mod unimplemented;
 pub mod usage;
 pub mod validate;
+pub mod task;
 pub mod verify;
 pub mod watch;
 pub mod watch_events;

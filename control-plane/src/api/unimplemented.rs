@@ -1,7 +1,6 @@
 //! What the contract has and this release has not: every such rpc says which release brings it.
 use recorder_proto::Problem;
 use recorder_proto::pb::v1::standby_service_server::StandbyService;
-use recorder_proto::pb::v1::task_service_server::TaskService;
 use recorder_proto::pb::v1::transcoding_service_server::TranscodingService;
 use recorder_proto::pb::v1::watermark_service_server::WatermarkService;
 use recorder_proto::pb::v1::*;
@@ -34,14 +33,6 @@ macro_rules! later {
             })+
         }
     };
-}
-
-later! { TaskService, TASKS;
-    create_task "CreateTask" (CreateTaskRequest) -> Task;
-    get_task "GetTask" (GetTaskRequest) -> Task;
-    list_tasks "ListTasks" (ListTasksRequest) -> ListTasksResponse;
-    stop_task "StopTask" (StopTaskRequest) -> Task;
-    cancel_task "CancelTask" (CancelTaskRequest) -> Task;
 }
 
 later! { WatermarkService, PICTURE;

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use recorder_db::AnyConnection;
 use recorder_proto::matching::{self, Level};
-use recorder_proto::pb::node::directive::{Directive as Kind, DomainPolicy, Standing};
+use recorder_proto::pb::node::directive::{Backlog, Directive as Kind, DomainPolicy, Standing};
 use recorder_proto::pb::node::{Directive, Plan};
 use recorder_proto::pb::v1::domain::publish_auth::Mode;
 use recorder_proto::pb::v1::{Domain, Rule, Storage, Template, rule};
 use recorder_proto::time;
 
 use super::plan::{Storages, plan};
+use super::task::{self, OpenTask};
 use super::{changelog, names};
 
 /// Brings the directives in line with the rows, inside the transaction that changed those; returns the version of the
@@ -34,6 +35,8 @@ pub struct Catalogue {
     pub templates: BTreeMap<String, Template>,
     /// Every storage.
     pub storages: Storages,
+    /// Tasks that are not over.
+    pub tasks: Vec<OpenTask>,
 }
 
 /// A binding, by bare ids.
@@ -58,7 +61,17 @@ pub fn compile(catalogue: &Catalogue) -> BTreeMap<String, Directive> {
     let policies = catalogue.domains.iter().map(|(domain, keys)| policy(domain, keys));
     let bindings = catalogue.bindings.iter().filter_map(|binding| standing_of_binding(binding, &plans));
     let rules = catalogue.rules.iter().filter(|rule| !rule.disabled).filter_map(|rule| standing_of_rule(rule, &plans));
-    policies.chain(bindings).chain(rules).map(|directive| (directive.name.clone(), directive)).collect()
+    let tasks = catalogue.tasks.iter().filter_map(|task| Some(task.directive(plans.get(task.template.as_str())?)));
+    let all = policies.chain(bindings).chain(rules).chain(tasks).chain(backlog(catalogue));
+    all.map(|directive| (directive.name.clone(), directive)).collect()
+}
+
+/// What a task may want of a live stream from before its order; any template can be that of the next task.
+fn backlog(catalogue: &Catalogue) -> Option<Directive> {
+    let spans = catalogue.templates.values().filter_map(|template| template.pre_roll.as_ref());
+    let longest = spans.filter_map(time::std_duration).max().filter(|longest| !longest.is_zero())?;
+    let backlog = Backlog { pre_roll: Some(time::duration(longest)) };
+    Some(directive(names::BACKLOG.to_owned(), Kind::Backlog(backlog)))
 }
 
 fn directive(name: String, kind: Kind) -> Directive {
@@ -153,18 +166,27 @@ fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
         catalogue.rules.push(rule);
     }
     for row in recorder_db::templates::all(connection)? {
-        let template = Template {
-            name: format!("templates/{}", row.id),
-            revision: u32::try_from(row.revision).unwrap_or(u32::MAX),
-            storage: row.storage.as_ref().map(|id| format!("storages/{id}")).unwrap_or_default(),
-            ..row.template()?
-        };
-        catalogue.templates.insert(row.id, template);
+        catalogue.templates.insert(row.id.clone(), latest(&row)?);
     }
+    catalogue.tasks = task::open(connection)?;
     Ok(catalogue)
 }
 
-fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
+/// One template at its latest revision, by bare id.
+pub(super) fn template(connection: &mut AnyConnection, id: &str) -> recorder_db::Result<Option<Template>> {
+    recorder_db::templates::get(connection, id)?.as_ref().map(latest).transpose()
+}
+
+fn latest(row: &recorder_db::templates::Row) -> recorder_db::Result<Template> {
+    Ok(Template {
+        name: format!("templates/{}", row.id),
+        revision: u32::try_from(row.revision).unwrap_or(u32::MAX),
+        storage: row.storage.as_ref().map(|id| format!("storages/{id}")).unwrap_or_default(),
+        ..row.template()?
+    })
+}
+
+pub(super) fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
     let mut storages = Storages::default();
     for row in recorder_db::storages::all(connection)? {
         let name = format!("storages/{}", row.id);

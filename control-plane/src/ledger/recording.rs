@@ -17,6 +17,7 @@ use crate::directives::{changelog, command};
 use crate::domain::recording::{End, Fact};
 use crate::feed::{self, Stamp};
 use crate::link::claim;
+use crate::tasks;
 use crate::usage;
 
 /// The first frame was written. A recording whose claim never arrived is created from this fact.
@@ -70,6 +71,9 @@ fn create(
     };
     recordings::insert(entry.scribe.db, &row)?;
     usage::ledger::recording(entry.scribe.db, &row, &body, entry.scribe.at)?;
+    if let Some(task) = &row.task {
+        tasks::follow(entry.scribe.db, task, entry.scribe.now)?;
+    }
     let stamp = entry.scribe.stamp();
     feed::recording(entry.scribe.db, Stamp::fresh(entry.scribe.now), feed::RECORDING_CREATED, &body)?;
     Ok(feed::recording(entry.scribe.db, stamp, kind::RECORDING_STARTED, &body)?)

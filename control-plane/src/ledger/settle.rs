@@ -13,6 +13,7 @@ use crate::domain::Cause;
 use crate::domain::recording::{End, Event, Fact, Recording, Tally};
 use crate::feed;
 use crate::usage;
+use crate::tasks;
 
 /// Applies what happened, writes the recording and tells of it.
 pub(super) fn advance(scribe: &mut Scribe<'_>, held: &mut Held, fact: &Fact) -> Result<(), Trouble> {
@@ -44,7 +45,7 @@ pub(super) fn settle(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Tro
 /// Writes the recording back; the caller has changed row or body.
 pub(super) fn write(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Trouble> {
     held.body.update_time = Some(time::timestamp(scribe.now));
-    held.row.state = held.body.state;
+    let before = std::mem::replace(&mut held.row.state, held.body.state);
     held.row.update_time = time::micros(scribe.now);
     held.row.body = held.body.encode_to_vec();
     recordings::update(scribe.db, &held.row)?;
@@ -53,6 +54,9 @@ pub(super) fn write(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Trou
 }
 
 fn tell(scribe: &mut Scribe<'_>, held: &Held, event: Event) -> Result<(), Trouble> {
+    if let Some(task) = held.row.task.as_ref().filter(|_| before != held.row.state) {
+        tasks::follow(scribe.db, task, scribe.now)?;
+    }
     let name = match event {
         Event::Started => kind::RECORDING_STARTED,
         Event::Interrupted => kind::RECORDING_INTERRUPTED,

@@ -25,3 +25,4 @@ mod running;
 pub mod story;
 mod watches;
 mod watching;
+mod tasks;

@@ -255,6 +255,26 @@ diesel::table! {
 }
 
 diesel::table! {
+    tasks (id) {
+        id -> Text,
+        uid -> Text,
+        rev -> BigInt,
+        domain -> Text,
+        app -> Text,
+        stream -> Text,
+        template -> Text,
+        state -> Integer,
+        start_time -> BigInt,
+        end_time -> BigInt,
+        stop_time -> Nullable<BigInt>,
+        due_time -> Nullable<BigInt>,
+        body -> Binary,
+        create_time -> BigInt,
+        update_time -> BigInt,
+    }
+}
+
+diesel::table! {
     usage_channels (recording) {
         recording -> Text,
         domain -> Text,
@@ -371,3 +391,4 @@ diesel::allow_tables_to_appear_in_same_query!(
     usage_outputs,
     usage_files,
 );
+    tasks,

@@ -19,6 +19,7 @@ pub mod storages;
 pub mod streams;
 pub mod templates;
 pub mod tokens;
+pub mod tasks;
 pub mod usage;
 pub mod webhooks;
 
