@@ -8,6 +8,7 @@ mod cuts;
 mod disk;
 mod drain;
 mod environment;
+mod health;
 mod hostile_rtmp;
 mod outage;
 mod readme;
