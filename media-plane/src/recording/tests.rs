@@ -17,6 +17,7 @@ use recorder_proto::format::Format;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::{Plan, plan::StorageRef};
+use recorder_proto::pb::v1::health::Kind;
 use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::pb::v1::template::{Flv, Hls, Mp4};
 use recorder_proto::pb::v1::{Template, gap::Reason, protocol};
@@ -221,22 +222,28 @@ struct Told {
     available: Vec<FileAvailable>,
     opened: Vec<FileOpened>,
     failed: Vec<(Format, u32)>,
+    /// How often media could not be written, as the health report counts it.
+    unwritten: u64,
 }
 
 impl Told {
     fn of(facts: Vec<FactKind>) -> Self {
-        let mut ended = None;
+        let (mut ended, mut unwritten) = (None, 0);
         let (mut available, mut opened, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for fact in facts {
             match fact {
                 FactKind::RecordingEnded(told) => ended = Some(told),
                 FactKind::FileAvailable(file) => available.push(file),
                 FactKind::FileOpened(file) => opened.push(file),
+                FactKind::RecordingAbnormal(told) => {
+                    assert!(told.found.iter().all(|span| span.kind == Kind::WriteFailed), "{told:?}");
+                    unwritten += told.found.iter().map(|span| span.count).sum::<u64>();
+                }
                 FactKind::FileFailed(file) => failed.push((file.format, file.index.get())),
                 _ => {}
             }
         }
-        Self { ended: ended.unwrap(), available, opened, failed }
+        Self { ended: ended.unwrap(), available, opened, failed, unwritten }
     }
 
     /// every frame of every format is in a file that can be had, in one that is told to have failed, or in a hole.
@@ -286,6 +293,7 @@ async fn fail_kth(k: u64) -> bool {
     assert!(told.ended.error.is_none(), "{context}: {:?}", told.ended);
     assert_eq!(told.ended.end_reason, EndReason::PublisherEnded, "{context}");
     told.check_frames(wall, &context);
+    assert_eq!(told.unwritten > 0, !told.ended.gaps.is_empty(), "{context}: -104 for every hole");
     if has_failed {
         for format in FORMATS {
             let last = told.available.iter().filter(|file| file.format == format).max_by_key(|file| file.index);
@@ -350,5 +358,6 @@ async fn fsync_eio_without_a_spare_ends_the_recording_with_a_hole() {
     assert!(told.ended.outputs.iter().all(|output| output.error.is_some()));
     assert_eq!(told.ended.gaps.len(), 1);
     assert_eq!(told.ended.gaps[0].reason, Reason::SpoolFailed);
+    assert_eq!(told.unwritten, 3, "-104 for each format");
     life.die().await;
 }
