@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use recorder_db::recordings::{self, Filter, Row};
-use recorder_db::{AnyConnection, Db, Page, events, nodes, streams};
+use recorder_db::{AnyConnection, Db, Page, blocks, events, nodes, streams};
 use recorder_proto::Problem;
 use recorder_proto::pb::v1::node::State as NodeState;
 use recorder_proto::pb::v1::recording::State;
@@ -17,7 +17,7 @@ use recorder_proto::time;
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
 
-use crate::directives::changelog;
+use crate::directives::{changelog, compile};
 use crate::domain::node::Fact;
 use crate::ledger;
 use crate::link::node;
@@ -203,6 +203,9 @@ async fn prune(db: &Db, now: DateTime<Utc>, retention: Duration) -> Result<(), P
         events::prune_prefix(db, time::micros(oldest))?;
         streams::prune(db, time::micros(oldest))?;
         changelog::prune(db)?;
+        if blocks::prune(db, time::micros(now))? > 0 {
+            compile::recompile(db, now)?;
+        }
         Ok(())
     })
     .await

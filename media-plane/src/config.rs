@@ -85,6 +85,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("library", "root", Kind::Path)
         .or("recorder-data/library")
         .help("root of file-system storages; the default storage of the installation"),
+    setting("library", "open", Kind::Bool)
+        .or("true")
+        .help("http.listen serves its files to whoever knows their key; false: only the control plane's playback URLs do")
+        .extremes("true: a URL that has expired plays again without its signature"),
     setting("spool", "path", Kind::Path)
         .or("recorder-data/node")
         .help("local journal: every recorded byte is here before it is anywhere else"),
@@ -170,6 +174,11 @@ const CONTROL_PLANE: &[&str] = &[
     "RECORDER_SEAL_KEY_FILE",
     "RECORDER_SEAL_KEY",
     "RECORDER_EVENTS_RETENTION",
+    "RECORDER_PLAYBACK_LISTEN",
+    "RECORDER_PLAYBACK_URL",
+    "RECORDER_PLAYBACK_TLS_CERTIFICATE",
+    "RECORDER_PLAYBACK_TLS_KEY",
+    "RECORDER_PLAYBACK_TLS_CLIENT_CA",
     "RECORDER_WATCH_BOOKMARK_INTERVAL",
     "RECORDER_WATCH_BUFFER",
     "RECORDER_WEBHOOKS_ALLOW_HTTP",
@@ -285,6 +294,8 @@ pub struct Whip {
 pub struct Library {
     /// Root folder.
     pub root: PathBuf,
+    /// Served to whoever knows a key.
+    pub open: bool,
 }
 
 /// Section `spool`.

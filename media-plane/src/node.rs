@@ -22,7 +22,7 @@ use crate::leaving::Leaving;
 use crate::link::{FactError, FactLog, Link, Report};
 use crate::manifest::Manifests;
 use crate::registry::{Command, Registry};
-use crate::shipping::Lag;
+use crate::shipping::{Lag, Nudge};
 
 /// The shared parts; see the module.
 pub struct Node {
@@ -42,6 +42,8 @@ pub struct Node {
     pub registry: Registry,
     /// How far uploads are behind.
     pub lag: Lag,
+    /// Has waiting uploads tried at once.
+    pub nudge: Nudge,
     /// On the way out?
     pub drain: Signal,
     /// Being emptied?

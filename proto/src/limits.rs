@@ -142,6 +142,12 @@ limits! {
     /// Longest validity of a playback URL: what signature version 4 allows.
     PLAYBACK_URL_TTL_MAX: span = Duration::from_secs(7 * DAY);
 
+    // Streams.
+    /// Bytes of what a disconnected publisher is told.
+    DISCONNECT_REASON_MAX_BYTES: count = 255;
+    /// Longest time for which a disconnected publisher is kept away.
+    BLOCK_FOR_MAX: span = Duration::from_secs(DAY);
+
     // Calls.
     /// Results of a list when no page size is given.
     PAGE_SIZE_DEFAULT: number = 50;

@@ -2,6 +2,7 @@
 //! cloud libraries once is what takes the time and the disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod by_hand;
 mod control_away;
 mod crash;
 mod cuts;
@@ -15,6 +16,7 @@ mod readme;
 mod recipes;
 mod recording;
 mod restart;
+mod replicas;
 mod resume;
 mod same_node;
 mod script;

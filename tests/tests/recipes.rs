@@ -108,6 +108,8 @@ fn recorded() -> Vec<Step> {
     vec![
         ("RecordingService/ListFiles", Reply(json!({"files": [hls, mp4]}))),
         ("RecordingService/GetFile", Reply(mp4)),
+        ("RecordingService/GeneratePlaybackUrl", Reply(json!({"error": null}))),
+        ("RecordingService/RetryUploads", Reply(json!({"state": "SUCCEEDED"}))),
         ("RecordingService/VerifyRecording", Reply(json!({"object": {"outcome": "OK", "error": null}}))),
     ]
 }
@@ -194,6 +196,7 @@ fn tearing_down() -> Vec<Step> {
         ("DomainService/UnbindTemplate", Reply(json!({}))),
         ("TemplateService/DeleteTemplate", Refused("FAILED_PRECONDITION", "TEMPLATE_IN_USE")),
         ("RuleService/DeleteRule", Reply(json!({}))),
+        ("RecordingService/DeleteRecording", Reply(json!({}))),
         ("DomainService/DeleteDomain", Reply(json!({}))),
         ("StorageService/DeleteStorage", Refused("FAILED_PRECONDITION", "STORAGE_IN_USE")),
     ]
@@ -361,7 +364,8 @@ async fn every_recipe_does_what_it_says() {
 
     clients.wait_for(DOMAIN, "cam1", 1, v1::recording::State::Succeeded).await;
     assert!(publisher.is_running(), "stopping a recording leaves its publisher alone");
-    publisher.stop();
+    play.act(vec![("StreamService/DisconnectPublisher", Reply(json!({"stream": {"stream": "cam1"}})))]);
+    wait::until("the publisher to be sent away", async || (!publisher.is_running()).then_some(())).await;
     play.act(recorded());
     play.act(accounted());
     used(&mut play, &recording);

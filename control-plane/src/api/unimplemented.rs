@@ -6,8 +6,6 @@ use recorder_proto::pb::v1::watermark_service_server::WatermarkService;
 use recorder_proto::pb::v1::*;
 use tonic::{Request, Response, Status, async_trait};
 
-/// Recordings managed by hand: split, retried, deleted, played.
-pub const BY_HAND: &str = "comes with the release that adds splitting, retrying, deleting and playing recordings";
 /// Tasks, notifications and accounting.
 pub const TASKS: &str = "comes with the release that adds tasks, webhooks, events and usage";
 /// Watermarks, transcoding and standby content.

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use recorder_db::AnyConnection;
+use recorder_db::{AnyConnection, blocks};
 use recorder_proto::matching::{self, Level};
+use recorder_proto::pb::node::directive::domain_policy::Block;
 use recorder_proto::pb::node::directive::{Backlog, Directive as Kind, DomainPolicy, Standing};
 use recorder_proto::pb::node::{Directive, Plan};
 use recorder_proto::pb::v1::domain::publish_auth::Mode;
@@ -27,6 +28,8 @@ pub fn recompile(connection: &mut AnyConnection, now: DateTime<Utc>) -> recorder
 pub struct Catalogue {
     /// Every domain with its publish keys.
     pub domains: Vec<(Domain, Vec<Bytes>)>,
+    /// Streams that nobody may publish for a while.
+    pub blocks: Vec<blocks::Row>,
     /// Every binding.
     pub bindings: Vec<Binding>,
     /// Every rule.
@@ -58,7 +61,7 @@ pub struct Binding {
 pub fn compile(catalogue: &Catalogue) -> BTreeMap<String, Directive> {
     let plans: BTreeMap<&str, Plan> =
         catalogue.templates.iter().map(|(id, template)| (id.as_str(), plan(template, &catalogue.storages))).collect();
-    let policies = catalogue.domains.iter().map(|(domain, keys)| policy(domain, keys));
+    let policies = catalogue.domains.iter().map(|(domain, keys)| policy(domain, keys, &catalogue.blocks));
     let bindings = catalogue.bindings.iter().filter_map(|binding| standing_of_binding(binding, &plans));
     let rules = catalogue.rules.iter().filter(|rule| !rule.disabled).filter_map(|rule| standing_of_rule(rule, &plans));
     let tasks = catalogue.tasks.iter().filter_map(|task| Some(task.directive(plans.get(task.template.as_str())?)));
@@ -78,7 +81,7 @@ fn directive(name: String, kind: Kind) -> Directive {
     Directive { name, version: 0, directive: Some(kind) }
 }
 
-fn policy(domain: &Domain, keys: &[Bytes]) -> Directive {
+fn policy(domain: &Domain, keys: &[Bytes], blocks: &[blocks::Row]) -> Directive {
     let name = bare(&domain.name);
     let auth = domain.publish_auth.as_ref();
     let mode = auth.map(|auth| auth.mode()).filter(|mode| *mode != Mode::Unspecified).unwrap_or(Mode::Open);
@@ -91,8 +94,14 @@ fn policy(domain: &Domain, keys: &[Bytes]) -> Directive {
         disabled: domain.disabled,
         // An open domain's nodes need no keys, so they get none.
         signing_keys: if matches!(mode, Mode::SignedUrl | Mode::StreamKey) { keys.to_vec() } else { Vec::new() },
+        blocks: blocks.iter().filter(|block| block.domain == name).map(block).collect(),
     };
     directive(names::domain(name), Kind::Domain(policy))
+}
+
+fn block(row: &blocks::Row) -> Block {
+    let until = Some(time::timestamp(time::from_micros(row.until)));
+    Block { app: row.app.clone(), stream: row.stream.clone(), until, reason: row.reason.clone() }
 }
 
 fn standing_of_binding(binding: &Binding, plans: &BTreeMap<&str, Plan>) -> Option<Directive> {
@@ -143,7 +152,8 @@ fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
     for key in recorder_db::domains::all_keys(connection)? {
         keys.entry(key.domain).or_default().push(key.sealed.into());
     }
-    let mut catalogue = Catalogue { storages: storages(connection)?, ..Catalogue::default() };
+    let mut catalogue =
+        Catalogue { storages: storages(connection)?, blocks: blocks::all(connection)?, ..Catalogue::default() };
     for row in recorder_db::domains::all(connection)? {
         let domain = Domain { name: format!("domains/{}", row.id), ..row.domain()? };
         catalogue.domains.push((domain, keys.remove(&row.id).unwrap_or_default()));

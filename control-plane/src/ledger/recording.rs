@@ -12,7 +12,7 @@ use recorder_proto::{Problem, time};
 
 use super::held::{self, Held};
 use super::settle::{advance, settle, state, write};
-use super::{Entry, Trouble, file, presumed, totals};
+use super::{Entry, Trouble, deleted, file, presumed, totals};
 use crate::directives::{changelog, command};
 use crate::domain::recording::{End, Fact};
 use crate::feed::{self, Stamp};
@@ -28,6 +28,7 @@ pub(super) fn started(entry: &mut Entry<'_>, started: &RecordingStarted) -> Resu
     }
     let told = started.to_pb(id, entry.fact.epoch, entry.node);
     match held {
+        None if deleted::is_deleted(entry.scribe.db, &id.to_string())? => return Err(held::missing(id)),
         None => create(entry, id, started, told)?,
         Some(mut held) => {
             let (_, _) = state(&held.body).apply(&Fact::Started)?;
@@ -70,10 +71,10 @@ fn create(
         inherited: None,
     };
     recordings::insert(entry.scribe.db, &row)?;
-    usage::ledger::recording(entry.scribe.db, &row, &body, entry.scribe.at)?;
     if let Some(task) = &row.task {
         tasks::follow(entry.scribe.db, task, entry.scribe.now)?;
     }
+    usage::ledger::recording(entry.scribe.db, &row, &body, entry.scribe.at)?;
     let stamp = entry.scribe.stamp();
     feed::recording(entry.scribe.db, Stamp::fresh(entry.scribe.now), feed::RECORDING_CREATED, &body)?;
     Ok(feed::recording(entry.scribe.db, stamp, kind::RECORDING_STARTED, &body)?)

@@ -9,11 +9,12 @@ use tonic::Code;
 
 use super::held::Held;
 use super::{Scribe, Trouble};
+use crate::directives::{changelog, command};
 use crate::domain::Cause;
 use crate::domain::recording::{End, Event, Fact, Recording, Tally};
 use crate::feed;
-use crate::usage;
 use crate::tasks;
+use crate::usage;
 
 /// Applies what happened, writes the recording and tells of it.
 pub(super) fn advance(scribe: &mut Scribe<'_>, held: &mut Held, fact: &Fact) -> Result<(), Trouble> {
@@ -32,6 +33,9 @@ pub(super) fn settle(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Tro
     let before = held.body.clone();
     let (next, events) = state(&held.body).apply(&Fact::Files(tally))?;
     show(&mut held.body, &next);
+    if next.is_terminal() {
+        changelog::remove(scribe.db, &command::retry_name(&held.row.id), scribe.now)?;
+    }
     if held.body == before {
         return Ok(());
     }
@@ -50,13 +54,13 @@ pub(super) fn write(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Trou
     held.row.body = held.body.encode_to_vec();
     recordings::update(scribe.db, &held.row)?;
     held.row.rev += 1;
+    if let Some(task) = held.row.task.as_ref().filter(|_| before != held.row.state) {
+        tasks::follow(scribe.db, task, scribe.now)?;
+    }
     Ok(usage::ledger::recording(scribe.db, &held.row, &held.body, scribe.at)?)
 }
 
 fn tell(scribe: &mut Scribe<'_>, held: &Held, event: Event) -> Result<(), Trouble> {
-    if let Some(task) = held.row.task.as_ref().filter(|_| before != held.row.state) {
-        tasks::follow(scribe.db, task, scribe.now)?;
-    }
     let name = match event {
         Event::Started => kind::RECORDING_STARTED,
         Event::Interrupted => kind::RECORDING_INTERRUPTED,

@@ -360,6 +360,36 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    deletions (recording) {
+        recording -> Text,
+        objects -> Bool,
+        attempts -> BigInt,
+        next_time -> Nullable<BigInt>,
+        last_error -> Nullable<Binary>,
+        request_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    deletion_objects (recording, storage, object_key) {
+        recording -> Text,
+        storage -> Text,
+        object_key -> Text,
+        kind -> Integer,
+    }
+}
+
+diesel::table! {
+    blocks (domain, app, stream) {
+        domain -> Text,
+        app -> Text,
+        stream -> Text,
+        until -> BigInt,
+        reason -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     settings,
     counters,
@@ -375,6 +405,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     claims,
     files,
     streams,
+    tasks,
     nodes,
     node_acks,
     directives,
@@ -390,5 +421,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     usage_channels,
     usage_outputs,
     usage_files,
+    deletions,
+    deletion_objects,
+    blocks,
 );
-    tasks,

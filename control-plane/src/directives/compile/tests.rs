@@ -39,6 +39,7 @@ fn catalogue() -> Catalogue {
         templates: [template("all"), template("best")].into(),
         storages: Storages { by_name: [("storages/s".to_owned(), storage)].into(), default: None },
         tasks: Vec::new(),
+        blocks: Vec::new(),
     }
 }
 

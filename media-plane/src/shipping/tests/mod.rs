@@ -218,6 +218,7 @@ pub fn context(node: (&Spool, &Manifests, &FactLog, &Lag), copies: Copies, patie
         bandwidth: Bandwidth::default(),
         releases: Default::default(),
         lag: lag.clone(),
+        nudge: Default::default(),
         open,
         pace: Pace {
             transient: Policy::forever(millis(1), millis(10)),
