@@ -21,6 +21,7 @@ use spool::{Spool, StoredOutput};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::backlog::Budget;
 use crate::config::{self, Config};
 use crate::http;
 use crate::ingest::{self, RtmpListener, Sockets};
@@ -262,6 +263,7 @@ pub(crate) fn assemble(parts: Parts<'_>) -> Arc<Node> {
         spool,
         registry: Default::default(),
         drain: drain.signal(),
+        backlogs: Budget::new(config.backlog.limit),
         leaving: Default::default(),
         facts: Facts::new(facts),
         addresses,

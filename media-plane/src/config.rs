@@ -108,6 +108,10 @@ pub const SETTINGS: &[Setting] = &[
         .or("500ms")
         .help("how much media a power loss may cost")
         .extremes("too short: many fsyncs; too long: more is lost"),
+    setting("backlog", "limit", Kind::Size)
+        .or("256MiB")
+        .help("memory for the newest media of all live streams, from which tasks begin; each has an equal part")
+        .extremes("too small: tasks begin at the next key frame; too large: memory runs out with many streams"),
     setting("upload", "concurrency", Kind::Integer { min: 1, max: 1_000 })
         .or("16")
         .help("uploads at once")
@@ -210,6 +214,8 @@ pub struct Config {
     pub whip: Whip,
     pub library: Library,
     pub spool: Spool,
+    /// What live streams keep in memory.
+    pub backlog: Backlog,
     pub upload: Upload,
     pub drain: Drain,
     pub admin: common::Admin,
@@ -311,6 +317,13 @@ pub struct Spool {
     pub high_water: u8,
     /// Between fsyncs.
     pub flush_interval: Duration,
+}
+
+/// Section `backlog`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Backlog {
+    /// Bytes.
+    pub limit: u64,
 }
 
 /// Section `drain`.

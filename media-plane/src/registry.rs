@@ -41,6 +41,8 @@ pub enum Command {
         /// `recordings/{ulid}`.
         recording: String,
     },
+    /// Tasks of the stream have come, changed or gone.
+    Review,
     /// Close the publisher.
     Disconnect {
         /// What it is told.
@@ -61,7 +63,7 @@ impl Command {
             | Self::Split { recording }
             | Self::PutDown { recording }
             | Self::Orphan { recording } => Some(recording),
-            Self::TakeOver(_) | Self::Disconnect { .. } | Self::Move { .. } => None,
+            Self::TakeOver(_) | Self::Review | Self::Disconnect { .. } | Self::Move { .. } => None,
         }
     }
 }
@@ -177,6 +179,13 @@ impl Registry {
             }
         }
         sent
+    }
+
+    /// Has whoever holds the publication of a stream look at its tasks; a stream that nobody publishes looks when it comes.
+    pub fn review(&self, stream: &StreamKey) {
+        if let Some(live) = self.lock().streams.get(stream) {
+            live.address.send(Command::Review);
+        }
     }
 
     /// Closes the publisher of a recording, or of a session (`streams/...`). One whose publisher is away is left to wait.

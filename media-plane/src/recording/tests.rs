@@ -176,8 +176,8 @@ const PICTURES: Tracks = Tracks { video: Presence::Present, audio: Presence::Abs
 /// A recording of pictures. Media is pushed faster than real time: it has to lie in the past.
 fn start(node: &Arc<Node>, template: Template, inheritance: Option<Inheritance>) -> Recording {
     let now = node.clock.now();
-    let chosen =
-        Chosen { plan: plan(template), origin: "domains/push.example.com/bindings/a".into(), also: Vec::new() };
+    let origin = "domains/push.example.com/bindings/a".into();
+    let chosen = Chosen { plan: plan(template), origin, also: Vec::new(), task: None };
     let wall = Wall { at: now - chrono::TimeDelta::seconds(60), media: MediaTime::ZERO };
     let grant = Grant { inheritance, ..Grant::new(RecordingId::new(now, [2; 10])) };
     Recording::start(node, &publisher(node), chosen, PICTURES, wall, &grant).unwrap().unwrap()
