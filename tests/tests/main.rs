@@ -31,5 +31,6 @@ mod storages;
 mod takeover;
 mod tree;
 mod variants;
+mod tasks;
 mod verify;
 mod whip;
