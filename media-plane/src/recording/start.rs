@@ -182,11 +182,11 @@ impl Recording {
             late: meta.late.clone(),
             gaps: Vec::new(),
             gaps_full: false,
+            health: Health::default(),
             codecs: Vec::new(),
             last: wall.media,
             first: None,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
-            health: Health::default(),
             lost: None,
             gone: None,
             away: None,
@@ -195,11 +195,11 @@ impl Recording {
             meta,
         };
         recording.announce(grant);
+        (0..recording.failed.len()).for_each(|_| recording.write_failed());
         tracing::info!(
             recording = %recording.id(), epoch = grant.epoch.get(), stream = %publisher.stream,
             template = %recording.meta.started.template, "recording"
         );
-        (0..recording.failed.len()).for_each(|_| recording.write_failed());
         Ok(Some(recording))
     }
 
