@@ -10,7 +10,7 @@ use recorder_proto::pb::v1::webhook_service_client::WebhookServiceClient;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Source, Tracks, ffmpeg, push_file, run};
 use recorder_tests::scene::{Clients, all_formats};
-use recorder_tests::wait;
+use recorder_tests::{wait, whip};
 use serde_json::Value;
 use v1::recording::State;
 
@@ -168,4 +168,21 @@ async fn every_fault_of_a_publisher_is_in_the_recording_and_in_a_341_callback() 
     assert_eq!(jump["exception_level"], "warning");
     assert_eq!(jump["exception"]["desc"], "video timestamps jumped");
     assert!(jump["sign"].as_str().is_some_and(|sign| sign.len() == 32) && jump["t"].as_i64().is_some());
+}
+
+/// Over WHIP the same detector sees what the session makes of RTP: nothing is wrong with a good publisher.
+#[tokio::test(flavor = "multi_thread")]
+async fn webrtc_publishers_are_found_healthy() {
+    let cluster = Cluster::start().await;
+    let mut clients = Clients::of(&cluster).await;
+    clients.template("all", all_formats()).await;
+    clients.bind("all", DOMAIN).await;
+    let both = whip::publish(whip::aiortc(&whip::url(&cluster, DOMAIN, "both"), &["--seconds", "7"]));
+    let sound = whip::publish(whip::aiortc(&whip::url(&cluster, DOMAIN, "sound"), &["--seconds", "7", "--audio-only"]));
+    tokio::join!(both, sound);
+    for stream in ["both", "sound"] {
+        let recording = clients.wait_for(DOMAIN, stream, 1, State::Succeeded).await.remove(0);
+        assert_eq!(recording.health, None, "{stream}");
+        assert!(recording.media_duration.is_some_and(|length| length.seconds >= 6), "{recording:?}");
+    }
 }
