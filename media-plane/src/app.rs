@@ -187,7 +187,7 @@ impl Http {
 
     fn serve(self, node: &Arc<Node>, whip: Arc<ingest::Whip>) {
         let library = &node.settings.library;
-        let files = library.open.then(|| http::routes(&library.root)).unwrap_or_default();
+        let files = if library.open { http::routes(&library.root) } else { Default::default() };
         let routes = files.merge(ingest::routes(whip));
         let limits = Limits { max_connections: HTTP_CONNECTIONS, ..Limits::default() };
         let drain = node.drain.clone();
