@@ -8,6 +8,7 @@ mod work;
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use recorder_db::AnyConnection;
 use recorder_db::deletions::{self, Object};
 use recorder_db::{files, recordings};
@@ -23,8 +24,9 @@ pub(crate) use work::{Outcome, attempt, remove};
 /// How often deletions that are due are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Deletions begun in one turn.
-const BATCH: i64 = 16;
+/// Deletions begun in one turn, and how many of them at once.
+const BATCH: i64 = 64;
+const AT_ONCE: usize = 8;
 
 /// Goes on with deletions until the drain begins.
 pub async fn run(api: Api, drain: Signal) {
@@ -44,17 +46,20 @@ pub async fn run(api: Api, drain: Signal) {
                 continue;
             }
         };
-        for recording in due {
-            let outcome = tokio::select! {
-                () = drain.draining() => return,
-                outcome = attempt(&api, &recording) => outcome,
-            };
-            match outcome {
-                Ok(Outcome::Gone) => tracing::info!(recording, "deleted with its objects"),
-                Ok(Outcome::Left(problem)) => tracing::warn!(recording, %problem, "objects are left to be deleted"),
-                Err(problem) => tracing::debug!(recording, %problem, "a deletion was interrupted"),
-            }
+        // Side by side: a storage that hangs must not hold up what is in others.
+        let attempts = futures_util::stream::iter(due).map(|recording| go_on(api.clone(), recording));
+        tokio::select! {
+            () = drain.draining() => return,
+            () = attempts.buffer_unordered(AT_ONCE).collect::<()>() => {}
         }
+    }
+}
+
+async fn go_on(api: Api, recording: String) {
+    match attempt(&api, &recording).await {
+        Ok(Outcome::Gone) => tracing::info!(recording, "deleted with its objects"),
+        Ok(Outcome::Left(problem)) => tracing::warn!(recording, %problem, "objects are left to be deleted"),
+        Err(problem) => tracing::debug!(recording, %problem, "a deletion was interrupted"),
     }
 }
 
