@@ -1,7 +1,6 @@
 //! Tasks of a live stream: what they begin with, and when they begin anew.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use recorder_proto::facts::RecordingEnded;
 use recorder_proto::pb::node::directive::{Backlog, Scheduled};
 use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::time::{duration, timestamp};
@@ -106,13 +105,12 @@ impl Scene {
         self.publication.recordings().len()
     }
 
-    /// Ends the stream and gives its files with their recordings' ends, once they are in the bucket.
-    async fn files(mut self) -> Vec<(FileAvailable, demux::Media)> {
+    /// Ends the stream and gives the files of so many recordings, once they are in the bucket.
+    async fn files(mut self, recordings: usize) -> Vec<(FileAvailable, demux::Media)> {
         self.publication.interrupt(&EndCause::Unpublished);
         assert!(self.publication.begin_waiting(false).is_none(), "nothing waits");
         let count = |life: &Life, is: fn(&FactKind) -> bool| life.facts().iter().filter(|fact| is(fact)).count();
-        let begun = count(&self.life, |fact| matches!(fact, FactKind::RecordingStarted(_)));
-        let is_over = |life: &Life| count(life, |fact| matches!(fact, FactKind::RecordingManifest(_))) == begun;
+        let is_over = |life: &Life| count(life, |fact| matches!(fact, FactKind::RecordingManifest(_))) == recordings;
         self.life.until("every manifest", is_over).await;
         let mut files = Vec::new();
         for fact in self.life.facts() {
@@ -127,9 +125,29 @@ impl Scene {
         files
     }
 
-    fn ended(&self) -> Vec<RecordingEnded> {
-        let ended = |fact| if let FactKind::RecordingEnded(ended) = fact { Some(ended) } else { None };
-        self.life.facts().into_iter().filter_map(ended).collect()
+    /// Why the first recording to end did, once that is told.
+    async fn end_reason(&mut self) -> EndReason {
+        let reason = |life: &Life| {
+            let ended = |fact| if let FactKind::RecordingEnded(ended) = fact { Some(ended.end_reason) } else { None };
+            life.facts().into_iter().find_map(ended)
+        };
+        self.life.until("an end", |life| reason(life).is_some()).await;
+        reason(&self.life).unwrap()
+    }
+
+    /// Name of the task's recording, once that is told.
+    async fn recording(&mut self) -> String {
+        let name = |life: &Life| {
+            let id = |fact| match fact {
+                FactKind::RecordingStarted(started) if started.origin == "tasks/ny" => {
+                    started.claim_key.rsplit('/').next().map(|id| format!("recordings/{id}"))
+                }
+                _ => None,
+            };
+            life.facts().into_iter().find_map(id)
+        };
+        self.life.until("the task's recording", |life| name(life).is_some()).await;
+        name(&self.life).unwrap()
     }
 }
 
@@ -152,9 +170,9 @@ async fn a_task_begins_with_the_last_key_frame_and_its_sound() {
     assert_eq!(scene.running(), 2);
     scene.withdraw();
     assert_eq!(scene.running(), 1);
-    assert_eq!(scene.ended()[0].end_reason, EndReason::TaskEnded);
+    assert_eq!(scene.end_reason().await, EndReason::TaskEnded);
     scene.publish(7_000);
-    let files = scene.files().await;
+    let files = scene.files(2).await;
     let [(standing, whole)] = of(&files, Format::Mp4)[..] else { panic!("{}", files.len()) };
     assert_eq!(pictures(whole).len(), 7 * 25, "the standing recording is whole");
     assert_eq!(whole.track(TrackKind::Audio).count(), 7 * 50);
@@ -179,7 +197,7 @@ async fn a_task_with_pre_roll_begins_at_a_key_frame_from_before_that() {
     scene.order(Template { pre_roll, ..video_only() }, 0, 60_000);
     scene.publish(9_000);
     scene.withdraw();
-    let files = scene.files().await;
+    let files = scene.files(2).await;
     let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
     let pictures = pictures(media);
     assert_eq!(pictures[0], 0x65);
@@ -210,8 +228,8 @@ async fn a_task_begins_and_ends_by_the_clock_of_the_control_plane() {
         }
         assert_eq!(scene.running(), expected);
     }
-    assert_eq!(scene.ended()[0].end_reason, EndReason::TaskEnded);
-    assert_eq!(scene.files().await.len(), 2);
+    assert_eq!(scene.end_reason().await, EndReason::TaskEnded);
+    assert_eq!(scene.files(2).await.len(), 2);
 }
 
 /// What was stopped by hand does not begin again with the same publisher, but with the next one, and never over its own
@@ -222,12 +240,8 @@ async fn a_second_recording_of_a_task_is_another_object() {
     scene.order(video_only(), 0, 60_000);
     scene.publish(2_000);
     assert_eq!(scene.running(), 2, "it begins with the stream");
-    let flv = scene.life.facts().into_iter().find_map(|fact| match fact {
-        FactKind::RecordingStarted(started) if started.origin == "tasks/ny" => Some(started.claim_key),
-        _ => None,
-    });
-    let id = flv.unwrap().rsplit('/').next().unwrap().to_owned();
-    scene.publication.stop(&format!("recordings/{id}"));
+    let recording = scene.recording().await;
+    scene.publication.stop(&recording);
     scene.publication.review_now();
     scene.publish(3_000);
     assert_eq!(scene.running(), 1, "stopped is stopped");
@@ -237,7 +251,7 @@ async fn a_second_recording_of_a_task_is_another_object() {
     scene.publish_from(10_000);
     scene.publish(12_000);
     assert_eq!(scene.running(), 2);
-    let files = scene.files().await;
+    let files = scene.files(3).await;
     let keys: Vec<&str> = of(&files, Format::Flv).iter().map(|(file, _)| file.object_key.as_str()).collect();
     assert_eq!(keys.len(), 2);
     assert!(keys.contains(&"live/cam/ny.flv"), "{keys:?}");
@@ -255,7 +269,7 @@ async fn without_a_key_frame_in_memory_a_task_waits_for_the_next_one() {
     assert_eq!(scene.running(), 1);
     scene.publish(3_000);
     assert_eq!(scene.running(), 2);
-    let files = scene.files().await;
+    let files = scene.files(2).await;
     let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
     assert_eq!((pictures(media)[0], pictures(media).len()), (0x65, 25));
 }
