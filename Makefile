@@ -5,7 +5,7 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 600
 SEEDS ?= 1000
 
-.PHONY: sim help demo run test lint bench bench-finish fuzz soak soak-memory soak-outages fmt
+.PHONY: sim help demo run test lint bench bench-finish bench-scale fuzz soak soak-memory soak-outages fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,11 @@ bench-finish: ## how long after its publisher's end a file uploaded while record
 	@.ci/install build
 	@cargo build --release --quiet --bins -p recorder-control -p recorder-media -p recorder-tests
 	@target/release/finish
+
+bench-scale: ## 200 simulated nodes, 10,000 domains, 100,000 rules, on SQLite and on a private Postgres
+	@.ci/install test
+	@cargo build --release --quiet --bins -p recorder-control -p recorder-scale
+	@tests/tools/with-postgres.sh target/release/scale
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 600) each
 	@.ci/install build

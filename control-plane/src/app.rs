@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use recorder_db::{Db, Options};
 use recorder_proto::pb::node::node_link_service_server::NodeLinkServiceServer;
 use recorder_proto::pb::v1;
-use recorder_runtime::accept::Listener;
+use recorder_runtime::accept::{Limits, Listener};
 use recorder_runtime::admin::Admin;
 use recorder_runtime::clock::{Clock, SystemClock};
 use recorder_runtime::config::common::ListenerTls;
@@ -34,7 +34,7 @@ use crate::pulse::Pulse;
 use crate::usage::backfill;
 use crate::webhooks::client::Client;
 use crate::webhooks::dispatch::Dispatcher;
-use crate::{Error, timers};
+use crate::{Error, deletion, playback, timers};
 
 /// How often readiness asks whether the database answers.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -72,6 +72,8 @@ pub struct App {
     pub link_addr: SocketAddr,
     /// Where the admin port listens.
     pub admin_addr: SocketAddr,
+    /// Where players fetch what no bucket serves.
+    pub playback_addr: SocketAddr,
     config: Config,
     db: Db,
     clock: Arc<dyn Clock>,
@@ -79,9 +81,11 @@ pub struct App {
     database: Check,
     pulse: Pulse,
     dispatcher: Dispatcher,
+    services: Api,
     api: (GrpcServer, Listener),
     link: (GrpcServer, Listener),
     admin: (Admin, Listener),
+    playback: Listener,
     /// By listener.
     tls: Vec<(&'static str, Tls)>,
 }
@@ -101,6 +105,7 @@ impl App {
         };
         let api_listener = bind("api", config.api.listen, &config.api.tls, Protocol::Grpc).await?;
         let link_listener = bind("link", config.link.listen, &config.link.tls, Protocol::Grpc).await?;
+        let playback_listener = bind("playback", config.playback.listen, &config.playback.tls, Protocol::Http).await?;
         let admin_listener = bind("admin", config.admin.listen, &config.admin.tls, Protocol::Http).await?;
         // After the ports: a second process on the same folder makes no token.
         let demand = demand(&config)?;
@@ -119,6 +124,7 @@ impl App {
             bookmark_interval: config.watch.bookmark_interval,
             buffer: config.watch.buffer,
             verifications: Arc::new(tokio::sync::Semaphore::new(verify::AT_ONCE)),
+            playback_url: config.playback.base(playback_listener.address()).into(),
         };
         let link = Link::new(db.clone(), Arc::clone(&clock), sealer, pulse.clone(), signal.clone(), config.link.lease);
         let hooks = Hooks { api: api.clone(), client: Client::new(config.webhooks.policy()) };
@@ -148,6 +154,7 @@ impl App {
             api_addr: api_listener.address(),
             link_addr: link_listener.address(),
             admin_addr: admin_listener.address(),
+            playback_addr: playback_listener.address(),
             config,
             db,
             clock,
@@ -155,9 +162,11 @@ impl App {
             database,
             pulse,
             dispatcher,
+            services: api,
             api: (api_server, api_listener),
             link: (link_server, link_listener),
             admin: (admin, admin_listener),
+            playback: playback_listener,
             tls,
         })
     }
@@ -167,12 +176,32 @@ impl App {
     /// # Errors
     /// When a listener fails; the others are drained then.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { config, db, clock, drain, database, pulse, dispatcher, api, link, admin, tls, .. } = self;
+        let Self {
+            config,
+            db,
+            clock,
+            drain,
+            database,
+            pulse,
+            dispatcher,
+            services,
+            api,
+            link,
+            admin,
+            playback: players,
+            tls,
+            ..
+        } = self;
         let signal = drain.signal();
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         tasks.spawn(async move { Ok(api.0.run(api.1).await.map(drop)?) });
         tasks.spawn(async move { Ok(link.0.run(link.1).await.map(drop)?) });
+        let limits = Limits { max_connections: playback::MAX_CONNECTIONS, ..Limits::default() };
+        let routes = playback::routes(services.clone());
+        let playing = recorder_runtime::http::serve("playback", players, limits, routes, signal.clone());
+        tasks.spawn(async move { Ok(playing.await?) });
         let mut background: JoinSet<()> = JoinSet::new();
+        background.spawn(deletion::run(services, signal.clone()));
         background.spawn(dispatcher.run(pulse.clone(), signal.clone()));
         background.spawn(pulse.run(db.clone(), signal.clone()));
         background.spawn(timers::run(db.clone(), clock, config.link.lease, config.events.retention, signal.clone()));
@@ -183,7 +212,12 @@ impl App {
         }
         let admin = tokio::spawn(admin.0.run(admin.1));
         if let Some(file) = &config.ready.file {
-            let addresses = [("api", self.api_addr), ("link", self.link_addr), ("admin", self.admin_addr)];
+            let addresses = [
+                ("api", self.api_addr),
+                ("link", self.link_addr),
+                ("admin", self.admin_addr),
+                ("playback", self.playback_addr),
+            ];
             let folder = |source| Error::Folder { path: file.clone(), source };
             ready::announce(file, &addresses).map_err(folder)?;
         }
@@ -290,7 +324,7 @@ fn public(server: GrpcServer, api: Api, watches: Watches, hooks: Hooks) -> GrpcS
         node::NodeServiceServer(watches.clone()),
         event::EventServiceServer(watches.clone()),
         recording::RecordingServiceServer(watches),
-        task::TaskServiceServer(Later),
+        task::TaskServiceServer(api.clone()),
         webhook::WebhookServiceServer(hooks),
         usage::UsageServiceServer(api.clone()),
         access::AccessServiceServer(api),

@@ -14,6 +14,7 @@ use crate::webhooks::address::{Network, Networks};
 const DEFAULT_API: &str = "127.0.0.1:7080";
 const DEFAULT_LINK: &str = "127.0.0.1:7081";
 const DEFAULT_ADMIN: &str = "127.0.0.1:7090";
+const DEFAULT_PLAYBACK: &str = "127.0.0.1:7082";
 
 /// File name of the seal key, beside the embedded database.
 const SEAL_KEY_FILE: &str = "seal.key";
@@ -57,6 +58,15 @@ pub const SETTINGS: &[Setting] = &[
     common::tls_certificate("admin"),
     common::tls_key("admin"),
     common::tls_client_ca("admin"),
+    Setting::new("playback", "listen", Kind::Socket)
+        .or(DEFAULT_PLAYBACK)
+        .help("HTTP for players with a URL of GeneratePlaybackUrl: HLS playlists, and files of the library")
+        .extremes("loopback: players elsewhere cannot fetch what the URLs name"),
+    Setting::new("playback", "url", Kind::Url)
+        .help("what those URLs begin with, such as https://play.example.com; unset, the address of the listener"),
+    common::tls_certificate("playback"),
+    common::tls_key("playback"),
+    common::tls_client_ca("playback"),
     Setting::new("access", "tokens", Kind::Choice(&["none", "required"]))
         .or("none")
         .help("whether callers of api and link need a token; none is for loopback, or for clients with certificates")
@@ -140,6 +150,7 @@ const MEDIA_NODE: &[&str] = &[
     "RECORDER_WHIP_IDLE_TIMEOUT",
     "RECORDER_WHIP_KEY_FRAME_INTERVAL",
     "RECORDER_WHIP_MAX_SESSIONS",
+    "RECORDER_LIBRARY_OPEN",
     "RECORDER_SPOOL_PATH",
     "RECORDER_SPOOL_SPARES",
     "RECORDER_SPOOL_LIMIT",
@@ -161,6 +172,7 @@ pub struct Config {
     pub api: Listener,
     pub link: Link,
     pub admin: common::Admin,
+    pub playback: Playback,
     pub access: Access,
     pub seal: common::Seal,
     pub library: Library,
@@ -216,6 +228,32 @@ pub struct Link {
     pub lease: Duration,
     #[serde(flatten)]
     pub tls: common::ListenerTls,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs, reason = "SETTINGS says what each one is for")]
+pub struct Playback {
+    pub listen: SocketAddr,
+    pub url: Option<String>,
+    #[serde(flatten)]
+    pub tls: common::ListenerTls,
+}
+
+impl Playback {
+    /// What URLs begin with, without a slash at the end; `bound` is where the listener is.
+    pub fn base(&self, bound: SocketAddr) -> String {
+        if let Some(url) = &self.url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.tls.tls_certificate.is_some() { "https" } else { "http" };
+        // Every address is none to go to.
+        let host = match bound.ip() {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            ip => ip.to_string(),
+        };
+        format!("{scheme}://{host}:{}", bound.port())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -311,6 +349,11 @@ fn check_listeners(config: &Config, errors: &mut Errors) {
         ("link", config.link.listen, &config.link.tls),
         ("admin", config.admin.listen, &config.admin.tls),
     ];
+    common::check_tls("playback", &config.playback.tls, errors);
+    let is_http = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+    if config.playback.url.as_ref().is_some_and(|url| !is_http(url) || url.contains(['?', '#'])) {
+        errors.push("playback.url", "must begin with http:// or https://, and have no query");
+    }
     for (section, address, tls) in listeners {
         common::check_tls(section, tls, errors);
         if address.ip().is_loopback() {

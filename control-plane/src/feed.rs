@@ -16,6 +16,8 @@ pub const RECORDING_CREATED: &str = "recording.created";
 pub const RECORDING_UPDATED: &str = "recording.updated";
 /// A recording that was removed.
 pub const RECORDING_DELETED: &str = "recording.deleted";
+/// A file whose object was deleted through the API.
+pub const FILE_DELETED: &str = "file.deleted";
 /// A file whose numbers have changed.
 pub const FILE_UPDATED: &str = "file.updated";
 

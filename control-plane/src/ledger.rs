@@ -2,7 +2,9 @@
 //!
 //! Nodes report at least once, in order. A high-water mark per node tells repetitions from news; an event with the id of
 //! the fact is the proof that it was applied.
+mod deleted;
 mod file;
+mod health;
 mod held;
 mod presumed;
 mod recording;
@@ -24,6 +26,7 @@ use tonic::Code;
 use crate::domain::Illegal;
 use crate::feed::Stamp;
 
+pub(crate) use deleted::{delete_file, is_over, is_presumed};
 pub(crate) use presumed::{lose_file, presume_ended, revive, split};
 
 /// A fact on its way into the database.
@@ -93,6 +96,7 @@ impl Entry<'_> {
             FactKind::RecordingResumed(resumed) => recording::resumed(self, resumed),
             FactKind::RecordingEnded(ended) => recording::ended(self, ended),
             FactKind::RecordingManifest(manifest) => recording::manifest(self, manifest),
+            FactKind::RecordingAbnormal(abnormal) => health::found(self, abnormal),
             FactKind::FileOpened(opened) => file::opened(self, opened),
             FactKind::FileAvailable(available) => file::available(self, available),
             FactKind::FileFailed(failed) => file::failed(self, failed),
@@ -175,7 +179,12 @@ fn one(
     let scribe = Scribe { db, now, at: fact.time, id: Some(fact.id) };
     match (Entry { scribe, node, fact: &fact }).apply() {
         Ok(()) => Ok(None),
-        Err(Trouble::Refused(problem)) => Ok(Some(*problem)),
+        Err(Trouble::Refused(problem)) => {
+            if problem.reason == "RECORDING_NOT_FOUND" {
+                deleted::heard_of(db, &fact, now)?;
+            }
+            Ok(Some(*problem))
+        }
         Err(Trouble::Database(error)) => Err(error),
     }
 }

@@ -1,6 +1,7 @@
 //! What happens because time has passed. All state is in the database: a restart forgets nothing, and several replicas
 //! may run the same timers.
 mod steady;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use recorder_db::recordings::{self, Filter, Row};
-use recorder_db::{AnyConnection, Db, Page, events, nodes, streams};
+use recorder_db::{AnyConnection, Db, Page, blocks, events, nodes, streams};
 use recorder_proto::Problem;
 use recorder_proto::pb::v1::node::State as NodeState;
 use recorder_proto::pb::v1::recording::State;
@@ -16,7 +17,7 @@ use recorder_proto::time;
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
 
-use crate::directives::changelog;
+use crate::directives::{changelog, compile};
 use crate::domain::node::Fact;
 use crate::ledger;
 use crate::link::node;
@@ -40,6 +41,9 @@ const PAGE: i64 = 500;
 /// Recordings ended in one go; the next tick goes on. A transaction must not keep other writers waiting for long.
 const BATCH: usize = 200;
 
+/// Tasks whose start or end has come show it at most so much late.
+const TASK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Old events, streams and versions are forgotten this often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -48,12 +52,14 @@ pub async fn run(db: Db, clock: Arc<dyn Clock>, lease: Duration, retention: Dura
     let mut steady = Steady::new(lease);
     let mut leases = tokio::time::interval(LEASE_INTERVAL);
     let mut recordings = tokio::time::interval(RECORDING_INTERVAL);
+    let mut due = tokio::time::interval(TASK_INTERVAL);
     let mut prunes = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         let turn = tokio::select! {
             () = drain.draining() => return,
             _ = leases.tick() => Turn::Leases,
             _ = recordings.tick() => Turn::Recordings,
+            _ = due.tick() => Turn::Tasks,
             _ = prunes.tick() => Turn::Prune,
         };
         // Not before the tick: what was waited for is part of the time that passed.
@@ -61,6 +67,7 @@ pub async fn run(db: Db, clock: Arc<dyn Clock>, lease: Duration, retention: Dura
         let (now, certain) = (clock.now(), steady.is_long_enough(&*clock));
         let outcome = match turn {
             Turn::Leases => expire(&db, now).await,
+            Turn::Tasks => tasks::settle(&db, now).await,
             Turn::Recordings if certain => presume(&db, now, false).await,
             Turn::Recordings => Ok(()),
             Turn::Prune if certain => presume(&db, now, true).await.and(prune(&db, now, retention).await),
@@ -78,6 +85,7 @@ pub async fn run(db: Db, clock: Arc<dyn Clock>, lease: Duration, retention: Dura
 enum Turn {
     Leases,
     Recordings,
+    Tasks,
     Prune,
 }
 
@@ -195,6 +203,9 @@ async fn prune(db: &Db, now: DateTime<Utc>, retention: Duration) -> Result<(), P
         events::prune_prefix(db, time::micros(oldest))?;
         streams::prune(db, time::micros(oldest))?;
         changelog::prune(db)?;
+        if blocks::prune(db, time::micros(now))? > 0 {
+            compile::recompile(db, now)?;
+        }
         Ok(())
     })
     .await

@@ -11,6 +11,7 @@ use recorder_proto::pb::v1::node_service_client::NodeServiceClient;
 use recorder_proto::pb::v1::recording_service_client::RecordingServiceClient;
 use recorder_proto::pb::v1::rule_service_client::RuleServiceClient;
 use recorder_proto::pb::v1::system_service_client::SystemServiceClient;
+use recorder_proto::pb::v1::task_service_client::TaskServiceClient;
 use recorder_proto::pb::v1::template_service_client::TemplateServiceClient;
 use recorder_proto::pb::v1::token::Role;
 use recorder_proto::time::timestamp;
@@ -355,6 +356,29 @@ fn a_token_limited_to_domains_sees_and_changes_nothing_else() {
             refused(recordings.watch_recordings(by(&secret, v1::WatchRecordingsRequest::default())).await),
             out_of_scope()
         );
+        let mut tasks = TaskServiceClient::new(control.api.clone());
+        let order = |id: &str, domain: &str| {
+            let stream = v1::StreamRef { domain: domain.into(), stream: "cam".into(), ..Default::default() };
+            let task = v1::Task { stream: Some(stream), ..Default::default() };
+            v1::CreateTaskRequest { task_id: id.into(), task: Some(task), ..Default::default() }
+        };
+        tasks.create_task(by(&secret, order("own", "a.example.com"))).await.unwrap();
+        tasks.create_task(by(ADMIN, order("foreign", "b.example.com"))).await.unwrap();
+        assert_eq!(refused(tasks.create_task(by(&secret, order("x", "b.example.com"))).await), out_of_scope());
+        let get = |name: &str| v1::GetTaskRequest { name: name.into() };
+        tasks.get_task(by(&secret, get("own"))).await.unwrap();
+        for name in ["foreign", "tasks/foreign", "missing", ""] {
+            assert_eq!(refused(tasks.get_task(by(&secret, get(name))).await), out_of_scope(), "{name}");
+        }
+        let stop = |name: &str| v1::StopTaskRequest { name: name.into() };
+        assert_eq!(refused(tasks.stop_task(by(&secret, stop("foreign"))).await), out_of_scope());
+        tasks.stop_task(by(&secret, stop("own"))).await.unwrap();
+        let cancel = v1::CancelTaskRequest { name: "foreign".into() };
+        assert_eq!(refused(tasks.cancel_task(by(&secret, cancel)).await), out_of_scope());
+        let list = |domain: &str| v1::ListTasksRequest { stream: stream(domain), ..Default::default() };
+        assert_eq!(tasks.list_tasks(by(&secret, list("a.example.com"))).await.unwrap().into_inner().tasks.len(), 1);
+        assert_eq!(refused(tasks.list_tasks(by(&secret, list("b.example.com"))).await), out_of_scope());
+        assert_eq!(refused(tasks.list_tasks(by(&secret, v1::ListTasksRequest::default())).await), out_of_scope());
         // The whole server is nobody's who is limited, whatever the role; templates may be read, to be bound.
         assert_eq!(
             refused(access(&control).create_token(by(&secret, wanted(&[Role::Viewer], &[]))).await),

@@ -11,6 +11,7 @@ mod rules;
 mod secrets;
 mod storages;
 mod support;
+mod tasks;
 mod templates;
 mod tls;
 mod unimplemented;

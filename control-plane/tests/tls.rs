@@ -89,6 +89,8 @@ impl Running {
             "127.0.0.1:0",
             "--admin-listen",
             "127.0.0.1:0",
+            "--playback-listen",
+            "127.0.0.1:0",
         ]
         .map(str::to_owned)
         .to_vec();

@@ -17,9 +17,6 @@ use tonic_prost::ProstCodec;
 
 /// What this release answers UNIMPLEMENTED to.
 const LATER: &[&str] = &[
-    "recorder.v1.RecordingService/DeleteRecording",
-    "recorder.v1.RecordingService/GeneratePlaybackUrl",
-    "recorder.v1.RecordingService/RetryUploads",
     "recorder.v1.StandbyService/CreateStandby",
     "recorder.v1.StandbyService/DeleteStandby",
     "recorder.v1.StandbyService/GetStandby",
@@ -27,12 +24,6 @@ const LATER: &[&str] = &[
     "recorder.v1.StandbyService/StartStandby",
     "recorder.v1.StandbyService/StopStandby",
     "recorder.v1.StandbyService/UpdateStandby",
-    "recorder.v1.StreamService/DisconnectPublisher",
-    "recorder.v1.TaskService/CancelTask",
-    "recorder.v1.TaskService/CreateTask",
-    "recorder.v1.TaskService/GetTask",
-    "recorder.v1.TaskService/ListTasks",
-    "recorder.v1.TaskService/StopTask",
     "recorder.v1.TranscodingService/CreateTranscoding",
     "recorder.v1.TranscodingService/DeleteTranscoding",
     "recorder.v1.TranscodingService/GetTranscoding",

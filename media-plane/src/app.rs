@@ -21,6 +21,7 @@ use spool::{Spool, StoredOutput};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::backlog::Budget;
 use crate::config::{self, Config};
 use crate::http;
 use crate::ingest::{self, RtmpListener, Sockets};
@@ -185,7 +186,9 @@ impl Http {
     }
 
     fn serve(self, node: &Arc<Node>, whip: Arc<ingest::Whip>) {
-        let routes = http::routes(&node.settings.library.root).merge(ingest::routes(whip));
+        let library = &node.settings.library;
+        let files = if library.open { http::routes(&library.root) } else { Default::default() };
+        let routes = files.merge(ingest::routes(whip));
         let limits = Limits { max_connections: HTTP_CONNECTIONS, ..Limits::default() };
         let drain = node.drain.clone();
         if let Some(listener) = self.tls {
@@ -256,9 +259,11 @@ pub(crate) fn assemble(parts: Parts<'_>) -> Arc<Node> {
         link,
         manifests: Manifests::open(&spool, stored),
         lag: Default::default(),
+        nudge: Default::default(),
         spool,
         registry: Default::default(),
         drain: drain.signal(),
+        backlogs: Budget::new(config.backlog.limit),
         leaving: Default::default(),
         facts: Facts::new(facts),
         addresses,
@@ -277,11 +282,20 @@ pub(crate) async fn obey(node: Arc<Node>, mut controls: mpsc::Receiver<Control>)
         let done = match control.action() {
             Action::Stop => node.registry.command(Command::Stop { recording: recording.clone() }),
             Action::Split => node.registry.command(Command::Split { recording: recording.clone() }),
-            Action::Disconnect => node.registry.disconnect(&recording, "disconnected by an operator"),
-            Action::RetryUploads | Action::Unspecified => false,
+            Action::Disconnect => node.registry.disconnect(&recording, told(&control.reason)),
+            Action::RetryUploads => {
+                node.nudge.everybody();
+                true
+            }
+            Action::Unspecified => false,
         };
         tracing::info!(recording, command = control.command_id, done, action = ?control.action(), "command");
     }
+}
+
+/// What a publisher is told; older control planes give no reason.
+fn told(reason: &str) -> &str {
+    if reason.is_empty() { "disconnected by an operator" } else { reason }
 }
 
 /// What `/readyz` shows of this node.

@@ -85,6 +85,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("library", "root", Kind::Path)
         .or("recorder-data/library")
         .help("root of file-system storages; the default storage of the installation"),
+    setting("library", "open", Kind::Bool)
+        .or("true")
+        .help("http.listen serves its files to whoever knows their key; false: only the control plane's playback URLs do")
+        .extremes("true: a URL that has expired plays again without its signature"),
     setting("spool", "path", Kind::Path)
         .or("recorder-data/node")
         .help("local journal: every recorded byte is here before it is anywhere else"),
@@ -104,6 +108,10 @@ pub const SETTINGS: &[Setting] = &[
         .or("500ms")
         .help("how much media a power loss may cost")
         .extremes("too short: many fsyncs; too long: more is lost"),
+    setting("backlog", "limit", Kind::Size)
+        .or("256MiB")
+        .help("memory for the newest media of all live streams, from which tasks begin; each has an equal part")
+        .extremes("too small: tasks begin at the next key frame; too large: memory runs out with many streams"),
     setting("upload", "concurrency", Kind::Integer { min: 1, max: 1_000 })
         .or("16")
         .help("uploads at once")
@@ -170,6 +178,11 @@ const CONTROL_PLANE: &[&str] = &[
     "RECORDER_SEAL_KEY_FILE",
     "RECORDER_SEAL_KEY",
     "RECORDER_EVENTS_RETENTION",
+    "RECORDER_PLAYBACK_LISTEN",
+    "RECORDER_PLAYBACK_URL",
+    "RECORDER_PLAYBACK_TLS_CERTIFICATE",
+    "RECORDER_PLAYBACK_TLS_KEY",
+    "RECORDER_PLAYBACK_TLS_CLIENT_CA",
     "RECORDER_WATCH_BOOKMARK_INTERVAL",
     "RECORDER_WATCH_BUFFER",
     "RECORDER_WEBHOOKS_ALLOW_HTTP",
@@ -201,6 +214,8 @@ pub struct Config {
     pub whip: Whip,
     pub library: Library,
     pub spool: Spool,
+    /// What live streams keep in memory.
+    pub backlog: Backlog,
     pub upload: Upload,
     pub drain: Drain,
     pub admin: common::Admin,
@@ -285,6 +300,8 @@ pub struct Whip {
 pub struct Library {
     /// Root folder.
     pub root: PathBuf,
+    /// Served to whoever knows a key.
+    pub open: bool,
 }
 
 /// Section `spool`.
@@ -300,6 +317,13 @@ pub struct Spool {
     pub high_water: u8,
     /// Between fsyncs.
     pub flush_interval: Duration,
+}
+
+/// Section `backlog`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Backlog {
+    /// Bytes.
+    pub limit: u64,
 }
 
 /// Section `drain`.

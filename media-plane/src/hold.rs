@@ -48,6 +48,7 @@ async fn wait(node: Arc<Node>, stream: StreamKey, mut publication: Box<Publicati
                 return forward(&node, &mut mailbox);
             }
             Command::Stop { recording } => publication.stop(&recording),
+            Command::Review => publication.end_tasks(),
             Command::Orphan { recording } => drop(publication.orphan(&recording)),
             Command::Move { .. } => publication.put_down(),
             // No key frame comes at which to cut.

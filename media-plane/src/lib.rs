@@ -11,6 +11,7 @@
 static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 pub mod app;
+mod backlog;
 pub mod config;
 mod fencing;
 mod hold;
@@ -36,3 +37,5 @@ mod spool_names;
 mod starting;
 mod stream_facts;
 mod telemetry;
+
+pub use recording::abnormal_codes;

@@ -91,7 +91,9 @@ fn is_same(one: &Command, other: &Command) -> bool {
         | (Command::Split { recording: one }, Command::Split { recording: other })
         | (Command::PutDown { recording: one }, Command::PutDown { recording: other })
         | (Command::Orphan { recording: one }, Command::Orphan { recording: other }) => one == other,
-        (Command::Disconnect { .. }, Command::Disconnect { .. }) | (Command::Move { .. }, Command::Move { .. }) => true,
+        (Command::Review, Command::Review)
+        | (Command::Disconnect { .. }, Command::Disconnect { .. })
+        | (Command::Move { .. }, Command::Move { .. }) => true,
         _ => false,
     }
 }

@@ -1,12 +1,13 @@
 //! What every part of the node shares.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use recorder_proto::facts::{Fact, FactKind};
 use recorder_proto::ids::{BootId, Epoch, EventId, RecordingId, Sequence};
-use recorder_proto::names::RecordingName;
+use recorder_proto::names::{RecordingName, StreamKey};
 use recorder_proto::pb;
 use recorder_proto::pb::node::register_request::{Capacity, SpoolEntry};
 use recorder_proto::pb::node::stream_directives_request::Heartbeat;
@@ -17,12 +18,13 @@ use recorder_runtime::drain::{Signal, Stage};
 use spool::Spool;
 use tokio::sync::oneshot;
 
+use crate::backlog::Budget;
 use crate::config::Config;
 use crate::leaving::Leaving;
 use crate::link::{FactError, FactLog, Link, Report};
 use crate::manifest::Manifests;
 use crate::registry::{Command, Registry};
-use crate::shipping::Lag;
+use crate::shipping::{Lag, Nudge};
 
 /// The shared parts; see the module.
 pub struct Node {
@@ -42,6 +44,10 @@ pub struct Node {
     pub registry: Registry,
     /// How far uploads are behind.
     pub lag: Lag,
+    /// Has waiting uploads tried at once.
+    pub nudge: Nudge,
+    /// Memory for what live streams keep of their newest media.
+    pub backlogs: Arc<Budget>,
     /// On the way out?
     pub drain: Signal,
     /// Being emptied?
@@ -135,6 +141,10 @@ impl Report for Node {
     fn drain(&self, order: &pb::node::stream_directives_response::Drain) {
         tracing::info!(move_publishers = order.move_publishers, cancelled = order.cancelled, "drain ordered");
         self.leaving.obey(order);
+    }
+
+    fn tasks_changed(&self, streams: &BTreeSet<StreamKey>) {
+        streams.iter().for_each(|stream| self.registry.review(stream));
     }
 
     fn taken_over(&self, recording: &str, epoch: u64) {

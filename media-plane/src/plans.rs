@@ -1,8 +1,11 @@
 //! Which plans record a stream: the shared matching rules over this node's directives.
 
+use chrono::{DateTime, Utc};
 use recorder_proto::matching;
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::Plan;
+use recorder_proto::pb::node::directive::Scheduled;
+use recorder_proto::time::datetime;
 
 use crate::link::Directives;
 
@@ -15,6 +18,40 @@ pub struct Chosen {
     pub origin: String,
     /// Others that ask for the same template.
     pub also: Vec<String>,
+    /// It is a task that asks.
+    pub task: Option<TaskId>,
+}
+
+/// What a task is called in object keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskId {
+    /// Bare id.
+    pub id: String,
+    /// It has made a recording before.
+    pub begun: bool,
+}
+
+/// A task of a stream: the recording to be made, and when.
+#[derive(Clone, Debug)]
+pub struct Ordered {
+    /// What is to be made.
+    pub chosen: Chosen,
+    /// From when, on the control plane's clock.
+    pub start: DateTime<Utc>,
+    /// Until when, likewise.
+    pub end: DateTime<Utc>,
+}
+
+/// The tasks of a stream, whenever they are due. Each makes a recording of its own, whatever else records the stream.
+pub fn ordered(directives: &Directives, stream: &StreamKey) -> Vec<Ordered> {
+    let order = |scheduled: Scheduled| {
+        let id = scheduled.origin.strip_prefix("tasks/")?.to_owned();
+        let (start, end) = (datetime(scheduled.start_time.as_ref()?)?, datetime(scheduled.end_time.as_ref()?)?);
+        let task = Some(TaskId { id, begun: scheduled.begun });
+        let chosen = Chosen { plan: scheduled.plan?, origin: scheduled.origin, also: Vec::new(), task };
+        Some(Ordered { chosen, start, end })
+    };
+    directives.tasks(stream).into_iter().filter_map(order).collect()
 }
 
 /// The plans for a stream, strongest first; empty when it is not recorded.
@@ -29,7 +66,7 @@ pub fn of_stream(directives: &Directives, stream: &StreamKey) -> Vec<Chosen> {
     let plan_of = |winner: &matching::Winner<'_>| {
         let (_, wire) = usable.iter().find(|(matchable, _)| std::ptr::eq(matchable, winner.standing))?;
         let also = winner.also.iter().map(|origin| (*origin).to_owned()).collect();
-        Some(Chosen { plan: wire.plan.clone()?, origin: winner.standing.origin.clone(), also })
+        Some(Chosen { plan: wire.plan.clone()?, origin: winner.standing.origin.clone(), also, task: None })
     };
     decision.winners.iter().filter_map(plan_of).collect()
 }

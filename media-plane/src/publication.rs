@@ -1,12 +1,14 @@
 //! One publisher's stream, from ingest events to its recordings. Survives a change of publisher, and its absence.
 
+mod health;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use media::ingest::{EndCause, Event};
 use media::{GapReason, Lineup, MediaTime, Timed, Timeline, TrackKind, Tracks};
 use recorder_proto::facts::FactKind;
@@ -15,12 +17,13 @@ use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::recording::EndReason;
 
 use crate::node::Node;
-use crate::recording::{Absence, Feed, Recording, Revived, Waiting, is_wanted};
+use crate::recording::{Feed, Recording, is_wanted};
 use crate::shipping::Wall;
 use crate::sound::{self, Sound};
 use crate::starting::Starting;
 use crate::telemetry::{self, Meter};
 use crate::{plans, stream_facts};
+use tasks::Tasks;
 
 pub use crate::publisher::{Known, Publisher, TrackCount};
 
@@ -41,6 +44,8 @@ pub struct Publication {
     sound: Option<Sound>,
     /// Recordings about to begin, with the frames they have missed so far.
     starting: Option<Starting>,
+    /// Those of this stream.
+    tasks: Tasks,
     /// Nothing is recorded because of this: the publisher has to come again.
     failure: Option<String>,
     meter: Meter,
@@ -70,6 +75,7 @@ impl Publication {
     fn over(node: Arc<Node>, publisher: Publisher, timeline: Timeline, recordings: Vec<Recording>) -> Self {
         Self {
             last_arrival: node.clock.monotonic(),
+            tasks: Tasks::new(&node),
             node,
             publisher,
             timeline,
@@ -89,47 +95,6 @@ impl Publication {
         }
     }
 
-    /// The recordings of one stream that an earlier process left, without publisher. Those that need not wait are
-    /// finished. `None` when none is left.
-    pub fn revive(node: &Arc<Node>, left: Vec<Revived>) -> Option<Box<Self>> {
-        let now = node.clock.monotonic();
-        let mut newest: Option<(MediaTime, Wall)> = None;
-        let mut recordings = Vec::new();
-        for Revived { mut recording, since, reason, told, ending } in left {
-            let gone = ago(node, since);
-            let absence = Absence::new(gone, now, reason);
-            let end = if ending || recording.window().is_zero() {
-                Some(EndReason::NodeLost)
-            } else {
-                let waiting =
-                    if told { recording.still_lost(absence, now) } else { recording.publisher_lost(absence, now) };
-                over(waiting)
-            };
-            if let Some(reason) = end {
-                recording.finish(reason);
-                continue;
-            }
-            if newest.is_none_or(|(last, _)| recording.last() > last) {
-                newest = Some((recording.last(), recording.wall()));
-            }
-            recordings.push(recording);
-        }
-        let (last, wall) = newest?;
-        let started = recordings.first()?.meta().started.clone();
-        let publisher = Publisher {
-            session: started.session,
-            stream: started.stream,
-            protocol: started.protocol,
-            remote: String::new(),
-            encoder: String::new(),
-            since: started.start_time,
-        };
-        // The monotonic clock did not survive: the wall clock says how far the stream is by now.
-        let mut timeline = Timeline::new();
-        timeline.go_on(last, ago(node, wall.at(last)), now, GapReason::NodeCrashed);
-        Some(Box::new(Self::over(Arc::clone(node), publisher, timeline, recordings)))
-    }
-
     /// What is published.
     pub fn stream(&self) -> &StreamKey {
         &self.publisher.stream
@@ -147,53 +112,13 @@ impl Publication {
         self.report_end(cause);
     }
 
-    /// After [`Self::interrupt`], when nobody takes over at once: what waits for another publisher stays; `None` when
-    /// nothing does. `drained` = this node sent the publisher away.
-    pub fn begin_waiting(mut self: Box<Self>, drained: bool) -> Option<Box<Self>> {
-        let now = self.node.clock.monotonic();
-        let absence = Absence::new(now.saturating_sub(self.last_arrival), now, GapReason::PublisherLost);
-        let without_window = if drained { EndReason::NodeDrained } else { EndReason::PublisherEnded };
-        self.retain(|recording| {
-            if recording.window().is_zero() {
-                return Some(without_window);
-            }
-            over(recording.publisher_lost(absence, now))
-        });
-        if self.node.leaving.moves() {
-            self.put_down();
-        }
-        self.wait(now).map(|_| self)
-    }
-
-    /// What is due of recordings whose publisher is away; gives when to look again, on the monotonic clock. `None` when
-    /// nothing waits any more.
-    pub fn wait(&mut self, now: Duration) -> Option<Duration> {
-        let mut due: Option<Duration> = None;
-        self.retain(|recording| {
-            if !recording.is_away() {
-                return None;
-            }
-            let waiting = recording.wait(now);
-            if let Waiting::Until(at) = waiting {
-                due = Some(due.map_or(at, |due| due.min(at)));
-            }
-            over(waiting)
-        });
-        self.wait_due = due;
-        due
-    }
-
-    /// Files of recordings that wait are closed, so that they ship and another node can go on behind them.
-    pub fn put_down(&mut self) {
-        self.recordings.iter_mut().for_each(Recording::put_down);
-    }
-
     /// The publisher that takes over, or is back.
     pub fn resume(&mut self, publisher: Publisher) {
         self.publisher = publisher;
         // What is counted and claimed belongs to the session; the configurations stay until the new one sends its own.
         self.known = Known { video: self.known.video.take(), audio: self.known.audio.take(), ..Known::default() };
         (self.lineup, self.tracks, self.wall, self.gate_due) = (Lineup::new(), None, None, None);
+        self.tasks.begin_session();
         for recording in &mut self.recordings {
             recording.publisher_returned(self.publisher.session);
         }
@@ -204,6 +129,7 @@ impl Publication {
     /// Takes one event of the protocol session.
     pub fn ingest(&mut self, event: Event, arrival: Duration) {
         let mut timed = std::mem::take(&mut self.timed);
+        self.timeline.watch(&event, arrival);
         match event {
             Event::Metadata(metadata) => {
                 self.lineup.announce(&metadata);
@@ -232,13 +158,14 @@ impl Publication {
         }
         self.pass(&mut timed, arrival);
         self.timed = timed;
+        self.weigh(arrival);
     }
 
     /// When [`Self::tick`] is due, on the monotonic clock.
     pub fn next_tick(&self) -> Option<Duration> {
         let starting = self.starting.as_ref().map(Starting::due);
         let sound = self.sound.as_ref().and_then(Sound::next_look);
-        [self.gate_due, starting, self.wait_due, sound].into_iter().flatten().min()
+        [self.gate_due, starting, self.wait_due, sound, self.tasks.due(), self.health_due()].into_iter().flatten().min()
     }
 
     /// Does what is due although nothing arrives.
@@ -258,6 +185,8 @@ impl Publication {
             self.hear(false);
         }
         self.settle(now, false);
+        self.review_if_due(now);
+        self.weigh(now);
     }
 
     /// Why nothing is recorded although it should be; told once.
@@ -347,7 +276,9 @@ impl Publication {
         self.ready = ready;
         self.hear(true);
         self.sound.take().iter().for_each(Sound::tell);
+        self.tasks.forget_media();
         self.settle(now, true);
+        self.weigh(now);
         self.gate_due = None;
     }
 
@@ -400,7 +331,8 @@ impl Publication {
             before.is_none_or(|before| !was_wanted(before))
         };
         let chosen = plans::of_stream(self.node.link.directives(), &self.publisher.stream);
-        let chosen: Vec<_> = chosen.into_iter().filter(|chosen| is_new(chosen) && is_due(chosen)).collect();
+        let mut chosen: Vec<_> = chosen.into_iter().filter(|chosen| is_new(chosen) && is_due(chosen)).collect();
+        chosen.extend(self.tasks_at_gate(tracks));
         let first = ready.iter().find_map(|item| if let Timed::Frame(frame) = item { Some(frame.dts) } else { None });
         let wall = match first.filter(|_| before.is_some()) {
             Some(media) => Wall { at: wall.at(media), media },
@@ -418,6 +350,7 @@ impl Publication {
             ready.clear();
         }
         self.settle(now, false);
+        self.review_if_due(now);
     }
 
     /// Recordings get the stream as it comes, or with its sound in AAC as soon as that is ready: each output what it wants.
@@ -449,6 +382,7 @@ impl Publication {
         if let Some(starting) = &mut self.starting {
             starting.hold(feed, items);
         }
+        self.keep(feed, items);
     }
 
     /// Lets recordings begin once it is known which ones they are, or that this takes too long.
@@ -461,8 +395,14 @@ impl Publication {
         self.recordings.extend(started.recordings);
         // A publisher that stays although nothing is recorded would never be recorded; one that comes back may be. Where
         // another recording is made it is not interrupted for that.
+        let failed = started.failure.is_some();
         self.failure = started.failure.filter(|_| self.recordings.is_empty());
         self.report_tracks();
+        if failed {
+            self.retry_tasks(now);
+        } else {
+            self.review(now);
+        }
     }
 
     fn report_tracks(&self) {
@@ -480,15 +420,3 @@ impl Publication {
 
 /// Slightly above the gate's own wait, so that one look is enough.
 const LINEUP_WAIT: Duration = Duration::from_millis(2_010);
-
-fn over(waiting: Waiting) -> Option<EndReason> {
-    match waiting {
-        Waiting::Until(_) => None,
-        Waiting::Over(reason) => Some(reason),
-    }
-}
-
-/// How long ago something was, by the wall clock; never negative.
-fn ago(node: &Node, then: DateTime<Utc>) -> Duration {
-    (node.clock.now() - then).to_std().unwrap_or_default()
-}

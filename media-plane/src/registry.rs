@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use recorder_proto::ids::{Epoch, RecordingId, SessionId};
-use recorder_proto::names::{RecordingName, StreamKey};
+use recorder_proto::names::{RecordingName, StreamKey, StreamName};
 use tokio::sync::oneshot;
 
 use crate::mailbox::{Address, Mailbox, mailbox};
@@ -41,6 +41,8 @@ pub enum Command {
         /// `recordings/{ulid}`.
         recording: String,
     },
+    /// Tasks of the stream have come, changed or gone.
+    Review,
     /// Close the publisher.
     Disconnect {
         /// What it is told.
@@ -61,7 +63,7 @@ impl Command {
             | Self::Split { recording }
             | Self::PutDown { recording }
             | Self::Orphan { recording } => Some(recording),
-            Self::TakeOver(_) | Self::Disconnect { .. } | Self::Move { .. } => None,
+            Self::TakeOver(_) | Self::Review | Self::Disconnect { .. } | Self::Move { .. } => None,
         }
     }
 }
@@ -179,10 +181,21 @@ impl Registry {
         sent
     }
 
-    /// Closes the publisher of a recording.
-    pub fn disconnect(&self, recording: &str, reason: &str) -> bool {
-        let Ok(RecordingName(id)) = recording.parse() else { return false };
+    /// Has whoever holds the publication of a stream look at its tasks; a stream that nobody publishes looks when it comes.
+    pub fn review(&self, stream: &StreamKey) {
+        if let Some(live) = self.lock().streams.get(stream) {
+            live.address.send(Command::Review);
+        }
+    }
+
+    /// Closes the publisher of a recording, or of a session (`streams/...`). One whose publisher is away is left to wait.
+    pub fn disconnect(&self, name: &str, reason: &str) -> bool {
         let state = self.lock();
+        if let Ok(StreamName(session)) = name.parse() {
+            let live = state.streams.values().find(|live| live.session == session && !live.held);
+            return live.is_some_and(|live| live.address.send(Command::Disconnect { reason: reason.to_owned() }));
+        }
+        let Ok(RecordingName(id)) = name.parse() else { return false };
         let live = state.recordings.get(&id).and_then(|running| state.streams.get(&running.stream));
         live.is_some_and(|live| live.address.send(Command::Disconnect { reason: reason.to_owned() }))
     }
@@ -260,6 +273,17 @@ mod tests {
         assert!(!registry.command(Command::Stop { recording: name.clone() }));
         assert!(registry.recording_started(id, Epoch(1), &stream()), "stop at once");
         assert!(!registry.recording_started(id, Epoch(1), &stream()), "once");
+    }
+
+    #[tokio::test]
+    async fn a_session_is_disconnected_by_name_and_another_is_not() {
+        let registry = Registry::default();
+        let mut admission = registry.admit(&stream(), session(1));
+        assert!(!registry.disconnect(&StreamName(session(2)).to_string(), "x"), "somebody else's");
+        assert!(registry.disconnect(&StreamName(session(1)).to_string(), "abuse"));
+        assert!(matches!(admission.mailbox.recv().await, Command::Disconnect { reason } if reason == "abuse"));
+        registry.away(&stream(), session(1));
+        assert!(!registry.disconnect(&StreamName(session(1)).to_string(), "x"), "nobody is there");
     }
 
     #[test]

@@ -65,6 +65,12 @@ impl Starting {
         Self { candidates, tracks, wall, held: Vec::new(), heard: None, held_bytes: 0, next_look, deadline }
     }
 
+    /// They begin behind this, which the stream brought before; `heard` = the same with the sound in AAC, as far as it is
+    /// ready, where that is not the same. It is kept for the stream anyway, so it counts for no publisher's wait.
+    pub fn begin_with(&mut self, items: Vec<Timed>, heard: Option<Vec<Timed>>) {
+        (self.held, self.heard) = (items, heard);
+    }
+
     /// A track has come meanwhile.
     pub fn know(&mut self, tracks: Tracks) {
         self.tracks = tracks;

@@ -4,6 +4,7 @@
 //! Shapes only ever gain fields: a control plane must understand the facts of older nodes, and ignore what newer add.
 
 mod file;
+mod health;
 mod proto_enum;
 mod recording;
 mod storage;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tonic::Code;
 
 pub use file::{Audio, FileAvailable, FileFailed, FileOpened, Video};
+pub use health::{AbnormalSpan, RecordingAbnormal};
 pub use recording::origin_to_pb;
 pub use recording::{
     GapSpan, OutputTotals, RecordingEnded, RecordingInterrupted, RecordingManifest, RecordingResumed, RecordingStarted,
@@ -121,6 +123,8 @@ kinds! {
     RecordingEnded(RecordingEnded) = "recording.ended", RECORDING_ENDED;
     /// The manifest of a recording is in its storage; changes no state.
     RecordingManifest(RecordingManifest) = "recording.manifest", RECORDING_MANIFEST;
+    /// Something is wrong with what is recorded; changes no state.
+    RecordingAbnormal(RecordingAbnormal) = "recording.abnormal", RECORDING_ABNORMAL;
     /// A file was begun.
     FileOpened(FileOpened) = "file.opened", FILE_OPENED;
     /// A file is complete in its storage, size and checksum confirmed.

@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod format;
+pub mod health;
 pub mod ids;
 pub mod invariants;
 pub mod key;

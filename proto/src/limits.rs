@@ -131,12 +131,22 @@ limits! {
     TASK_DURATION_MAX: span = Duration::from_secs(DAY);
     /// Length of a task that gives no end.
     TASK_DURATION_DEFAULT: span = Duration::from_secs(DAY);
+    /// Tasks that may record one stream at the same moment.
+    TASKS_AT_ONCE_MAX: count = 3;
+    /// Tasks that wait for their start or their end; every media node knows them all.
+    TASKS_OPEN_MAX: count = 10_000;
 
     // Recordings.
     /// Validity of a playback URL when none is given.
     PLAYBACK_URL_TTL_DEFAULT: span = Duration::from_secs(HOUR);
     /// Longest validity of a playback URL: what signature version 4 allows.
     PLAYBACK_URL_TTL_MAX: span = Duration::from_secs(7 * DAY);
+
+    // Streams.
+    /// Bytes of what a disconnected publisher is told.
+    DISCONNECT_REASON_MAX_BYTES: count = 255;
+    /// Longest time for which a disconnected publisher is kept away.
+    BLOCK_FOR_MAX: span = Duration::from_secs(DAY);
 
     // Calls.
     /// Results of a list when no page size is given.

@@ -86,6 +86,7 @@ impl Recording {
             app: &self.values[2],
             stream: &self.values[3],
             recording: self.id,
+            record_id: None,
             epoch: Epoch(epoch),
             start: self.start,
             time_zone: TimeZone::UtcPlus8,

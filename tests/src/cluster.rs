@@ -31,6 +31,8 @@ pub struct Cluster {
     link: String,
     settings: Vec<(String, String)>,
     control_settings: Vec<(String, String)>,
+    /// Further control planes on the same database.
+    pub replicas: Vec<Process>,
     /// Last, so that the processes are gone and their logs read before it disappears.
     folder: tempfile::TempDir,
 }
@@ -58,6 +60,11 @@ impl Cluster {
         Self::assembled(folder, database, settings, &[]).await
     }
 
+    /// The same on a given database, with settings for the control planes.
+    pub async fn on_database(folder: tempfile::TempDir, database: String, control_settings: &[(&str, &str)]) -> Self {
+        Self::assembled(folder, database, &[], control_settings).await
+    }
+
     async fn assembled(
         folder: tempfile::TempDir,
         database: String,
@@ -76,6 +83,7 @@ impl Cluster {
             link: own_port(),
             settings: owned(settings),
             control_settings: owned(control_settings),
+            replicas: Vec::new(),
         };
         cluster.start_control().await;
         cluster.start_node(1).await;
@@ -94,20 +102,43 @@ impl Cluster {
 
     /// Starts (or restarts, on the same ports) the control plane.
     pub async fn start_control(&mut self) {
+        let control = self.start_control_at("control", &self.api, &self.link).await;
+        self.api = control.address("api").to_owned();
+        self.link = control.address("link").to_owned();
+        self.control = Some(control);
+    }
+
+    /// Starts one more control plane on the same database; nodes that start from now on know of it.
+    pub async fn start_replica(&mut self) {
+        let name = format!("replica{}", self.replicas.len() + 1);
+        let replica = self.start_control_at(&name, "127.0.0.1:0", "127.0.0.1:0").await;
+        self.replicas.push(replica);
+    }
+
+    /// A channel to the public API of a replica.
+    pub async fn replica_api(&self, index: usize) -> Api {
+        Channel::from_shared(self.replicas[index].url("api")).expect("address").connect().await.expect("api")
+    }
+
+    /// SIGKILL to the first control plane; whoever asks the cluster from now on asks its first replica.
+    pub fn kill_control(&mut self) {
+        self.control.take().expect("it runs").kill();
+        self.api = self.replicas[0].address("api").to_owned();
+    }
+
+    async fn start_control_at(&self, name: &str, api: &str, link: &str) -> Process {
         let folder = self.folder.path().join("control");
         let mut settings = vec![
             ("RECORDER_DATABASE_URL", self.database.clone()),
-            ("RECORDER_API_LISTEN", self.api.clone()),
-            ("RECORDER_LINK_LISTEN", self.link.clone()),
+            ("RECORDER_API_LISTEN", api.to_owned()),
+            ("RECORDER_LINK_LISTEN", link.to_owned()),
             ("RECORDER_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+            ("RECORDER_PLAYBACK_LISTEN", "127.0.0.1:0".to_owned()),
             ("RECORDER_LIBRARY_ROOT", self.library().display().to_string()),
             ("RECORDER_SEAL_KEY_FILE", folder.join("seal.key").display().to_string()),
         ];
         settings.extend(self.control_settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
-        let control = Process::start("recorder-control", &folder, &settings).await;
-        self.api = control.address("api").to_owned();
-        self.link = control.address("link").to_owned();
-        self.control = Some(control);
+        Process::start("recorder-control", &self.folder.path().join(name), &settings).await
     }
 
     /// Starts (or restarts) node `m{number}` and waits until the control plane lists it as active.
@@ -131,9 +162,11 @@ impl Cluster {
             let before = self.nodes.get(number - 1).map(|node| node.address(listener).to_owned());
             before.unwrap_or_else(own_port)
         };
+        let links = std::iter::once(format!("http://{}", self.link));
+        let links: Vec<String> = links.chain(self.replicas.iter().map(|replica| replica.url("link"))).collect();
         let mut settings = vec![
             ("RECORDER_NODE_ID", name.clone()),
-            ("RECORDER_LINK_CONTROL", format!("http://{}", self.link)),
+            ("RECORDER_LINK_CONTROL", links.join(",")),
             ("RECORDER_SPOOL_PATH", folder.join("spool").display().to_string()),
             ("RECORDER_LIBRARY_ROOT", self.library().display().to_string()),
             ("RECORDER_RTMP_LISTEN", listen("rtmp")),

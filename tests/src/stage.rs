@@ -68,8 +68,12 @@ impl Stage {
 
     /// The same with settings of the nodes and of the control plane.
     pub async fn start_with(seed: u64, settings: &[(&str, &str)], control_settings: &[(&str, &str)]) -> Self {
+        Self::on(seed, Cluster::with_all_settings(settings, control_settings).await).await
+    }
+
+    /// On a cluster that is there already.
+    pub async fn on(seed: u64, cluster: Cluster) -> Self {
         eprintln!("seed {seed}");
-        let cluster = Cluster::with_all_settings(settings, control_settings).await;
         let s3 = S3Server::start(KEY, SECRET).await;
         Clients::of(&cluster).await.storage(STORAGE, s3_target(&s3)).await;
         Self { cluster, s3, random: StdRng::seed_from_u64(seed), crashes: Vec::new(), seed }

@@ -2,17 +2,22 @@
 //! cloud libraries once is what takes the time and the disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod by_hand;
 mod control_away;
 mod crash;
 mod cuts;
 mod disk;
 mod drain;
 mod environment;
+mod examples;
+mod health;
 mod hostile_rtmp;
 mod outage;
 mod readme;
+mod recctl;
 mod recipes;
 mod recording;
+mod replicas;
 mod restart;
 mod resume;
 mod same_node;
@@ -26,6 +31,7 @@ mod storage_failures;
 mod storage_outages;
 mod storages;
 mod takeover;
+mod tasks;
 mod telemetry;
 mod tree;
 mod variants;

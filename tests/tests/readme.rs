@@ -54,6 +54,7 @@ fn settings(program: &Program) -> String {
 #[test]
 fn the_tables_are_those_of_the_code() {
     block("what is recorded how", &mux::registry::matrix());
+    block("abnormal codes", &recorder_media::abnormal_codes());
     block("settings of recorder-control", &settings(&recorder_control::config::PROGRAM));
     block("settings of recorder-media", &settings(&recorder_media::config::PROGRAM));
 }

@@ -20,7 +20,7 @@ fn openssl(arguments: &[&str]) {
 }
 
 /// A CA and, signed by it, one certificate for each name.
-fn certificates(folder: &Path, names: &[&str]) -> PathBuf {
+pub fn certificates(folder: &Path, names: &[&str]) -> PathBuf {
     let path = |name: &str| folder.join(name).display().to_string();
     let (ca, key) = (path("ca.pem"), path("ca.key"));
     openssl(&["-subj", "/CN=ca", "-keyout", &key, "-out", &ca]);

@@ -43,6 +43,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("spool", &["media", "mux"]),
     ("store", &[]),
     ("recorder-db", &["recorder-db", "recorder-proto"]),
+    ("recctl", &["recorder-proto"]),
     // `store` only for TestStorage and VerifyRecording, which read a bucket from where the API is.
     ("recorder-control", &["recorder-db", "recorder-proto", "recorder-runtime", "store"]),
     (
@@ -90,6 +91,8 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/src/soak/memory.rs", "measures over a window"),
     ("tests/src/soak/real.rs", "polls for a fact"),
     ("tests/src/stage.rs", "faults strike at random moments"),
+    ("tests/scale/src/main.rs", "polls for a fact, finer than others; memory settles over a window"),
+    ("tests/scale/src/server.rs", "polls for a fact"),
     ("tests/sim/src/bucket.rs", "simulated time: a slow bucket"),
     ("tests/sim/src/host.rs", "simulated time"),
     ("tests/sim/src/net.rs", "simulated time: a slow network"),
@@ -237,6 +240,7 @@ fn dependencies_point_one_way() {
     rules.insert("recorder-tests", &everything);
     let with_harness: Vec<&str> = everything.iter().copied().chain(["recorder-tests"]).collect();
     rules.insert("recorder-sim", &with_harness);
+    rules.insert("recorder-scale", &everything);
     assert_eq!(packages.keys().map(String::as_str).collect::<Vec<_>>(), rules.keys().copied().collect::<Vec<_>>());
     let mut found = Vec::new();
     for (name, package) in &packages {

@@ -51,6 +51,7 @@ async fn start(folder: &tempfile::TempDir) -> (Process, Clients, Channel) {
         ("RECORDER_API_LISTEN", any()),
         ("RECORDER_LINK_LISTEN", any()),
         ("RECORDER_ADMIN_LISTEN", any()),
+        ("RECORDER_PLAYBACK_LISTEN", any()),
         ("RECORDER_LIBRARY_ROOT", path("library")),
         ("RECORDER_SEAL_KEY_FILE", path("seal.key")),
     ];

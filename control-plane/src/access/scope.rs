@@ -1,9 +1,9 @@
 //! What a token that is limited to some push domains may name: every call of it must name domains, or things of domains,
 //! and all of them must be among its own. What names nothing is refused, lists without a filter included.
 use prost::DecodeError;
-use recorder_db::{AnyConnection, recordings, rules, streams};
+use recorder_db::{AnyConnection, recordings, rules, streams, tasks};
 use recorder_proto::Problem;
-use recorder_proto::names::{DomainName, FileName, RecordingName, RuleName, StreamName};
+use recorder_proto::names::{DomainName, FileName, RecordingName, RuleName, StreamName, TaskName};
 use recorder_proto::pb::v1::StreamRef;
 use tonic::Code;
 
@@ -16,6 +16,8 @@ pub enum Target {
     Recording(String),
     /// A rule.
     Rule(String),
+    /// A task.
+    Task(String),
     /// A live stream.
     Stream(String),
 }
@@ -55,6 +57,10 @@ impl Target {
             },
             Self::Rule(name) => match name.parse::<RuleName>() {
                 Ok(name) => rules::get(db, name.id())?.map(|row| row.domain),
+                Err(_) => None,
+            },
+            Self::Task(name) => match name.parse::<TaskName>() {
+                Ok(name) => tasks::get(db, name.id())?.map(|row| row.domain),
                 Err(_) => None,
             },
             Self::Stream(name) => match name.parse::<StreamName>() {

@@ -129,7 +129,6 @@ fn rules() -> Vec<Row> {
     ]
 }
 
-/// Tasks. A task may be recorded later or never: its name alone does not tell its domain.
 fn tasks() -> Vec<Row> {
     vec![
         (
@@ -137,10 +136,10 @@ fn tasks() -> Vec<Row> {
             Operator,
             named!(CreateTaskRequest, |r| of(&r.task.unwrap_or_default().stream)),
         ),
-        ("recorder.v1.TaskService/GetTask", Viewer, Server),
+        ("recorder.v1.TaskService/GetTask", Viewer, named!(GetTaskRequest, |r| vec![Target::Task(r.name)])),
         ("recorder.v1.TaskService/ListTasks", Viewer, named!(ListTasksRequest, |r| of(&r.stream))),
-        ("recorder.v1.TaskService/StopTask", Operator, Server),
-        ("recorder.v1.TaskService/CancelTask", Operator, Server),
+        ("recorder.v1.TaskService/StopTask", Operator, named!(StopTaskRequest, |r| vec![Target::Task(r.name)])),
+        ("recorder.v1.TaskService/CancelTask", Operator, named!(CancelTaskRequest, |r| vec![Target::Task(r.name)])),
     ]
 }
 

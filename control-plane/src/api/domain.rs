@@ -14,9 +14,10 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::change::{Call, Tx};
 use super::validate::{self, etag, expect_etag, only_name};
-use super::{Api, answer, binding, mask, publish_url, rule, secrets};
+use super::{Api, answer, binding, mask, publish_url, rule, secrets, task};
 use crate::domain;
 use crate::domain::push_domain::Keys;
+use crate::tasks;
 
 const KIND: &str = "domain";
 
@@ -183,15 +184,18 @@ async fn delete(api: &Api, request: DeleteDomainRequest) -> Result<(), Problem> 
         expect_etag(&request.etag, &etag(&row.uid, row.rev))?;
         let bound = bindings::of_domain(tx.connection, &row.id)?;
         let ruled = rules::of_domain(tx.connection, &row.id)?;
-        let referred = bound.len() + ruled.len() > 0;
+        let ordered = task::of_domain(tx.connection, &row.id)?;
+        let referred = bound.len() + ruled.len() + ordered.len() > 0;
         if referred && !request.force {
             let of_bindings = bound.iter().map(binding::full_name);
-            let referrers = of_bindings.chain(ruled.iter().map(|rule| rule::full_name(&rule.id)));
-            let remedy = "unbind its templates and delete its rules first, or set force:true";
+            let of_rules = ruled.iter().map(|rule| rule::full_name(&rule.id));
+            let referrers = of_bindings.chain(of_rules).chain(ordered.iter().map(|row| tasks::full_name(&row.id)));
+            let remedy = "unbind its templates, delete its rules and stop its tasks first, or set force:true";
             return Err(Problem::in_use("DOMAIN_IN_USE", &name.to_string(), referrers, remedy));
         }
         bound.iter().try_for_each(|row| binding::remove(tx, row))?;
         ruled.iter().try_for_each(|row| rule::remove(tx, row))?;
+        ordered.into_iter().try_for_each(|row| task::end(tx, row).map(drop))?;
         let last = show(&row)?;
         domains::delete(tx.connection, &row.id)?;
         tx.event("domain.deleted", &last.name, &last)?;

@@ -31,7 +31,7 @@ pub async fn run(library_root: &Path, storage: &Storage, credential: FetchCreden
 }
 
 /// Where a storage is, and the key to it.
-pub(super) fn described(
+pub(crate) fn described(
     library_root: &Path,
     storage: &Storage,
     credential: FetchCredentialResponse,

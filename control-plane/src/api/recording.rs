@@ -12,10 +12,9 @@ use recorder_proto::{Problem, time};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::page::Paging;
-use super::unimplemented::{BY_HAND, refusal};
 use super::validate::{etag, only_name, optional_name};
 use super::watch::Watches;
-use super::{answer, verify, watch_recordings};
+use super::{answer, delete_recording, playback, retry_uploads, verify, watch_recordings};
 use crate::directives::{changelog, command};
 use crate::ledger;
 
@@ -68,9 +67,9 @@ impl RecordingService for Watches {
 
     async fn retry_uploads(
         &self,
-        _request: Request<v1::RetryUploadsRequest>,
+        request: Request<v1::RetryUploadsRequest>,
     ) -> Result<Response<v1::Recording>, Status> {
-        Err(refusal("RecordingService/RetryUploads", BY_HAND))
+        answer(retry_uploads::retry(&self.api, request.into_inner()).await)
     }
 
     type VerifyRecordingStream = verify::Messages;
@@ -82,8 +81,8 @@ impl RecordingService for Watches {
         answer(verify::open(self.clone(), request.into_inner()).await)
     }
 
-    async fn delete_recording(&self, _request: Request<v1::DeleteRecordingRequest>) -> Result<Response<()>, Status> {
-        Err(refusal("RecordingService/DeleteRecording", BY_HAND))
+    async fn delete_recording(&self, request: Request<v1::DeleteRecordingRequest>) -> Result<Response<()>, Status> {
+        answer(delete_recording::delete(&self.api, request.into_inner()).await)
     }
 
     async fn get_file(&self, request: Request<v1::GetFileRequest>) -> Result<Response<v1::File>, Status> {
@@ -99,9 +98,9 @@ impl RecordingService for Watches {
 
     async fn generate_playback_url(
         &self,
-        _request: Request<v1::GeneratePlaybackUrlRequest>,
+        request: Request<v1::GeneratePlaybackUrlRequest>,
     ) -> Result<Response<v1::GeneratePlaybackUrlResponse>, Status> {
-        Err(refusal("RecordingService/GeneratePlaybackUrl", BY_HAND))
+        answer(playback::generate(self, request.into_inner()).await)
     }
 }
 

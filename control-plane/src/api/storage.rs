@@ -1,6 +1,6 @@
 //! StorageService: where files go. Secrets come in and never out.
 use prost::Message;
-use recorder_db::{AnyConnection, counters, files, recordings, storages, templates};
+use recorder_db::{AnyConnection, counters, deletions, files, recordings, storages, templates};
 use recorder_proto::names::StorageName;
 use recorder_proto::pb::v1::storage_service_server::StorageService;
 use recorder_proto::pb::v1::{
@@ -255,6 +255,8 @@ fn referrers(connection: &mut AnyConnection, row: &storages::Row) -> Result<Vec<
         recordings::page(connection, &unfinished, &page)?.into_iter().map(|row| row.id).collect();
     let waiting = [file::State::Open, file::State::Uploading].map(i32::from);
     recordings.extend(files::recordings_waiting_for(connection, &row.id, &waiting, REFERRERS_SHOWN)?);
+    // Without its credential their objects could not be deleted.
+    recordings.extend(deletions::waiting_for(connection, &row.id, REFERRERS_SHOWN)?);
     recordings.sort_unstable();
     recordings.dedup();
     referrers.extend(recordings.iter().map(|id| format!("recordings/{id}")));

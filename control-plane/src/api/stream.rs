@@ -8,10 +8,9 @@ use recorder_proto::pb::v1::stream_service_server::StreamService;
 use recorder_proto::problem::Violations;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::unimplemented::{TASKS, refusal};
 use super::validate::only_name;
 use super::watch::Watches;
-use super::{Api, answer, watch_streams};
+use super::{Api, answer, disconnect, watch_streams};
 
 /// Recordings of one publisher that are shown; one per template that matches, so there are few.
 const MAX_RECORDINGS: i64 = 100;
@@ -40,9 +39,9 @@ impl StreamService for Watches {
 
     async fn disconnect_publisher(
         &self,
-        _request: Request<v1::DisconnectPublisherRequest>,
+        request: Request<v1::DisconnectPublisherRequest>,
     ) -> Result<Response<v1::Stream>, Status> {
-        Err(refusal("StreamService/DisconnectPublisher", TASKS))
+        answer(disconnect::disconnect(self, request.into_inner()).await)
     }
 }
 

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::change::{Call, Tx};
 use super::validate::{self, etag, expect_etag, only_name};
-use super::{Api, answer, binding, mask, rule};
-use crate::domain;
+use super::{Api, answer, binding, mask, rule, task};
+use crate::{domain, tasks};
 
 /// Id of the template that tasks use when they name none; always there.
 pub const BUILT_IN: &str = "default";
@@ -201,11 +201,16 @@ async fn delete(api: &Api, request: DeleteTemplateRequest) -> Result<(), Problem
         }
         let bound = bindings::of_template(tx.connection, &row.id)?;
         let ruled = rules::of_template(tx.connection, &row.id)?;
+        let ordered = task::of_template(tx.connection, &row.id)?;
         let referred = bound.len() + ruled.len() > 0;
-        if referred && !request.force {
+        if (referred && !request.force) || !ordered.is_empty() {
             let of_bindings = bound.iter().map(binding::full_name);
-            let referrers = of_bindings.chain(ruled.iter().map(|rule| rule::full_name(&rule.id)));
-            let remedy = "unbind it and delete the rules first, or set force:true";
+            let of_rules = ruled.iter().map(|rule| rule::full_name(&rule.id));
+            let referrers = of_bindings.chain(of_rules).chain(ordered.iter().map(|row| tasks::full_name(&row.id)));
+            let remedy = match ordered.len() {
+                0 => "unbind it and delete the rules first, or set force:true",
+                _ => "stop or cancel the tasks first: force:true unbinds and deletes rules only",
+            };
             return Err(Problem::in_use("TEMPLATE_IN_USE", &name.to_string(), referrers, remedy));
         }
         bound.iter().try_for_each(|row| binding::remove(tx, row))?;

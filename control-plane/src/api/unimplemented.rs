@@ -1,14 +1,11 @@
 //! What the contract has and this release has not: every such rpc says which release brings it.
 use recorder_proto::Problem;
 use recorder_proto::pb::v1::standby_service_server::StandbyService;
-use recorder_proto::pb::v1::task_service_server::TaskService;
 use recorder_proto::pb::v1::transcoding_service_server::TranscodingService;
 use recorder_proto::pb::v1::watermark_service_server::WatermarkService;
 use recorder_proto::pb::v1::*;
 use tonic::{Request, Response, Status, async_trait};
 
-/// Recordings managed by hand: split, retried, deleted, played.
-pub const BY_HAND: &str = "comes with the release that adds splitting, retrying, deleting and playing recordings";
 /// Tasks, notifications and accounting.
 pub const TASKS: &str = "comes with the release that adds tasks, webhooks, events and usage";
 /// Watermarks, transcoding and standby content.
@@ -34,14 +31,6 @@ macro_rules! later {
             })+
         }
     };
-}
-
-later! { TaskService, TASKS;
-    create_task "CreateTask" (CreateTaskRequest) -> Task;
-    get_task "GetTask" (GetTaskRequest) -> Task;
-    list_tasks "ListTasks" (ListTasksRequest) -> ListTasksResponse;
-    stop_task "StopTask" (StopTaskRequest) -> Task;
-    cancel_task "CancelTask" (CancelTaskRequest) -> Task;
 }
 
 later! { WatermarkService, PICTURE;

@@ -44,6 +44,8 @@ pub struct Watches {
     pub buffer: u64,
     /// Verifications that may still be begun.
     pub verifications: Arc<tokio::sync::Semaphore>,
+    /// What URLs of the playback listener begin with, without a slash at the end.
+    pub playback_url: Arc<str>,
 }
 
 /// A watch token belongs to one kind of watch with one filter.

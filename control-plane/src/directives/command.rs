@@ -20,9 +20,32 @@ pub fn split(recording: &str, epoch: u64, id: &str) -> Directive {
     directive(recording, epoch, Action::Split, split_name(recording), format!("split-{recording}-{id}"))
 }
 
-/// Every command that a recording (bare id) can have; they are over with it.
+/// Every command that a recording (bare id) can have while it goes on; they are over with it.
 pub fn names_of(recording: &str) -> [String; 2] {
     [stop_name(recording), split_name(recording)]
+}
+
+/// Try at once what of the recording (bare id) waits for its storage. Each `id` is a command of its own.
+pub fn retry(recording: &str, epoch: u64, id: &str) -> Directive {
+    directive(recording, epoch, Action::RetryUploads, retry_name(recording), format!("retry-{recording}-{id}"))
+}
+
+/// Name of the directive that has the uploads of a recording (bare id) tried again.
+pub fn retry_name(recording: &str) -> String {
+    names::control(&format!("retry-{recording}"))
+}
+
+/// Close the connection of a session (bare id). Asking twice is the same command.
+pub fn disconnect(session: &str, reason: &str) -> Directive {
+    let (name, command_id) = (disconnect_name(session), format!("disconnect-{session}"));
+    let (recording, reason) = (format!("streams/{session}"), reason.to_owned());
+    let control = Control { recording, epoch: 0, action: Action::Disconnect as i32, command_id, reason };
+    Directive { name, version: 0, directive: Some(Kind::Control(control)) }
+}
+
+/// Name of the directive that closes the connection of a session (bare id).
+pub fn disconnect_name(session: &str) -> String {
+    names::control(&format!("disconnect-{session}"))
 }
 
 fn split_name(recording: &str) -> String {
@@ -31,7 +54,7 @@ fn split_name(recording: &str) -> String {
 
 fn directive(recording: &str, epoch: u64, action: Action, name: String, command_id: String) -> Directive {
     let recording = format!("recordings/{recording}");
-    let control = Control { recording, epoch, action: action as i32, command_id };
+    let control = Control { recording, epoch, action: action as i32, command_id, reason: String::new() };
     Directive { name, version: 0, directive: Some(Kind::Control(control)) }
 }
 

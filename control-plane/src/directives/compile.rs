@@ -3,15 +3,17 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use recorder_db::AnyConnection;
+use recorder_db::{AnyConnection, blocks};
 use recorder_proto::matching::{self, Level};
-use recorder_proto::pb::node::directive::{Directive as Kind, DomainPolicy, Standing};
+use recorder_proto::pb::node::directive::domain_policy::Block;
+use recorder_proto::pb::node::directive::{Backlog, Directive as Kind, DomainPolicy, Standing};
 use recorder_proto::pb::node::{Directive, Plan};
 use recorder_proto::pb::v1::domain::publish_auth::Mode;
 use recorder_proto::pb::v1::{Domain, Rule, Storage, Template, rule};
 use recorder_proto::time;
 
 use super::plan::{Storages, plan};
+use super::task::{self, OpenTask};
 use super::{changelog, names};
 
 /// Brings the directives in line with the rows, inside the transaction that changed those; returns the version of the
@@ -26,6 +28,8 @@ pub fn recompile(connection: &mut AnyConnection, now: DateTime<Utc>) -> recorder
 pub struct Catalogue {
     /// Every domain with its publish keys.
     pub domains: Vec<(Domain, Vec<Bytes>)>,
+    /// Streams that nobody may publish for a while.
+    pub blocks: Vec<blocks::Row>,
     /// Every binding.
     pub bindings: Vec<Binding>,
     /// Every rule.
@@ -34,6 +38,8 @@ pub struct Catalogue {
     pub templates: BTreeMap<String, Template>,
     /// Every storage.
     pub storages: Storages,
+    /// Tasks that are not over.
+    pub tasks: Vec<OpenTask>,
 }
 
 /// A binding, by bare ids.
@@ -55,17 +61,27 @@ pub struct Binding {
 pub fn compile(catalogue: &Catalogue) -> BTreeMap<String, Directive> {
     let plans: BTreeMap<&str, Plan> =
         catalogue.templates.iter().map(|(id, template)| (id.as_str(), plan(template, &catalogue.storages))).collect();
-    let policies = catalogue.domains.iter().map(|(domain, keys)| policy(domain, keys));
+    let policies = catalogue.domains.iter().map(|(domain, keys)| policy(domain, keys, &catalogue.blocks));
     let bindings = catalogue.bindings.iter().filter_map(|binding| standing_of_binding(binding, &plans));
     let rules = catalogue.rules.iter().filter(|rule| !rule.disabled).filter_map(|rule| standing_of_rule(rule, &plans));
-    policies.chain(bindings).chain(rules).map(|directive| (directive.name.clone(), directive)).collect()
+    let tasks = catalogue.tasks.iter().filter_map(|task| Some(task.directive(plans.get(task.template.as_str())?)));
+    let all = policies.chain(bindings).chain(rules).chain(tasks).chain(backlog(catalogue));
+    all.map(|directive| (directive.name.clone(), directive)).collect()
+}
+
+/// What a task may want of a live stream from before its order; any template can be that of the next task.
+fn backlog(catalogue: &Catalogue) -> Option<Directive> {
+    let spans = catalogue.templates.values().filter_map(|template| template.pre_roll.as_ref());
+    let longest = spans.filter_map(time::std_duration).max().filter(|longest| !longest.is_zero())?;
+    let backlog = Backlog { pre_roll: Some(time::duration(longest)) };
+    Some(directive(names::BACKLOG.to_owned(), Kind::Backlog(backlog)))
 }
 
 fn directive(name: String, kind: Kind) -> Directive {
     Directive { name, version: 0, directive: Some(kind) }
 }
 
-fn policy(domain: &Domain, keys: &[Bytes]) -> Directive {
+fn policy(domain: &Domain, keys: &[Bytes], blocks: &[blocks::Row]) -> Directive {
     let name = bare(&domain.name);
     let auth = domain.publish_auth.as_ref();
     let mode = auth.map(|auth| auth.mode()).filter(|mode| *mode != Mode::Unspecified).unwrap_or(Mode::Open);
@@ -78,8 +94,14 @@ fn policy(domain: &Domain, keys: &[Bytes]) -> Directive {
         disabled: domain.disabled,
         // An open domain's nodes need no keys, so they get none.
         signing_keys: if matches!(mode, Mode::SignedUrl | Mode::StreamKey) { keys.to_vec() } else { Vec::new() },
+        blocks: blocks.iter().filter(|block| block.domain == name).map(block).collect(),
     };
     directive(names::domain(name), Kind::Domain(policy))
+}
+
+fn block(row: &blocks::Row) -> Block {
+    let until = Some(time::timestamp(time::from_micros(row.until)));
+    Block { app: row.app.clone(), stream: row.stream.clone(), until, reason: row.reason.clone() }
 }
 
 fn standing_of_binding(binding: &Binding, plans: &BTreeMap<&str, Plan>) -> Option<Directive> {
@@ -130,7 +152,8 @@ fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
     for key in recorder_db::domains::all_keys(connection)? {
         keys.entry(key.domain).or_default().push(key.sealed.into());
     }
-    let mut catalogue = Catalogue { storages: storages(connection)?, ..Catalogue::default() };
+    let mut catalogue =
+        Catalogue { storages: storages(connection)?, blocks: blocks::all(connection)?, ..Catalogue::default() };
     for row in recorder_db::domains::all(connection)? {
         let domain = Domain { name: format!("domains/{}", row.id), ..row.domain()? };
         catalogue.domains.push((domain, keys.remove(&row.id).unwrap_or_default()));
@@ -153,18 +176,27 @@ fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
         catalogue.rules.push(rule);
     }
     for row in recorder_db::templates::all(connection)? {
-        let template = Template {
-            name: format!("templates/{}", row.id),
-            revision: u32::try_from(row.revision).unwrap_or(u32::MAX),
-            storage: row.storage.as_ref().map(|id| format!("storages/{id}")).unwrap_or_default(),
-            ..row.template()?
-        };
-        catalogue.templates.insert(row.id, template);
+        catalogue.templates.insert(row.id.clone(), latest(&row)?);
     }
+    catalogue.tasks = task::open(connection)?;
     Ok(catalogue)
 }
 
-fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
+/// One template at its latest revision, by bare id.
+pub(super) fn template(connection: &mut AnyConnection, id: &str) -> recorder_db::Result<Option<Template>> {
+    recorder_db::templates::get(connection, id)?.as_ref().map(latest).transpose()
+}
+
+fn latest(row: &recorder_db::templates::Row) -> recorder_db::Result<Template> {
+    Ok(Template {
+        name: format!("templates/{}", row.id),
+        revision: u32::try_from(row.revision).unwrap_or(u32::MAX),
+        storage: row.storage.as_ref().map(|id| format!("storages/{id}")).unwrap_or_default(),
+        ..row.template()?
+    })
+}
+
+pub(super) fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
     let mut storages = Storages::default();
     for row in recorder_db::storages::all(connection)? {
         let name = format!("storages/{}", row.id);

@@ -9,3 +9,4 @@ pub mod names;
 pub mod plan;
 pub mod session;
 pub mod status;
+pub mod task;

@@ -1,7 +1,10 @@
 //! Names of directives: stable for the life of what they are compiled from, because acknowledgements refer to them.
 
 /// Names under these prefixes are compiled from rows; whatever no longer compiles is removed.
-pub const COMPILED: [&str; 3] = ["domain/", "binding/", "rule/"];
+pub const COMPILED: [&str; 5] = ["domain/", "binding/", "rule/", "task/", "backlog/"];
+
+/// How much of live streams nodes keep in memory.
+pub const BACKLOG: &str = "backlog/all";
 
 /// Commands to one recording; they come and go by themselves.
 pub const CONTROL: &str = "control/";
@@ -19,6 +22,11 @@ pub fn binding(domain: &str, template: &str, app: &str) -> String {
 /// A rule; takes the bare id.
 pub fn rule(rule: &str) -> String {
     format!("rule/{rule}")
+}
+
+/// A task; takes the bare id.
+pub fn task(task: &str) -> String {
+    format!("task/{task}")
 }
 
 /// A command to one recording, once per command id.
@@ -46,7 +54,7 @@ mod tests {
         assert_eq!(binding("d.example.com", "show", "live"), "binding/d.example.com/show~live");
         assert_eq!(domain("d.example.com"), "domain/d.example.com");
         assert_eq!(rule("vip"), "rule/vip");
-        let names = [domain("d"), rule("r"), binding("d", "t", "a")];
+        let names = [domain("d"), rule("r"), binding("d", "t", "a"), task("t"), BACKLOG.to_owned()];
         assert!(names.iter().all(|name| COMPILED.iter().any(|prefix| name.starts_with(prefix))));
     }
 

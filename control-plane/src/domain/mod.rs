@@ -7,6 +7,7 @@ pub mod push_domain;
 pub mod recording;
 pub mod rule;
 pub mod storage;
+pub mod task;
 pub mod template;
 pub mod webhook;
 

@@ -90,6 +90,7 @@ fn entry_id(entry: &Entry<'_>) -> Result<RecordingId, Trouble> {
     Ok(entry.fact.recording.ok_or_else(|| Problem::invalid_field("recording", "is missing"))?)
 }
 
-fn missing(id: RecordingId) -> Trouble {
+/// There is no such recording (any more).
+pub(super) fn missing(id: RecordingId) -> Trouble {
     Problem::not_found("recording", &format!("recordings/{id}")).into()
 }

@@ -12,11 +12,12 @@ use recorder_proto::{Problem, time};
 
 use super::held::{self, Held};
 use super::settle::{advance, settle, state, write};
-use super::{Entry, Trouble, file, presumed, totals};
+use super::{Entry, Trouble, deleted, file, presumed, totals};
 use crate::directives::{changelog, command};
 use crate::domain::recording::{End, Fact};
 use crate::feed::{self, Stamp};
 use crate::link::claim;
+use crate::tasks;
 use crate::usage;
 
 /// The first frame was written. A recording whose claim never arrived is created from this fact.
@@ -27,11 +28,13 @@ pub(super) fn started(entry: &mut Entry<'_>, started: &RecordingStarted) -> Resu
     }
     let told = started.to_pb(id, entry.fact.epoch, entry.node);
     match held {
+        None if deleted::is_deleted(entry.scribe.db, &id.to_string())? => return Err(held::missing(id)),
         None => create(entry, id, started, told)?,
         Some(mut held) => {
             let (_, _) = state(&held.body).apply(&Fact::Started)?;
-            let manifest = held.body.manifest.take();
-            held.body = v1::Recording { origin: told.origin.clone().or(held.body.origin), manifest, ..told };
+            let (manifest, health) = (held.body.manifest.take(), held.body.health.take());
+            let origin = told.origin.clone().or(held.body.origin);
+            held.body = v1::Recording { origin, manifest, health, ..told };
             held.row.session = started.session.to_string();
             held.row.start_time = time::micros(started.start_time);
             let stamp = entry.scribe.stamp();
@@ -68,6 +71,9 @@ fn create(
         inherited: None,
     };
     recordings::insert(entry.scribe.db, &row)?;
+    if let Some(task) = &row.task {
+        tasks::follow(entry.scribe.db, task, entry.scribe.now)?;
+    }
     usage::ledger::recording(entry.scribe.db, &row, &body, entry.scribe.at)?;
     let stamp = entry.scribe.stamp();
     feed::recording(entry.scribe.db, Stamp::fresh(entry.scribe.now), feed::RECORDING_CREATED, &body)?;

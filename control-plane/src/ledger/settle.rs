@@ -9,9 +9,11 @@ use tonic::Code;
 
 use super::held::Held;
 use super::{Scribe, Trouble};
+use crate::directives::{changelog, command};
 use crate::domain::Cause;
 use crate::domain::recording::{End, Event, Fact, Recording, Tally};
 use crate::feed;
+use crate::tasks;
 use crate::usage;
 
 /// Applies what happened, writes the recording and tells of it.
@@ -31,6 +33,9 @@ pub(super) fn settle(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Tro
     let before = held.body.clone();
     let (next, events) = state(&held.body).apply(&Fact::Files(tally))?;
     show(&mut held.body, &next);
+    if next.is_terminal() {
+        changelog::remove(scribe.db, &command::retry_name(&held.row.id), scribe.now)?;
+    }
     if held.body == before {
         return Ok(());
     }
@@ -44,11 +49,14 @@ pub(super) fn settle(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Tro
 /// Writes the recording back; the caller has changed row or body.
 pub(super) fn write(scribe: &mut Scribe<'_>, held: &mut Held) -> Result<(), Trouble> {
     held.body.update_time = Some(time::timestamp(scribe.now));
-    held.row.state = held.body.state;
+    let before = std::mem::replace(&mut held.row.state, held.body.state);
     held.row.update_time = time::micros(scribe.now);
     held.row.body = held.body.encode_to_vec();
     recordings::update(scribe.db, &held.row)?;
     held.row.rev += 1;
+    if let Some(task) = held.row.task.as_ref().filter(|_| before != held.row.state) {
+        tasks::follow(scribe.db, task, scribe.now)?;
+    }
     Ok(usage::ledger::recording(scribe.db, &held.row, &held.body, scribe.at)?)
 }
 

@@ -9,6 +9,7 @@ use recorder_proto::time;
 
 use super::held::Held;
 use super::{Entry, Trouble, presumed};
+use crate::directives::{changelog, command};
 use crate::feed;
 
 /// A publisher has come.
@@ -41,6 +42,7 @@ pub(super) fn ended(entry: &mut Entry<'_>, told: &StreamEnded) -> Result<(), Tro
         orderly: told.orderly,
         cause: told.cause.clone(),
     });
+    changelog::remove(entry.scribe.db, &command::disconnect_name(&session), entry.scribe.now)?;
     let stamp = entry.scribe.stamp();
     Ok(feed::append(entry.scribe.db, stamp, kind::STREAM_ENDED, &stream.name, stream.encode_to_vec())?)
 }

@@ -20,6 +20,7 @@ use super::Result;
 use super::node;
 use super::resume::{self, Wanted};
 use crate::feed;
+use crate::tasks;
 
 /// Node, boot, session and template; generously bounded.
 const MAX_CLAIM_KEY: usize = 512;
@@ -222,6 +223,9 @@ fn create(connection: &mut AnyConnection, claim: &Claim, id: &str, node: &str, n
         inherited: None,
     };
     recordings::insert(connection, &row)?;
+    if let Some(task) = &row.task {
+        tasks::follow(connection, task, now)?;
+    }
     feed::recording(connection, feed::Stamp::fresh(now), feed::RECORDING_CREATED, &recording)?;
     Ok(FIRST_EPOCH)
 }

@@ -17,6 +17,7 @@ use recorder_proto::{limits, time};
 use super::Result;
 use super::drain::Order;
 use super::{node, resume};
+use crate::directives::{changelog, command};
 use crate::domain::node::Fact;
 use crate::{feed, ledger};
 
@@ -222,6 +223,7 @@ fn end_streams(connection: &mut AnyConnection, node: &str, now: DateTime<Utc>) -
     for mut row in streams::page(connection, &filter, &page)? {
         row.end_time = Some(time::micros(now));
         streams::update(connection, &row)?;
+        changelog::remove(connection, &command::disconnect_name(&row.session), now)?;
         let subject = format!("streams/{}", row.session);
         feed::append(connection, feed::Stamp::fresh(now), "stream.ended", &subject, row.body)?;
     }

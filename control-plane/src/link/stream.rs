@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prost::Message;
-use recorder_db::{AnyConnection, node_acks, nodes, recordings};
-use recorder_proto::names::RecordingName;
+use recorder_db::{AnyConnection, node_acks, nodes, recordings, streams};
+use recorder_proto::names::{RecordingName, StreamName};
 use recorder_proto::pb::node::directive::Directive as Kind;
 use recorder_proto::pb::node::directive::control::Action;
 use recorder_proto::pb::node::stream_directives_request::{Heartbeat, Hello, Message as Said};
@@ -305,6 +305,10 @@ fn only_for(db: &mut AnyConnection, node: &str, mut effect: Effect) -> recorder_
 
 fn concerns(db: &mut AnyConnection, node: &str, directive: &Directive) -> recorder_db::Result<bool> {
     let Some(Kind::Control(control)) = &directive.directive else { return Ok(true) };
+    if let Ok(session) = control.recording.parse::<StreamName>() {
+        let live = streams::get(db, &session.0.to_string())?;
+        return Ok(live.is_some_and(|row| row.node == node && row.end_time.is_none()));
+    }
     let Ok(name) = control.recording.parse::<RecordingName>() else { return Ok(false) };
     // A cut was asked for where the recording was then; whoever has taken over meanwhile began new files anyway.
     let passed = |row: &recordings::Row| {

@@ -5,25 +5,25 @@ use serde::Deserialize;
 
 /// An object that has to be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// Key within the bucket.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// Bytes, if known.
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// Base64 of the big-endian CRC32C; empty = not known.
-    pub(super) crc32c: String,
+    pub(crate) crc32c: String,
 }
 
 impl Expected {
     /// An object of which nothing but the key is known.
-    pub(super) fn named(key: &str) -> Self {
+    pub(crate) fn named(key: &str) -> Self {
         Self { key: key.to_owned(), size: None, crc32c: String::new() }
     }
 }
 
 /// The objects of each file, by the key of the file.
 #[derive(Debug, Default)]
-pub(super) struct Manifest(BTreeMap<String, Vec<Expected>>);
+pub(crate) struct Manifest(BTreeMap<String, Vec<Expected>>);
 
 #[derive(Deserialize)]
 struct Document {
@@ -47,7 +47,7 @@ struct Object {
 
 impl Manifest {
     /// Reads `manifest.json`; fields that this release does not know are ignored.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let document: Document = serde_json::from_slice(bytes)?;
         let expected = |object: Object| Expected { key: object.key, size: Some(object.size), crc32c: object.crc32c };
         let files = document.files.into_iter();
@@ -55,12 +55,12 @@ impl Manifest {
     }
 
     /// The objects of a file besides itself.
-    pub(super) fn objects(&self, file: &str) -> &[Expected] {
+    pub(crate) fn objects(&self, file: &str) -> &[Expected] {
         self.0.get(file).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What is known of one object of a file.
-    pub(super) fn object(&self, file: &str, key: &str) -> Option<&Expected> {
+    pub(crate) fn object(&self, file: &str, key: &str) -> Option<&Expected> {
         self.objects(file).iter().find(|object| object.key == key)
     }
 }

@@ -7,4 +7,7 @@ mod object;
 mod playlist;
 mod run;
 
+pub(crate) use expected::Manifest;
+pub(crate) use object::text;
+pub(crate) use playlist::{entries, rewritten};
 pub(crate) use run::{File, Job, Place, run};

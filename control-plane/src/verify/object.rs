@@ -52,7 +52,7 @@ pub(super) async fn look(bucket: &dyn Bucket, expected: &Expected, deep: bool, r
 }
 
 /// The whole of a small object.
-pub(super) async fn text(bucket: &dyn Bucket, key: &str, read: &AtomicU64) -> Result<Bytes, Problem> {
+pub(crate) async fn text(bucket: &dyn Bucket, key: &str, read: &AtomicU64) -> Result<Bytes, Problem> {
     let mut whole = BytesMut::new();
     loop {
         let at = whole.len() as u64;

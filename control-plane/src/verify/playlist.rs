@@ -3,10 +3,10 @@
 /// Why a text is no playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no playlist: it does not begin with #EXTM3U")]
-pub(super) struct NoPlaylist;
+pub(crate) struct NoPlaylist;
 
 /// The keys of every segment and initialisation section, once each, in order; URLs that leave the bucket are left out.
-pub(super) fn entries(key: &str, text: &str) -> Result<Vec<String>, NoPlaylist> {
+pub(crate) fn entries(key: &str, text: &str) -> Result<Vec<String>, NoPlaylist> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if !text.starts_with("#EXTM3U") {
         return Err(NoPlaylist);
@@ -24,6 +24,31 @@ pub(super) fn entries(key: &str, text: &str) -> Result<Vec<String>, NoPlaylist> 
         }
     }
     Ok(keys)
+}
+
+/// The playlist with every entry replaced by what `entry` makes of its key and its own text; None leaves it.
+pub(crate) fn rewritten(
+    key: &str,
+    text: &str,
+    mut entry: impl FnMut(&str, &str) -> Option<String>,
+) -> Result<String, NoPlaylist> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.starts_with("#EXTM3U") {
+        return Err(NoPlaylist);
+    }
+    let mut made = String::with_capacity(text.len().saturating_mul(2));
+    for line in text.lines() {
+        let uri = match line.strip_prefix("#EXT-X-MAP:") {
+            Some(attributes) => attribute(attributes, "URI"),
+            None => Some(line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#')),
+        };
+        match uri.and_then(|uri| Some((uri, entry(&resolve(key, uri)?, uri)?))) {
+            Some((uri, url)) => made.push_str(&line.replacen(uri, &url, 1)),
+            None => made.push_str(line),
+        }
+        made.push('\n');
+    }
+    Ok(made)
 }
 
 /// The value of a quoted attribute.
@@ -52,6 +77,17 @@ fn resolve(playlist: &str, uri: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rewriting_touches_entries_of_the_bucket_only() {
+        let text =
+            "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\",BYTERANGE=\"1@0\"\n#EXTINF:2,\r\n0.m4s\r\nhttps://elsewhere/8.m4s\n";
+        let made = rewritten("a/b/index.m3u8", text, |key, uri| Some(format!("{uri}?{key}"))).unwrap();
+        let expected = "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4?a/b/init.mp4\",BYTERANGE=\"1@0\"\n#EXTINF:2,\n\
+                        0.m4s?a/b/0.m4s\nhttps://elsewhere/8.m4s\n";
+        assert_eq!(made, expected);
+        assert_eq!(rewritten("a", "no", |_, _| None), Err(NoPlaylist));
+    }
 
     #[test]
     fn entries_are_keys_beside_the_playlist() {

@@ -6,8 +6,10 @@ use prost::Message;
 use recorder_db::events::Row;
 use recorder_proto::facts::event_type as kind;
 use recorder_proto::format::Format;
+use recorder_proto::health::Abnormality;
 use recorder_proto::pb::v1;
 use recorder_proto::pb::v1::gap::Reason;
+use recorder_proto::pb::v1::health::{Kind, Level};
 use recorder_proto::pb::v1::recording::Origin;
 use recorder_proto::time;
 use serde_json::{Value, json};
@@ -79,6 +81,7 @@ fn bodies(row: &Row, storage: Option<&v1::Storage>) -> Vec<Value> {
         | kind::RECORDING_RESUMED
         | kind::RECORDING_ENDED
         | kind::RECORDING_FAILED => recording(row),
+        kind::RECORDING_ABNORMAL => abnormal(row),
         _ => Vec::new(),
     }
 }
@@ -151,7 +154,7 @@ fn file(row: &Row, storage: Option<&v1::Storage>) -> Option<Value> {
     Some(body)
 }
 
-/// Row 26, one for each format, and row 27 for what went wrong.
+/// Row 26, one for each format.
 fn recording(row: &Row) -> Vec<Value> {
     let Ok(recording) = v1::Recording::decode(row.body.as_slice()) else { return Vec::new() };
     let event = match row.kind.as_str() {
@@ -165,7 +168,7 @@ fn recording(row: &Row) -> Vec<Value> {
     let mut bodies: Vec<Value> =
         recording.outputs.iter().map(|output| status(row, &recording, output.format(), event)).collect();
     if row.kind == kind::RECORDING_ENDED {
-        bodies.extend(abnormalities(row, &recording));
+        bodies.extend(unwritten(row, &recording));
     }
     bodies
 }
@@ -191,24 +194,42 @@ fn status(row: &Row, recording: &v1::Recording, format: v1::format::Kind, event:
     })
 }
 
-/// One body for each kind of trouble; the same trouble several times is one with a count.
-fn abnormalities(row: &Row, recording: &v1::Recording) -> Vec<Value> {
-    let of = |reason: Reason| recording.gaps.iter().filter(move |gap| gap.reason() == reason).count();
-    let failed = of(Reason::FramesRejected) + of(Reason::SpoolFailed);
-    let container = (-104, failed, "media could not be written", "error");
-    [container]
-        .into_iter()
-        .filter(|(_, occurs, ..)| *occurs > 0)
-        .map(|(code, occurs, words, level)| {
-            let formats: Vec<&str> = recording.outputs.iter().map(|output| word(output.format())).collect();
-            json!({
-                "event_type": ABNORMAL, "appid": APPID,
-                "stream_id": recording.stream.clone().unwrap_or_default().stream, "session_id": session(recording),
-                "file_format": formats.join(","), "timestamp": row.time / 1_000_000, "exception_level": level,
-                "exception": {"type": code, "occurs": occurs, "desc": words},
-            })
-        })
-        .collect()
+/// Row 27, one for each kind of which there is news.
+fn abnormal(row: &Row) -> Vec<Value> {
+    let Ok(recording) = v1::Recording::decode(row.body.as_slice()) else { return Vec::new() };
+    let findings = recording.health.iter().flat_map(|health| &health.findings).filter(|finding| finding.recent > 0);
+    let body = |finding: &v1::health::Finding| {
+        let at = finding.last_time.as_ref().map_or(row.time / 1_000_000, |time| time.seconds);
+        exception(&recording, Abnormality::of(finding.kind())?, finding.recent, at)
+    };
+    findings.filter_map(body).collect()
+}
+
+/// What nodes tell that know of no health report: they only count as a hole what could not be written.
+fn unwritten(row: &Row, recording: &v1::Recording) -> Option<Value> {
+    let failed = Abnormality::of(Kind::WriteFailed)?;
+    let is_told = recording.health.iter().flat_map(|health| &health.findings).any(|known| known.kind() == failed.kind);
+    let count = recording.gaps.iter().filter(|gap| gap.reason() == Reason::SpoolFailed).count();
+    if is_told || count == 0 {
+        return None;
+    }
+    exception(recording, failed, u64::try_from(count).unwrap_or(u64::MAX), row.time / 1_000_000)
+}
+
+fn exception(recording: &v1::Recording, what: &Abnormality, occurs: u64, timestamp: i64) -> Option<Value> {
+    let level = match what.level {
+        Level::Unspecified => return None,
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    };
+    let formats: Vec<&str> = recording.outputs.iter().map(|output| word(output.format())).collect();
+    Some(json!({
+        "event_type": ABNORMAL, "appid": APPID,
+        "stream_id": recording.stream.clone().unwrap_or_default().stream, "session_id": session(recording),
+        "file_format": formats.join(","), "timestamp": timestamp, "exception_level": level,
+        "exception": {"type": what.code, "occurs": occurs, "desc": what.words},
+    }))
 }
 
 /// The vendor's id of a recording: of the task that made it, or of its own.

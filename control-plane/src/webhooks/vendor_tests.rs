@@ -1,5 +1,7 @@
 use chrono::DateTime;
+use recorder_proto::health::ABNORMALITIES;
 use recorder_proto::pb::v1::file::Video;
+use recorder_proto::pb::v1::health::Finding;
 use recorder_proto::pb::v1::recording::Output;
 use recorder_proto::pb::v1::stream::{End, Track};
 use recorder_proto::pb::v1::{Gap, StreamRef};
@@ -135,19 +137,64 @@ fn row_26_the_states_of_a_recording_for_each_format() {
     assert_eq!((&task["session_id"], &task["record_detail"]["start_model"]), (&json!("ny"), &json!(5)));
 }
 
+fn finding(kind: Kind, count: u64, recent: u64) -> Finding {
+    let known = Abnormality::of(kind).unwrap();
+    let last_time = Some(prost_types::Timestamp { seconds: 1_780_000_050, nanos: 900_000_000 });
+    let (code, level) = (known.code, known.level.into());
+    Finding { kind: kind.into(), code, level, count, recent, first_time: last_time, last_time }
+}
+
+/// Row 28: a body for each code of which there is news, with what is new of it.
 #[test]
-fn row_27_what_could_not_be_written_is_abnormal() {
+fn row_27_what_is_abnormal_is_told_code_by_code() {
+    let findings = ABNORMALITIES.iter().map(|known| finding(known.kind, 9, 2)).collect();
+    let every = v1::Recording { health: Some(v1::Health { findings }), ..of_rule() };
+    let row = row("recording.abnormal", "recordings/01J1", &every);
+    assert_eq!(parts(&row), ABNORMALITIES.len());
+    for (part, known) in ABNORMALITIES.iter().enumerate() {
+        let level = known.level.as_str_name().to_lowercase();
+        let expected = json!({
+            "event_type": 341, "appid": 0, "stream_id": "cam1", "session_id": "01J1", "file_format": "hls,mp4",
+            "timestamp": 1_780_000_050, "exception_level": level, "t": NOW + 600,
+            "exception": {"type": known.code, "occurs": 2, "desc": known.words},
+        });
+        holds(&body(&row, part, None, seal()).unwrap(), &expected);
+    }
+}
+
+#[test]
+fn row_27_what_was_told_before_is_not_told_again() {
+    let findings = vec![finding(Kind::NoVideo, 3, 0), finding(Kind::GopAbnormal, 4, 1)];
+    let row = row(
+        "recording.abnormal",
+        "recordings/01J1",
+        &v1::Recording { health: Some(v1::Health { findings }), ..of_task() },
+    );
+    assert_eq!(parts(&row), 1);
+    let body = body(&row, 0, None, seal()).unwrap();
+    holds(
+        &body,
+        &json!({"session_id": "ny", "exception": {"type": -132, "occurs": 1, "desc": "key frames are too far apart"}}),
+    );
+}
+
+/// A node of the release before tells of holes only.
+#[test]
+fn row_27_a_hole_that_nobody_explained_is_told_at_the_end() {
     let gap = |reason: Reason| Gap { reason: reason as i32, ..Gap::default() };
-    let gaps = vec![gap(Reason::PublisherLost), gap(Reason::FramesRejected), gap(Reason::FramesRejected)];
-    let row = row("recording.ended", "recordings/01J1", &v1::Recording { gaps, ..of_rule() });
-    assert_eq!(parts(&row), 3);
-    let body = body(&row, 2, None, seal()).unwrap();
+    let gaps = vec![gap(Reason::PublisherLost), gap(Reason::FramesRejected), gap(Reason::SpoolFailed)];
+    let ended = v1::Recording { gaps, ..of_rule() };
+    let told = row("recording.ended", "recordings/01J1", &ended);
+    assert_eq!(parts(&told), 3);
+    let body = body(&told, 2, None, seal()).unwrap();
     let expected = json!({
-        "event_type": 341, "stream_id": "cam1", "session_id": "01J1", "file_format": "hls,mp4",
-        "exception_level": "error", "timestamp": 1_780_000_060,
-        "exception": {"type": -104, "occurs": 2, "desc": "media could not be written"},
+        "event_type": 341, "exception_level": "error", "timestamp": 1_780_000_060,
+        "exception": {"type": -104, "occurs": 1, "desc": "media could not be written"},
     });
     holds(&body, &expected);
+    let health = Some(v1::Health { findings: vec![finding(Kind::WriteFailed, 1, 1)] });
+    let known = row("recording.ended", "recordings/01J1", &v1::Recording { health, ..ended });
+    assert_eq!(parts(&known), 2, "it was told when it happened");
 }
 
 #[test]

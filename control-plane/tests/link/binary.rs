@@ -31,7 +31,18 @@ impl Process {
         command.env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A write beyond the limit of `limit_files` is to be an error, not the end.
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_recorder-control")]);
-        command.args(["--api-listen", any, "--link-listen", any, "--admin-listen", any, "--ready-file", "ready.json"]);
+        command.args([
+            "--api-listen",
+            any,
+            "--link-listen",
+            any,
+            "--admin-listen",
+            any,
+            "--playback-listen",
+            any,
+            "--ready-file",
+            "ready.json",
+        ]);
         command.args(["--database-url", database, "--seal-key", &"5e".repeat(32)]).args(extra);
         let child = command.spawn().unwrap();
         let addresses =

@@ -35,6 +35,7 @@ pub struct Control {
     pub api: Channel,
     pub link: Channel,
     admin: std::net::SocketAddr,
+    pub playback: std::net::SocketAddr,
     drain: Drain,
     server: JoinHandle<Result<(), Error>>,
     extra: Vec<&'static str>,
@@ -91,9 +92,9 @@ impl Control {
         let config = config(&scratch.url, folder.path(), &extra);
         let app = App::build(config, environment, drain.clone()).await.unwrap();
         let (api, link) = (connect(app.api_addr).await, connect(app.link_addr).await);
-        let admin = app.admin_addr;
+        let (admin, playback) = (app.admin_addr, app.playback_addr);
         let server = tokio::spawn(app.run());
-        Self { scratch, clock, api, link, admin, drain, server, extra, folder }
+        Self { scratch, clock, api, link, admin, playback, drain, server, extra, folder }
     }
 
     /// Stops and starts again on the same database.
@@ -177,6 +178,18 @@ impl Control {
         NodeServiceClient::new(self.api.clone()).get_node(request).await.unwrap().into_inner()
     }
 
+    /// Where the embedded library keeps its files.
+    pub fn library(&self) -> std::path::PathBuf {
+        self.folder.path().join("library")
+    }
+
+    /// Types and subjects of every event about a subject that begins like this, in order.
+    pub async fn told(&self, subject: &str) -> Vec<(String, String)> {
+        let rows = self.scratch.db.read(|db| recorder_db::events::after(db, 0, 10_000)).await.unwrap();
+        let about = rows.into_iter().filter(|row| row.subject.starts_with(subject));
+        about.map(|row| (row.kind, row.subject)).collect()
+    }
+
     /// Whether `/readyz` says so.
     pub async fn is_ready(&self) -> bool {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -204,6 +217,8 @@ fn config(url: &str, folder: &std::path::Path, extra: &[&'static str]) -> Config
         "--link-listen",
         "127.0.0.1:0",
         "--admin-listen",
+        "127.0.0.1:0",
+        "--playback-listen",
         "127.0.0.1:0",
         "--seal-key",
         &key,

@@ -24,7 +24,18 @@ async fn start(folder: &Path) -> Child {
     let ready = folder.join("ready.json");
     let _ = std::fs::remove_file(&ready);
     let any = "127.0.0.1:0";
-    let arguments = ["--api-listen", any, "--link-listen", any, "--admin-listen", any, "--ready-file", "ready.json"];
+    let arguments = [
+        "--api-listen",
+        any,
+        "--link-listen",
+        any,
+        "--admin-listen",
+        any,
+        "--playback-listen",
+        any,
+        "--ready-file",
+        "ready.json",
+    ];
     let child = command(folder, &arguments).spawn().unwrap();
     until("the process to be ready", async || ready.exists().then_some(())).await;
     child
@@ -65,7 +76,10 @@ fn it_starts_from_nothing_stops_on_request_and_starts_again() {
 
     std::fs::remove_file(data.join("seal.key")).unwrap();
     let any = "127.0.0.1:0";
-    let third = output(folder.path(), &["--api-listen", any, "--link-listen", any, "--admin-listen", any]);
+    let third = output(
+        folder.path(),
+        &["--api-listen", any, "--link-listen", any, "--admin-listen", any, "--playback-listen", any],
+    );
     assert_eq!(third.status.code(), Some(1));
     assert!(stderr(&third).contains("sealed with another key"), "{}", stderr(&third));
 }

@@ -29,6 +29,8 @@ pub struct Story {
     /// Of the template.
     pub revision: u32,
     pub labels: BTreeMap<String, String>,
+    /// The task that asked for it; otherwise a binding did.
+    pub task: Option<&'static str>,
 }
 
 pub fn at(seconds: i64) -> DateTime<Utc> {
@@ -47,6 +49,7 @@ impl Story {
             template: "default",
             revision: 1,
             labels: BTreeMap::new(),
+            task: None,
         }
     }
 
@@ -56,6 +59,10 @@ impl Story {
 
     pub fn binding(&self) -> String {
         format!("domains/{}/bindings/{}", self.stream.domain(), self.template)
+    }
+
+    fn origin(&self) -> String {
+        self.task.map_or_else(|| self.binding(), str::to_owned)
     }
 
     /// Another recording, told by the same node.
@@ -80,7 +87,7 @@ impl Story {
             node_epoch,
             claim_key: format!("{}/default", self.session),
             stream: Some((&self.stream).into()),
-            origin: self.binding(),
+            origin: self.origin(),
             session: format!("streams/{}", self.session),
             start_time: Some(time::timestamp(at(1))),
             may_resume: false,
@@ -143,7 +150,7 @@ impl Story {
             stream: self.stream.clone(),
             session: self.session,
             protocol: v1::protocol::Kind::Rtmp,
-            origin: self.binding(),
+            origin: self.origin(),
             also: Vec::new(),
             template: self.template.parse().unwrap(),
             template_revision: self.revision,

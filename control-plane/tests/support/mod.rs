@@ -24,6 +24,7 @@ use recorder_proto::pb::v1::storage_service_client::StorageServiceClient;
 use recorder_proto::pb::v1::storage_service_server::StorageServiceServer;
 use recorder_proto::pb::v1::system_service_client::SystemServiceClient;
 use recorder_proto::pb::v1::system_service_server::SystemServiceServer;
+use recorder_proto::pb::v1::task_service_client::TaskServiceClient;
 use recorder_proto::pb::v1::task_service_server::TaskServiceServer;
 use recorder_proto::pb::v1::template_service_client::TemplateServiceClient;
 use recorder_proto::pb::v1::template_service_server::TemplateServiceServer;
@@ -100,6 +101,10 @@ impl Control {
         UsageServiceClient::new(self.channel.clone())
     }
 
+    pub fn tasks(&self) -> TaskServiceClient<Channel> {
+        TaskServiceClient::new(self.channel.clone())
+    }
+
     pub fn system(&self) -> SystemServiceClient<Channel> {
         SystemServiceClient::new(self.channel.clone())
     }
@@ -114,7 +119,7 @@ pub async fn serve(api: &Api) -> Channel {
         .add_service(DomainServiceServer::new(api.clone()))
         .add_service(RuleServiceServer::new(api.clone()))
         .add_service(SystemServiceServer::new(api.clone()))
-        .add_service(TaskServiceServer::new(Later))
+        .add_service(TaskServiceServer::new(api.clone()))
         .add_service(UsageServiceServer::new(api.clone()))
         .add_service(AccessServiceServer::new(api.clone()))
         .add_service(WatermarkServiceServer::new(Later))

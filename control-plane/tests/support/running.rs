@@ -29,6 +29,7 @@ impl Running {
             ("--api-listen", "127.0.0.1:0".to_owned()),
             ("--link-listen", "127.0.0.1:0".to_owned()),
             ("--admin-listen", "127.0.0.1:0".to_owned()),
+            ("--playback-listen", "127.0.0.1:0".to_owned()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         let config: Config = match PROGRAM.load(arguments, &BTreeMap::new()).unwrap() {

@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use md5::{Digest, Md5};
+use recorder_proto::facts::{AbnormalSpan, RecordingAbnormal};
 use recorder_proto::pb::v1::delivery::State as Of;
+use recorder_proto::pb::v1::health::Kind;
 use recorder_proto::pb::v1::webhook::Signature;
 use recorder_proto::pb::v1::{RotateSecretRequest, Webhook};
 use serde_json::Value;
@@ -12,7 +14,7 @@ use super::receiver::{Manner, Receiver, Seen};
 use super::{client, create, deliveries, on_each};
 use crate::link::control::{Control, START, until};
 use crate::link::node::Node;
-use crate::link::story::Story;
+use crate::link::story::{Story, at};
 use crate::support::seconds;
 
 const KEY: &str = "5d41402abc4b2a76b9719d911017c592";
@@ -75,6 +77,42 @@ fn an_existing_receiver_accepts_the_callbacks_of_a_whole_recording() {
         assert_eq!((file["duration"].as_i64(), file["file_size"].as_i64()), (Some(29), Some(1000)));
         assert_eq!(file["file_format"], "mp4");
         assert_eq!(file["video_url"], format!("library:///{}", story.key(0)));
+    });
+}
+
+/// Rows 27 and 28: a callback for each code of which a report has news.
+#[test]
+fn what_is_abnormal_reaches_an_existing_receiver_code_by_code() {
+    on_each(async |control| {
+        let mut receiver = Receiver::start(|seen| accepts(seen, KEY, START)).await;
+        create(&control, "old", compatible(receiver.url("/callback"))).await;
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("push.example.com", "cam1");
+        let found = |kind, count| AbnormalSpan { kind, count, first_time: at(5), last_time: at(8) };
+        let both = vec![found(Kind::VideoTimestampJump, 2), found(Kind::GopAbnormal, 1)];
+        let facts = vec![
+            story.started(),
+            story.fact(9, RecordingAbnormal { found: both }),
+            story.fact(70, RecordingAbnormal { found: vec![found(Kind::GopAbnormal, 4)] }),
+        ];
+        node.report(facts).await;
+        all_delivered(&control, 4).await;
+        let bodies = of_type(&receiver.rest(), 341);
+        let told: Vec<_> = bodies
+            .iter()
+            .map(|body| (body["exception"]["type"].as_i64().unwrap(), body["exception"]["occurs"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(told, [(-9, 2), (-132, 1), (-132, 4)]);
+        let body = &bodies[0];
+        assert_eq!((body["stream_id"].as_str(), body["exception_level"].as_str()), (Some("cam1"), Some("warning")));
+        assert_eq!(
+            (body["session_id"].as_str(), body["timestamp"].as_i64()),
+            (Some(&*story.recording.to_string()), Some(START + 8))
+        );
+        assert_eq!(
+            (body["file_format"].as_str(), body["exception"]["desc"].as_str()),
+            (Some("mp4"), Some("video timestamps jumped"))
+        );
     });
 }
 

@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use md5::{Digest, Md5};
+use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::directive::DomainPolicy;
 use recorder_proto::pb::v1::protocol;
+use recorder_proto::time;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -16,6 +18,14 @@ pub enum Denied {
     /// Switched off.
     #[error("push domain {0:?} is disabled")]
     Disabled(String),
+    /// Nobody may publish this stream for a while.
+    #[error("this stream may not be published until {until}: {reason}")]
+    Blocked {
+        /// From when it may again.
+        until: DateTime<Utc>,
+        /// Why.
+        reason: String,
+    },
     /// The domain takes other protocols only.
     #[error("push domain {0:?} does not take this protocol")]
     Protocol(String),
@@ -74,6 +84,17 @@ pub fn check(
     }
 }
 
+/// Checks that the stream of a publisher who may publish on the domain is not blocked.
+pub fn check_block(policy: Option<&DomainPolicy>, stream: &StreamKey, now: DateTime<Utc>) -> Result<(), Denied> {
+    let blocks = policy.map(|policy| policy.blocks.as_slice()).unwrap_or_default();
+    let of = blocks.iter().filter(|block| block.app == stream.app() && block.stream == stream.stream());
+    let until = of.filter_map(|block| Some((time::datetime(block.until.as_ref()?)?, &block.reason)));
+    match until.max().filter(|(until, _)| *until > now) {
+        Some((until, reason)) => Err(Denied::Blocked { until, reason: reason.clone() }),
+        None => Ok(()),
+    }
+}
+
 fn check_key(hashes: &[impl AsRef<[u8]>], key: Option<&str>) -> Result<(), Denied> {
     let key = key.filter(|key| !key.is_empty()).ok_or(Denied::Keyless)?;
     let shown = Sha256::digest(key);
@@ -104,6 +125,8 @@ fn check_signature(
 
 #[cfg(test)]
 mod tests {
+    use recorder_proto::pb::node::directive::domain_policy;
+
     use super::*;
 
     fn policy() -> DomainPolicy {
@@ -159,6 +182,26 @@ mod tests {
         assert_eq!((ask(Some("first")), ask(Some("second"))), (Ok(()), Ok(())));
         assert_eq!((ask(Some("third")), ask(Some(""))), (Err(Denied::WrongKey), Err(Denied::Keyless)));
         assert_eq!(ask(None), Err(Denied::Keyless));
+    }
+
+    #[test]
+    fn a_blocked_stream_is_refused_until_its_time_and_no_other() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let block = domain_policy::Block {
+            app: "live".into(),
+            stream: "cam1".into(),
+            until: Some(time::timestamp(at(60))),
+            reason: "abuse".into(),
+        };
+        let policy = DomainPolicy { blocks: vec![block], ..Default::default() };
+        let ask = |stream: &str, seconds| {
+            let key = StreamKey::new("push.example.com", "live", stream).unwrap();
+            check_block(Some(&policy), &key, at(seconds))
+        };
+        let blocked = Denied::Blocked { until: at(60), reason: "abuse".into() };
+        assert_eq!(ask("cam1", 59), Err(blocked));
+        assert_eq!((ask("cam1", 60), ask("cam2", 0)), (Ok(()), Ok(())));
+        assert_eq!(check_block(None, &StreamKey::new("h", "live", "s").unwrap(), at(0)), Ok(()));
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Publishing {
             Command::TakeOver(hand_over) => return Order::HandOver(hand_over),
             Command::Stop { recording } => self.publication.stop(&recording),
             Command::Split { recording } => self.publication.split(&recording),
+            Command::Review => self.publication.review_now(),
             Command::PutDown { recording } => self.publication.put_down_one(&recording),
             Command::Orphan { recording } => {
                 if self.publication.orphan(&recording) {
@@ -119,8 +120,12 @@ impl Publishing {
                 }
                 Command::Stop { recording } => self.publication.stop(&recording),
                 Command::Orphan { recording } => drop(self.publication.orphan(&recording)),
-                Command::Split { .. } | Command::PutDown { .. } | Command::Disconnect { .. } | Command::Move { .. } => {
-                }
+                // Whoever waits without publisher looks at its tasks anyway.
+                Command::Split { .. }
+                | Command::PutDown { .. }
+                | Command::Review
+                | Command::Disconnect { .. }
+                | Command::Move { .. } => {}
             }
         }
         self.lose(node, cause, drained);

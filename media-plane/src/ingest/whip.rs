@@ -67,6 +67,8 @@ struct Connection {
     origin: (Instant, Duration),
     publishing: Option<(Publishing, Counted)>,
     moving: Option<Moving>,
+    /// Jumps of the publisher's clock that its recordings know of: of the picture, of the sound.
+    jumps: [u64; 2],
 }
 
 enum Wake {
@@ -93,6 +95,7 @@ pub async fn serve(node: Arc<Node>, stream: StreamKey, offer: Offer, session: ::
         origin,
         publishing: None,
         moving: None,
+        jumps: [0; 2],
     };
     let cause = connection.run().await;
     connection.end(&cause);
@@ -251,7 +254,19 @@ impl Connection {
                 }
             }
         }
+        self.report_jumps(now);
         None
+    }
+
+    /// Jumps of RTP timestamps are taken out before anybody behind sees them; the health report is told all the same.
+    fn report_jumps(&mut self, now: Duration) {
+        let clock = self.media.counts().clock;
+        let jumps = [clock.timestamp_jumps.saturating_sub(clock.sound_jumps), clock.sound_jumps];
+        let Some((publishing, _)) = self.publishing.as_mut().filter(|_| jumps != self.jumps) else { return };
+        let before = std::mem::replace(&mut self.jumps, jumps);
+        for ((track, jumps), before) in [TrackKind::Video, TrackKind::Audio].into_iter().zip(jumps).zip(before) {
+            publishing.publication.clock_jumped(track, jumps.saturating_sub(before), now);
+        }
     }
 
     fn obey(&mut self, command: Command) -> Option<EndCause> {

@@ -138,10 +138,11 @@ impl Whip {
         let policy = self.node.link.directives().domain(target.stream.domain());
         let (domain, stream, now) = (target.stream.domain(), target.stream.stream(), self.node.clock.now());
         let checked = auth::check(policy.as_ref(), domain, protocol::Kind::Whip, stream, target.credentials(), now);
+        let checked = checked.and_then(|()| auth::check_block(policy.as_ref(), &target.stream, now));
         checked.map_err(|denied| {
             let status = match denied {
                 Denied::UnknownDomain(_) => 404,
-                Denied::Disabled(_) | Denied::Protocol(_) | Denied::Unavailable(_) => 403,
+                Denied::Disabled(_) | Denied::Protocol(_) | Denied::Unavailable(_) | Denied::Blocked { .. } => 403,
                 _ => 401,
             };
             Refused::new(status, "auth", denied.to_string())

@@ -5,11 +5,14 @@
 
 mod calls;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
+use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::node_link_service_client::NodeLinkServiceClient;
 use recorder_proto::pb::node::register_response::spool_verdict::Verdict;
 use recorder_proto::pb::node::stream_directives_request::{Ack, Heartbeat, Hello, Message as Say, Nack};
@@ -48,6 +51,8 @@ pub trait Report: Send + Sync {
     fn drain(&self, _order: &DrainOrder) {}
     /// A later epoch of a recording was given to another node than the one that holds this epoch.
     fn taken_over(&self, _recording: &str, _epoch: u64) {}
+    /// Tasks of these streams have come, changed or gone.
+    fn tasks_changed(&self, _streams: &BTreeSet<StreamKey>) {}
 }
 
 /// Opens a connection to the control plane; simulations have networks of their own.
@@ -72,6 +77,8 @@ struct Shared {
     call_timeout: Duration,
     controls: mpsc::Sender<directive::Control>,
     node_epoch: AtomicU64,
+    /// This node's clock minus the control plane's, in microseconds.
+    skew: AtomicI64,
     connected: AtomicBool,
     client: watch::Sender<Option<Client>>,
     fenced: watch::Sender<Option<String>>,
@@ -110,6 +117,7 @@ impl Link {
             call_timeout: CALL_TIMEOUT,
             controls,
             node_epoch: AtomicU64::new(0),
+            skew: AtomicI64::new(0),
             connected: AtomicBool::new(false),
             client: watch::Sender::new(None),
             fenced: watch::Sender::new(None),
@@ -124,6 +132,11 @@ impl Link {
             shared.credentials = credentials;
         }
         self
+    }
+
+    /// The control plane's clock when this node's shows `now`, as measured at the last registration.
+    pub fn control_time(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now - TimeDelta::microseconds(self.shared.skew.load(Ordering::Relaxed))
     }
 
     /// The last good directives.
@@ -253,6 +266,7 @@ impl Shared {
         }
         let epoch = registered.node_epoch;
         self.node_epoch.store(epoch, Ordering::Relaxed);
+        self.skew.store(skew(registered.clock_skew.as_ref()), Ordering::Relaxed);
         self.connected.store(true, Ordering::Relaxed);
         self.client.send_replace(Some(client.clone()));
         tracing::info!(control = %endpoint.uri(), node_epoch = epoch, "registered at the control plane");
@@ -342,6 +356,9 @@ impl Shared {
             }
             None => Applied::default(),
         };
+        if !applied.tasks.is_empty() {
+            report.tasks_changed(&applied.tasks);
+        }
         for control in applied.controls {
             // Bounded: a command waits for the registry, and with it the acknowledgement.
             let _ = self.controls.send(control).await;
@@ -424,6 +441,13 @@ fn heed_refusals(reply: &ReportFactsResponse, about: &[(u64, String, u64)], repo
             report.taken_over(recording, *epoch);
         }
     }
+}
+
+/// Microseconds; a difference of more than a day is no skew of a clock that works, and tasks had better go by ours.
+fn skew(wire: Option<&prost_types::Duration>) -> i64 {
+    const DAY: i64 = 86_400;
+    let told = wire.filter(|told| told.seconds.abs() < DAY);
+    told.map_or(0, |told| told.seconds * 1_000_000 + i64::from(told.nanos / 1_000))
 }
 
 fn request(message: Say) -> StreamDirectivesRequest {

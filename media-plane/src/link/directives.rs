@@ -5,19 +5,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prost::Message;
 use recorder_proto::key::KeyTemplate;
+use recorder_proto::limits;
 use recorder_proto::matching;
-use recorder_proto::pb::node::directive::{self, DomainPolicy, Standing};
+use recorder_proto::names::StreamKey;
+use recorder_proto::pb::node::directive::{self, DomainPolicy, Scheduled, Standing};
 use recorder_proto::pb::node::stream_directives_request::nack::Rejection;
 use recorder_proto::pb::node::{Directive, GetSnapshotResponse, Plan};
+use recorder_proto::time::{datetime, std_duration};
 use tonic::Code;
 use tonic_types::pb::Status;
 
 use crate::recording::of_template;
 
 const FILE: &str = "directives.pb";
+/// Name of the directive about what is kept of live streams.
+const BACKLOG: &str = "backlog/all";
 
 /// What the node does beside remembering when directives change.
 #[derive(Debug, Default)]
@@ -26,6 +33,8 @@ pub struct Applied {
     pub rejections: Vec<Rejection>,
     /// Commands that arrived.
     pub controls: Vec<directive::Control>,
+    /// Streams whose tasks are others now.
+    pub tasks: BTreeSet<StreamKey>,
 }
 
 #[derive(Default)]
@@ -34,6 +43,10 @@ struct Known {
     by_name: BTreeMap<String, Directive>,
     /// Names of DomainPolicy and Standing directives by push domain, so that a publish reads only its own.
     by_domain: HashMap<String, BTreeSet<String>>,
+    /// Names of tasks by stream.
+    by_stream: HashMap<StreamKey, BTreeSet<String>>,
+    /// Streams whose tasks have changed since that was asked for.
+    changed: BTreeSet<StreamKey>,
     /// Names seen in the snapshot that is arriving in chunks.
     arriving: Option<BTreeSet<String>>,
 }
@@ -98,7 +111,7 @@ impl Directives {
         } else {
             known.arriving = Some(arriving);
         }
-        applied
+        Applied { tasks: std::mem::take(&mut known.changed), ..applied }
     }
 
     /// The effect of one transaction of the control plane; [`Directives::store`] is due.
@@ -107,7 +120,7 @@ impl Directives {
         let applied = known.upsert(upserts);
         removed.iter().for_each(|name| known.remove(name));
         known.version = version;
-        applied
+        Applied { tasks: std::mem::take(&mut known.changed), ..applied }
     }
 
     /// Nothing changed up to `version`.
@@ -142,6 +155,42 @@ impl Directives {
                 _ => None,
             })
             .collect()
+    }
+
+    /// The tasks of a stream, due or not.
+    pub fn tasks(&self, stream: &StreamKey) -> Vec<Scheduled> {
+        let known = self.read();
+        let names = known.by_stream.get(stream).into_iter().flatten();
+        names.filter_map(|name| known.task(name)).cloned().collect()
+    }
+
+    /// When the task ends that is the origin of something; `None` = it is no task, `Some(None)` = one that is not known.
+    pub fn task_end(&self, origin: &str) -> Option<Option<DateTime<Utc>>> {
+        let name = format!("task/{}", origin.strip_prefix("tasks/")?);
+        let known = self.read();
+        Some(known.task(&name).and_then(|task| task.end_time.as_ref()).and_then(datetime))
+    }
+
+    /// A recording of the task begins. Whether one has begun before, here or, as far as is known, elsewhere.
+    pub fn begin_task(&self, id: &str) -> bool {
+        let mut known = self.write();
+        let directive = known.by_name.get_mut(&format!("task/{id}")).and_then(|known| known.directive.as_mut());
+        match directive {
+            Some(directive::Directive::Scheduled(task)) => std::mem::replace(&mut task.begun, true),
+            _ => true,
+        }
+    }
+
+    /// How much a task may want of a stream from before its start.
+    pub fn pre_roll(&self) -> Duration {
+        let known = self.read();
+        let backlog = known.by_name.get(BACKLOG).and_then(|directive| directive.directive.as_ref());
+        match backlog {
+            Some(directive::Directive::Backlog(backlog)) => {
+                backlog.pre_roll.as_ref().and_then(std_duration).unwrap_or_default().min(limits::PRE_ROLL_MAX)
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// Puts what is known on disk, off the async threads and without keeping any reader waiting. A failure is logged:
@@ -204,8 +253,16 @@ impl Known {
         applied
     }
 
-    fn put(&mut self, directive: Directive) {
+    fn put(&mut self, mut directive: Directive) {
+        if let Some(directive::Directive::Scheduled(task)) = &mut directive.directive {
+            // This node may know it sooner than the control plane.
+            task.begun |= self.task(&directive.name).is_some_and(|known| known.begun);
+        }
         self.remove(&directive.name);
+        if let Some(stream) = stream_of(&directive) {
+            self.by_stream.entry(stream.clone()).or_default().insert(directive.name.clone());
+            self.changed.insert(stream);
+        }
         if let Some(domain) = domain_of(&directive) {
             self.by_domain.entry(domain.to_owned()).or_default().insert(directive.name.clone());
         }
@@ -214,12 +271,28 @@ impl Known {
 
     fn remove(&mut self, name: &str) {
         let Some(old) = self.by_name.remove(name) else { return };
+        if let Some(stream) = stream_of(&old) {
+            if let Some(names) = self.by_stream.get_mut(&stream) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.by_stream.remove(&stream);
+                }
+            }
+            self.changed.insert(stream);
+        }
         let Some(domain) = domain_of(&old) else { return };
         if let Some(names) = self.by_domain.get_mut(domain) {
             names.remove(name);
             if names.is_empty() {
                 self.by_domain.remove(domain);
             }
+        }
+    }
+
+    fn task(&self, name: &str) -> Option<&Scheduled> {
+        match self.by_name.get(name)?.directive.as_ref()? {
+            directive::Directive::Scheduled(task) => Some(task),
+            _ => None,
         }
     }
 
@@ -233,6 +306,14 @@ fn domain_of(directive: &Directive) -> Option<&str> {
     match directive.directive.as_ref()? {
         directive::Directive::Domain(policy) => Some(&policy.domain),
         directive::Directive::Standing(standing) => Some(&standing.domain),
+        _ => None,
+    }
+}
+
+/// The stream of a task.
+fn stream_of(directive: &Directive) -> Option<StreamKey> {
+    match directive.directive.as_ref()? {
+        directive::Directive::Scheduled(task) => StreamKey::try_from(task.stream.as_ref()?).ok(),
         _ => None,
     }
 }
@@ -251,6 +332,12 @@ fn check(directive: &Directive) -> Result<(), String> {
             standing.plan.as_ref().filter(|_| !standing.skip).map_or(Ok(()), check_plan)
         }
         Some(directive::Directive::Scheduled(scheduled)) => {
+            StreamKey::try_from(scheduled.stream.as_ref().ok_or("the stream is missing")?)
+                .map_err(|error| format!("stream: {error}"))?;
+            let times = [&scheduled.start_time, &scheduled.end_time];
+            if times.iter().any(|time| time.as_ref().and_then(datetime).is_none()) {
+                return Err("a time is missing".into());
+            }
             check_plan(scheduled.plan.as_ref().ok_or("the plan is missing")?)
         }
         Some(_) => Ok(()),
@@ -298,6 +385,43 @@ mod tests {
         directives.snapshot(7, vec![standing("two", "b.example", "s3")], true);
         assert_eq!(directives.standings("a.example").len(), 1);
         assert_eq!(directives.version(), 7);
+    }
+
+    fn task(begun: bool, end: i64) -> Directive {
+        let Some(directive::Directive::Standing(like)) = standing("x", "a.example", "s3").directive else { panic!() };
+        let wire = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let stream = Some(recorder_proto::pb::v1::StreamRef {
+            domain: "a.example".into(),
+            stream: "cam".into(),
+            ..Default::default()
+        });
+        let origin = "tasks/ny".to_owned();
+        let scheduled = Scheduled { stream, start_time: wire(1), end_time: wire(end), plan: like.plan, origin, begun };
+        let directive = Some(directive::Directive::Scheduled(scheduled));
+        Directive { name: "task/ny".into(), version: 1, directive }
+    }
+
+    #[tokio::test]
+    async fn tasks_are_found_by_stream_and_whoever_records_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let directives = Directives::open(folder.path());
+        let stream = StreamKey::new("a.example", "", "cam").unwrap();
+        let applied = directives.delta(1, vec![task(false, 60), standing("one", "a.example", "s3")], &[]);
+        assert_eq!(applied.tasks, [stream.clone()].into());
+        assert_eq!((directives.tasks(&stream).len(), directives.standings("a.example").len()), (1, 1));
+        assert_eq!(directives.task_end("tasks/ny").unwrap().unwrap().timestamp(), 60);
+        assert_eq!((directives.task_end("tasks/x"), directives.task_end("rules/ny")), (Some(None), None));
+        assert!(!directives.begin_task("ny"), "the first recording of it");
+        directives.store().await;
+        let directives = Directives::open(folder.path());
+        assert!(directives.begin_task("ny"), "a restart knows that it began");
+        directives.delta(2, vec![task(false, 90)], &[]);
+        assert!(directives.begin_task("ny"), "and so does who has heard an older word of the control plane");
+        assert_eq!(directives.task_end("tasks/ny").unwrap().unwrap().timestamp(), 90);
+        let applied = directives.snapshot(3, vec![standing("one", "a.example", "s3")], true);
+        assert_eq!(applied.tasks, [stream.clone()].into());
+        assert!(directives.tasks(&stream).is_empty() && directives.begin_task("ny"));
+        assert!(directives.snapshot(4, vec![standing("one", "a.example", "s3")], true).tasks.is_empty());
     }
 
     #[tokio::test]

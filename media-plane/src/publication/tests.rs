@@ -1,5 +1,7 @@
 //! A stream with Opus from its events to the files in the bucket, inside one process.
 
+mod tasks;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod away;
 mod feed;
 mod formats;
+mod health;
 mod late;
 mod output;
 mod report;
@@ -32,6 +33,7 @@ use spare::Hole;
 pub use away::{Absence, Waiting};
 pub use feed::Feed;
 pub use formats::of_template;
+pub use health::abnormal_codes;
 pub use restore::{Revived, finish_leftovers, retell};
 pub use start::{Grant, Inheritance, Inherited, StartError, is_wanted, wants_aac, window_of};
 
@@ -56,6 +58,8 @@ pub struct Recording {
     late: Vec<Late>,
     gaps: Vec<GapSpan>,
     gaps_full: bool,
+    /// What is wrong with its media.
+    health: health::Health,
     /// Configurations by track, as the manifest shows them.
     codecs: Vec<(TrackKind, String)>,
     /// End of the media so far.
@@ -221,6 +225,7 @@ impl Recording {
         tracing::error!(recording = %self.id(), ?format, message, "output failed");
         let output = self.outputs.remove(index);
         let count = output.count();
+        self.write_failed();
         self.lose(output.ends_at().unwrap_or(self.wall().media));
         self.failed_for_good(totals(api_format(format), count, Some(internal(reason, message))));
     }
@@ -266,6 +271,7 @@ impl Recording {
     /// Ends the recording: every output is closed, and shipped from the spool.
     pub fn finish(mut self, reason: EndReason) {
         self.tell_last_losses();
+        self.tell_health(self.node.clock.monotonic());
         if self.node.spool.is_closed() {
             // The process is on its way out: the next start finds the recording running, and ends it if it has to.
             return;

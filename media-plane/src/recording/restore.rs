@@ -16,6 +16,7 @@ use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::time::std_duration;
 use spool::{ObjectState, StoredOutput};
 
+use super::health::Health;
 use super::output::{Count, OutputPipe};
 use super::report::{internal, media_reason, mux_format, totals};
 use super::{Recording, formats, late};
@@ -110,6 +111,7 @@ impl Recording {
             late: waiting,
             gaps: Vec::new(),
             gaps_full: false,
+            health: Health::default(),
             codecs: Vec::new(),
             last,
             first,

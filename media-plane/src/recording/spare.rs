@@ -69,6 +69,9 @@ impl Recording {
         let holes = self.outputs.iter_mut().filter_map(OutputPipe::take_hole);
         self.lost = holes.fold(self.lost, |sum, hole| Some(hole.with(sum)));
         if !self.outputs.iter().any(|output| output.lost_from().is_some()) {
+            if self.lost.is_some() {
+                self.write_failed();
+            }
             self.tell_hole();
         }
     }
@@ -86,6 +89,10 @@ impl Recording {
     /// At the end nothing goes on any more.
     pub(super) fn tell_last_losses(&mut self) {
         let waiting: Vec<MediaTime> = self.outputs.iter().filter_map(OutputPipe::lost_from).collect();
+        // A format that failed has said so when it did.
+        if self.lost.is_some() || !waiting.is_empty() {
+            self.write_failed();
+        }
         waiting.into_iter().for_each(|from| self.lose(from));
         if let Some(from) = self.gone.take() {
             self.lacks(from);

@@ -15,18 +15,22 @@ use recorder_proto::pb::v1::Template;
 use recorder_proto::time::std_duration;
 use spool::OutputKey;
 
+use super::health::Health;
 use super::output::{Count, OutputPipe};
 use super::report::{api_format, internal, span, totals};
 use super::{Feed, Recording, formats, late};
 use crate::manifest::{Entry, Handle, Late, RecordingMeta};
 use crate::node::Node;
-use crate::plans::Chosen;
+use crate::plans::{Chosen, TaskId};
 use crate::publication::Publisher;
 use crate::shipping::{Continues, OutputMeta, Target, Wall};
 use crate::spool_names;
 
 /// A node mints the first epoch itself; takeovers get theirs from the control plane.
 const FIRST_EPOCH: Epoch = Epoch(1);
+
+/// Characters of a ULID that are random, at its end.
+const RANDOM_TAIL: usize = 16;
 
 /// Why a recording did not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,14 +129,15 @@ impl Recording {
         wall: Wall,
         grant: &Grant,
     ) -> Result<Option<Self>, StartError> {
-        let Chosen { plan, origin, also } = chosen;
+        let Chosen { plan, origin, also, task } = chosen;
         let broken = |problem: &str| StartError::Directive { origin: origin.clone(), problem: problem.to_owned() };
         let template = plan.template.as_ref().ok_or_else(|| broken("no template"))?;
         let wanted = wanted(template, tracks, Some(wall));
         if wanted.is_empty() {
             return Ok(None);
         }
-        let common = common_meta(publisher, &plan, wall, grant).ok_or_else(|| broken("no storage"))?;
+        let mut common = common_meta(publisher, &plan, wall, grant).ok_or_else(|| broken("no storage"))?;
+        common.record_id = task.map(|task| record_id(node, &task, grant));
         let started = RecordingStarted {
             stream: publisher.stream.clone(),
             session: publisher.session,
@@ -177,6 +182,7 @@ impl Recording {
             late: meta.late.clone(),
             gaps: Vec::new(),
             gaps_full: false,
+            health: Health::default(),
             codecs: Vec::new(),
             last: wall.media,
             first: None,
@@ -189,6 +195,7 @@ impl Recording {
             meta,
         };
         recording.announce(grant);
+        (0..recording.failed.len()).for_each(|_| recording.write_failed());
         tracing::info!(
             recording = %recording.id(), epoch = grant.epoch.get(), stream = %publisher.stream,
             template = %recording.meta.started.template, "recording"
@@ -216,6 +223,7 @@ fn common_meta(publisher: &Publisher, plan: &Plan, wall: Wall, grant: &Grant) ->
     let (template, storage) = (plan.template.as_ref()?, plan.storage.as_ref()?);
     Some(OutputMeta {
         recording: grant.id,
+        record_id: None,
         epoch: grant.epoch,
         format: ApiFormat::Hls,
         stream: publisher.stream.clone(),
@@ -233,6 +241,17 @@ fn common_meta(publisher: &Publisher, plan: &Plan, wall: Wall, grant: &Grant) ->
         part_bytes: 0,
         head_last: false,
     })
+}
+
+/// `{RecordId}` of a task is its id, which no other task ever gets. A second recording of the task, or a later epoch of
+/// the first, must not write over it: what follows is random, and behind a character that no id has.
+fn record_id(node: &Node, task: &TaskId, grant: &Grant) -> String {
+    let begun = node.link.directives().begin_task(&task.id) || task.begun;
+    if !begun && grant.epoch == FIRST_EPOCH {
+        return task.id.clone();
+    }
+    let (id, tail) = (grant.id.to_string(), RANDOM_TAIL);
+    format!("{}_{}", task.id, id.get(id.len().saturating_sub(tail)..).unwrap_or(&id).to_ascii_lowercase())
 }
 
 /// Why an output cannot be opened.

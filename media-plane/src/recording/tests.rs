@@ -18,6 +18,7 @@ use recorder_proto::format::Format;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::{Plan, plan::StorageRef};
+use recorder_proto::pb::v1::health::Kind;
 use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::pb::v1::template::{Flv, Hls, Mp4};
 use recorder_proto::pb::v1::{Template, gap::Reason, protocol};
@@ -176,8 +177,8 @@ const PICTURES: Tracks = Tracks { video: Presence::Present, audio: Presence::Abs
 /// A recording of pictures. Media is pushed faster than real time: it has to lie in the past.
 fn start(node: &Arc<Node>, template: Template, inheritance: Option<Inheritance>) -> Recording {
     let now = node.clock.now();
-    let chosen =
-        Chosen { plan: plan(template), origin: "domains/push.example.com/bindings/a".into(), also: Vec::new() };
+    let origin = "domains/push.example.com/bindings/a".into();
+    let chosen = Chosen { plan: plan(template), origin, also: Vec::new(), task: None };
     let wall = Wall { at: now - chrono::TimeDelta::seconds(60), media: MediaTime::ZERO };
     let grant = Grant { inheritance, ..Grant::new(RecordingId::new(now, [2; 10])) };
     Recording::start(node, &publisher(node), chosen, PICTURES, wall, &grant).unwrap().unwrap()
@@ -222,22 +223,28 @@ struct Told {
     available: Vec<FileAvailable>,
     opened: Vec<FileOpened>,
     failed: Vec<(Format, u32)>,
+    /// How often media could not be written, as the health report counts it.
+    unwritten: u64,
 }
 
 impl Told {
     fn of(facts: Vec<FactKind>) -> Self {
-        let mut ended = None;
+        let (mut ended, mut unwritten) = (None, 0);
         let (mut available, mut opened, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for fact in facts {
             match fact {
                 FactKind::RecordingEnded(told) => ended = Some(told),
                 FactKind::FileAvailable(file) => available.push(file),
                 FactKind::FileOpened(file) => opened.push(file),
+                FactKind::RecordingAbnormal(told) => {
+                    assert!(told.found.iter().all(|span| span.kind == Kind::WriteFailed), "{told:?}");
+                    unwritten += told.found.iter().map(|span| span.count).sum::<u64>();
+                }
                 FactKind::FileFailed(file) => failed.push((file.format, file.index.get())),
                 _ => {}
             }
         }
-        Self { ended: ended.unwrap(), available, opened, failed }
+        Self { ended: ended.unwrap(), available, opened, failed, unwritten }
     }
 
     /// every frame of every format is in a file that can be had, in one that is told to have failed, or in a hole.
@@ -287,6 +294,7 @@ async fn fail_kth(k: u64) -> bool {
     assert!(told.ended.error.is_none(), "{context}: {:?}", told.ended);
     assert_eq!(told.ended.end_reason, EndReason::PublisherEnded, "{context}");
     told.check_frames(wall, &context);
+    assert_eq!(told.unwritten > 0, !told.ended.gaps.is_empty(), "{context}: -104 for every hole");
     if has_failed {
         for format in FORMATS {
             let last = told.available.iter().filter(|file| file.format == format).max_by_key(|file| file.index);
@@ -351,5 +359,6 @@ async fn fsync_eio_without_a_spare_ends_the_recording_with_a_hole() {
     assert!(told.ended.outputs.iter().all(|output| output.error.is_some()));
     assert_eq!(told.ended.gaps.len(), 1);
     assert_eq!(told.ended.gaps[0].reason, Reason::SpoolFailed);
+    assert_eq!(told.unwritten, 3, "-104 for each format");
     life.die().await;
 }

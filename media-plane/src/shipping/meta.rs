@@ -75,6 +75,9 @@ impl From<&StorageRef> for Target {
 pub struct OutputMeta {
     /// The recording.
     pub recording: RecordingId,
+    /// In place of its id in `{RecordId}`: that of its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_id: Option<String>,
     /// Epoch it is written under.
     pub epoch: Epoch,
     /// Its container.
@@ -190,6 +193,7 @@ impl OutputMeta {
             app: self.stream.app(),
             stream: self.stream.stream(),
             recording: self.recording,
+            record_id: self.record_id.as_deref(),
             epoch: self.epoch,
             start: self.wall.at,
             time_zone: self.time_zone.parse().unwrap_or_default(),

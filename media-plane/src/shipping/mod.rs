@@ -15,6 +15,7 @@ mod leftovers;
 mod manifest;
 mod meta;
 mod note;
+mod nudge;
 mod open;
 mod output;
 mod placement;
@@ -57,6 +58,7 @@ use storage::{Open, Pace, Storage};
 pub use backup::CopyBack;
 pub use lag::Lag;
 pub use meta::{Continues, OutputMeta, Target, Wall};
+pub use nudge::Nudge;
 pub use restore::inventory;
 
 /// How often a draining node looks whether everything is delivered.
@@ -79,6 +81,7 @@ pub struct Context {
     bandwidth: Bandwidth,
     releases: Releases,
     lag: Lag,
+    nudge: Nudge,
     open: Open,
     pace: Pace,
     stalled_after: Duration,
@@ -92,7 +95,8 @@ impl Context {
         let mut storages = self.storages.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let (open, clock) = (Arc::clone(&self.open), Arc::clone(&self.clock));
-            Arc::new(Storage::new(target.clone(), open, self.pace, clock, self.facts.clone(), self.gate.clone()))
+            let storage = Storage::new(target.clone(), open, self.pace, clock, self.facts.clone(), self.gate.clone());
+            Arc::new(storage.nudged_by(self.nudge.clone()))
         };
         Arc::clone(storages.entry(target.clone()).or_insert_with(make))
     }
@@ -160,6 +164,7 @@ impl Shipping {
             bandwidth: Bandwidth::new(node.settings.upload.bandwidth),
             releases: Releases::default(),
             lag: node.lag.clone(),
+            nudge: node.nudge.clone(),
             open,
             pace: Pace::default(),
             stalled_after: node.settings.upload.stalled_after,

@@ -17,6 +17,7 @@ use tonic::Code;
 
 use super::Target;
 use super::budget::{Gate, Slots};
+use super::nudge::Nudge;
 use super::upload::UploadError;
 use crate::node::Facts;
 
@@ -79,6 +80,7 @@ pub struct Storage {
     client: tokio::sync::Mutex<Option<Arc<dyn Bucket>>>,
     health: Mutex<Health>,
     recovered: Notify,
+    nudge: Nudge,
     slots: Slots,
     gate: Gate,
     /// Its name as the permits count it.
@@ -88,9 +90,14 @@ pub struct Storage {
 impl Storage {
     /// Nothing is opened yet.
     pub fn new(target: Target, open: Open, pace: Pace, clock: Arc<dyn Clock>, facts: Facts, gate: Gate) -> Self {
-        let (client, health, recovered, slots) = Default::default();
+        let (client, health, recovered, nudge, slots) = Default::default();
         let label = target.name.as_str().into();
-        Self { target, open, pace, clock, facts, client, health, recovered, slots, gate, label }
+        Self { target, open, pace, clock, facts, client, health, recovered, nudge, slots, gate, label }
+    }
+
+    /// With somebody who has its uploads tried at once.
+    pub fn nudged_by(self, nudge: Nudge) -> Self {
+        Self { nudge, ..self }
     }
 
     /// Which storage.
@@ -209,6 +216,8 @@ impl Storage {
         tokio::select! {
             () = tokio::time::sleep(wait.max(least)) => {}
             () = self.recovered.notified() => {}
+            // Somebody has repaired something, perhaps the credential.
+            () = self.nudge.given() => self.lock().stale = true,
         }
     }
 

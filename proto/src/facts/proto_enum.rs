@@ -24,4 +24,5 @@ by_name! {
     protocol: crate::pb::v1::protocol::Kind,
     end_reason: crate::pb::v1::recording::EndReason,
     gap_reason: crate::pb::v1::gap::Reason,
+    health_kind: crate::pb::v1::health::Kind,
 }

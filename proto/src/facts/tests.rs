@@ -153,6 +153,15 @@ fn one_of_each() -> Vec<FactKind> {
             crc32c: "yZRlqg==".into(),
         }
         .into(),
+        RecordingAbnormal {
+            found: vec![AbnormalSpan {
+                kind: v1::health::Kind::VideoTimestampJump,
+                count: 3,
+                first_time: at(5),
+                last_time: at(7),
+            }],
+        }
+        .into(),
         FileOpened {
             format: Format::Flv,
             index: FileIndex(0),

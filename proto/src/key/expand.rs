@@ -32,6 +32,8 @@ pub struct KeyContext<'a> {
     pub stream: &'a str,
     /// The recording; `{RecordId}`, followed by `-e{epoch}` when the epoch is above 1.
     pub recording: RecordingId,
+    /// In place of the recording's id: that of its task, which the caller has made sure no other recording is given.
+    pub record_id: Option<&'a str>,
     /// Epoch of the writer.
     pub epoch: Epoch,
     /// When the recording (or, for keys of single files, the file) started.
@@ -140,7 +142,10 @@ impl Fields<'_> {
             Variable::Domain => part(context.domain),
             Variable::AppName => sanitize::shorten(&sanitize::hierarchy(context.app), most),
             Variable::StreamId => part(context.stream),
-            Variable::RecordId => format!("{}{}", context.recording, self.epoch_mark()),
+            Variable::RecordId => match context.record_id {
+                Some(id) => format!("{}{}", part(id), self.epoch_mark()),
+                None => format!("{}{}", context.recording, self.epoch_mark()),
+            },
             Variable::RandomId => {
                 let digits: String = context.random.iter().map(|byte| format!("{byte:02x}")).collect();
                 if self.alone { digits + &self.epoch_mark() } else { digits }

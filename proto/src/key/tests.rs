@@ -17,6 +17,7 @@ fn context<'a>(labels: &'a BTreeMap<String, String>) -> KeyContext<'a> {
         app: "live",
         stream: "cam1",
         recording: RecordingId::new(start(), [1; 10]),
+        record_id: None,
         epoch: Epoch::FIRST,
         start: start(),
         time_zone: TimeZone::Utc,
@@ -71,6 +72,14 @@ fn r32_end_variables_are_refused_with_the_reason_and_the_list() {
         assert!(errors[0].contains(&format!("{{{name}}} cannot be used: the key is fixed when the upload starts")));
         assert!(errors[0].contains("{StartHour}") && errors[0].contains("{label.x}"));
     }
+}
+
+#[test]
+fn r16_a_task_gives_its_id() {
+    assert_eq!(expand("{StreamID}/{RecordId}", |c| c.record_id = Some("ny")), "cam1/ny");
+    let later = |c: &mut KeyContext<'_>| (c.record_id, c.epoch) = (Some("ny_0123456789abcdef"), Epoch(2));
+    assert_eq!(expand("{RecordId}", later), "ny_0123456789abcdef-e2");
+    assert!(expand("{StreamID}", |c| c.record_id = Some("ny")).ends_with("/ny"), "where it is appended, too");
 }
 
 #[test]

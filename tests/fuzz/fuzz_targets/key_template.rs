@@ -33,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
         app,
         stream,
         recording: RecordingId::new(start, [1; 10]),
+        record_id: None,
         epoch: Epoch(2),
         start,
         time_zone,

@@ -53,6 +53,7 @@ async fn start(serve: bool) -> Pair {
         ("RECORDER_API_LISTEN", listen(7080)),
         ("RECORDER_LINK_LISTEN", listen(7081)),
         ("RECORDER_ADMIN_LISTEN", listen(7090)),
+        ("RECORDER_PLAYBACK_LISTEN", listen(7082)),
         ("RECORDER_LIBRARY_ROOT", library.clone()),
     ];
     let control = Process::start("recorder-control", &folder.join("control"), &settings).await;

@@ -4,6 +4,8 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use chrono::{NaiveDateTime, TimeDelta};
+use recorder_runtime::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -69,6 +71,11 @@ impl Account {
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap_or_default();
         let scope = value("X-Goog-Credential=").split_once("%2F").unwrap_or_default().1.replace("%2F", "/");
         let signature = hex::decode(signature).unwrap_or_default();
+        let made = NaiveDateTime::parse_from_str(value("X-Goog-Date="), "%Y%m%dT%H%M%SZ").unwrap_or_default().and_utc();
+        let seconds = value("X-Goog-Expires=").parse().unwrap_or_default();
+        if SystemClock::new().now() >= made + TimeDelta::seconds(seconds) {
+            return false;
+        }
         // Google's client signs the host without its port.
         [host, host.split(':').next().unwrap_or_default()].iter().any(|host| {
             let canonical = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");

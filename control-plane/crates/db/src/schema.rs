@@ -255,6 +255,26 @@ diesel::table! {
 }
 
 diesel::table! {
+    tasks (id) {
+        id -> Text,
+        uid -> Text,
+        rev -> BigInt,
+        domain -> Text,
+        app -> Text,
+        stream -> Text,
+        template -> Text,
+        state -> Integer,
+        start_time -> BigInt,
+        end_time -> BigInt,
+        stop_time -> Nullable<BigInt>,
+        due_time -> Nullable<BigInt>,
+        body -> Binary,
+        create_time -> BigInt,
+        update_time -> BigInt,
+    }
+}
+
+diesel::table! {
     usage_channels (recording) {
         recording -> Text,
         domain -> Text,
@@ -340,6 +360,36 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    deletions (recording) {
+        recording -> Text,
+        objects -> Bool,
+        attempts -> BigInt,
+        next_time -> Nullable<BigInt>,
+        last_error -> Nullable<Binary>,
+        request_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    deletion_objects (recording, storage, object_key) {
+        recording -> Text,
+        storage -> Text,
+        object_key -> Text,
+        kind -> Integer,
+    }
+}
+
+diesel::table! {
+    blocks (domain, app, stream) {
+        domain -> Text,
+        app -> Text,
+        stream -> Text,
+        until -> BigInt,
+        reason -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     settings,
     counters,
@@ -355,6 +405,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     claims,
     files,
     streams,
+    tasks,
     nodes,
     node_acks,
     directives,
@@ -370,4 +421,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     usage_channels,
     usage_outputs,
     usage_files,
+    deletions,
+    deletion_objects,
+    blocks,
 );

@@ -38,6 +38,8 @@ fn catalogue() -> Catalogue {
         rules: vec![rule("cam", "cam-*", "best"), rule("one", "cam-1", "all")],
         templates: [template("all"), template("best")].into(),
         storages: Storages { by_name: [("storages/s".to_owned(), storage)].into(), default: None },
+        tasks: Vec::new(),
+        blocks: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod bits;
 mod config;
 mod frame;
 pub mod h264;
+pub mod health;
 pub mod ingest;
 mod lineup;
 pub mod opus;

@@ -12,11 +12,13 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::ingest::RawFrame;
+use crate::health::{Detector, Tally};
+use crate::ingest::{Event, RawFrame};
 use crate::{CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
 use assemble::Assembler;
 use clock::Clock;
+pub(crate) use clock::{convert, unwrapped_step};
 
 /// What leaves the timeline, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +31,7 @@ pub enum Timed {
     Frame(Frame),
 }
 
-/// What the timeline had to correct; the raw material of a stream's health report.
+/// What the timeline had to correct.
 ///
 /// Every frame that goes in comes out, or is counted as `merged` or `rejected`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub struct Timeline {
     assembler: Assembler,
     clock: Clock,
     counts: Counts,
+    health: Detector,
 }
 
 impl Timeline {
@@ -79,9 +82,10 @@ impl Timeline {
             self.counts.rejected += 1;
             return;
         }
-        let (clock, counts) = (&mut self.clock, &mut self.counts);
+        let (clock, counts, health) = (&mut self.clock, &mut self.counts, &mut self.health);
         self.assembler.push(frame, arrival, &mut |frame, arrival, merged| {
             counts.merged += merged;
+            health.frame(&frame, arrival);
             clock.push(frame, arrival, counts, out);
         });
     }
@@ -103,6 +107,7 @@ impl Timeline {
     /// pause between the arrivals. The first of several reasons counts.
     pub fn interrupt(&mut self, reason: GapReason, out: &mut Vec<Timed>) {
         self.flush(out);
+        self.health.interrupt();
         self.clock.interrupt(reason);
     }
 
@@ -115,11 +120,22 @@ impl Timeline {
 
     /// Lets go of the frame held back; call at the end of the publication.
     pub fn flush(&mut self, out: &mut Vec<Timed>) {
-        let (clock, counts) = (&mut self.clock, &mut self.counts);
+        let (clock, counts, health) = (&mut self.clock, &mut self.counts, &mut self.health);
         self.assembler.flush(&mut |frame, arrival, merged| {
             counts.merged += merged;
+            health.frame(&frame, arrival);
             clock.push(frame, arrival, counts, out);
         });
+    }
+
+    /// Looks at an event that arrived at `at` for the health report only; frames are looked at when they are whole.
+    pub fn watch(&mut self, event: &Event, at: Duration) {
+        self.health.event(event, at);
+    }
+
+    /// What is abnormal in what came.
+    pub fn health(&mut self) -> &mut Tally {
+        self.health.tally()
     }
 
     /// What was corrected so far.

@@ -63,7 +63,9 @@ impl Clock {
         let arrival = nanos(arrival);
         let alone = self.is_in_time(other(kind), arrival);
         if let Some(source) = self.sources.get_mut(&ssrc) {
-            self.counts.timestamp_jumps += u64::from(source.observe(timestamp, arrival, alone));
+            let jumped = u64::from(source.observe(timestamp, arrival, alone));
+            self.counts.timestamp_jumps += jumped;
+            self.counts.sound_jumps += if kind == TrackKind::Audio { jumped } else { 0 };
             return self.synchronise(arrival);
         }
         let track = self.track(kind);

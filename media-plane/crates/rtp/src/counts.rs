@@ -38,6 +38,8 @@ pub struct ClockCounts {
     pub wall_steps: u64,
     /// Jumps of RTP timestamps that were taken out with the help of arrival times.
     pub timestamp_jumps: u64,
+    /// Those of them that were of the sound.
+    pub sound_jumps: u64,
     /// How far picture and sound are from where sender reports put them, in microseconds; what is still to be slewed.
     pub correction_micros: i64,
 }

@@ -25,6 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.node.clock.now();
         let allowed =
             auth::check(policy.as_ref(), stream.domain(), protocol::Kind::Rtmp, stream.stream(), credentials, now);
+        let allowed = allowed.and_then(|()| auth::check_block(policy.as_ref(), &stream, now));
         if let Err(denied) = allowed {
             return self.refuse(Refusal::Denied, &denied.to_string(), "auth");
         }

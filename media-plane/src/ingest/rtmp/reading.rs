@@ -179,6 +179,10 @@ pub(super) fn patience_before(command: &Command) -> Option<Duration> {
     match command {
         Command::TakeOver(_) => Some(HURRY),
         Command::Orphan { .. } | Command::Move { .. } => Some(LEISURE),
-        Command::Stop { .. } | Command::Split { .. } | Command::PutDown { .. } | Command::Disconnect { .. } => None,
+        Command::Stop { .. }
+        | Command::Split { .. }
+        | Command::PutDown { .. }
+        | Command::Review
+        | Command::Disconnect { .. } => None,
     }
 }

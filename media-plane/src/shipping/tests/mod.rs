@@ -218,6 +218,7 @@ pub fn context(node: (&Spool, &Manifests, &FactLog, &Lag), copies: Copies, patie
         bandwidth: Bandwidth::default(),
         releases: Default::default(),
         lag: lag.clone(),
+        nudge: Default::default(),
         open,
         pace: Pace {
             transient: Policy::forever(millis(1), millis(10)),
@@ -239,6 +240,7 @@ pub fn meta(format: Format) -> OutputMeta {
     let at = Utc.with_ymd_and_hms(2026, 11, 22, 12, 0, 0).unwrap();
     OutputMeta {
         recording: recorder_proto::ids::RecordingId::new(at, [7; 10]),
+        record_id: None,
         epoch: Epoch(1),
         format,
         stream: StreamKey::new("push.example.com", "live", "cam").unwrap(),

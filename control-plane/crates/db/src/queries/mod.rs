@@ -1,7 +1,9 @@
 //! One module a table: rows and the statements on them. Every function runs inside the caller's transaction.
 pub mod bindings;
+pub mod blocks;
 pub mod claims;
 pub mod counters;
+pub mod deletions;
 pub mod deliveries;
 pub mod directives;
 pub mod domains;
@@ -17,6 +19,7 @@ pub mod rules;
 pub mod settings;
 pub mod storages;
 pub mod streams;
+pub mod tasks;
 pub mod templates;
 pub mod tokens;
 pub mod usage;

@@ -271,14 +271,19 @@ impl Track {
 
 /// The signed step between two counter values of one scale, seen through a wrap at 2^32 or (OBS masks the top bit of
 /// the timestamp) at 2^31.
-fn unwrapped_step(from: SourceTime, to: SourceTime) -> i64 {
+pub(crate) fn unwrapped_step(from: SourceTime, to: SourceTime) -> i64 {
     let step = i64::from(to.value.wrapping_sub(from.value) as i32);
     let halved = step + (1 << 31);
     let near = |step: i64| convert(step, to.scale).abs() <= MAX_FORWARD;
     if !near(step) && near(halved) && from.value < 1 << 31 && to.value < 1 << 31 { halved } else { step }
 }
 
-fn convert(ticks: i64, scale: u32) -> i64 {
+/// Ticks of a scale in those of the timeline.
+pub(crate) fn convert(ticks: i64, scale: u32) -> i64 {
+    // The scales there are, without a division of 128 bits for every frame.
+    if let (1_000 | 90_000, Some(exact)) = (scale, ticks.checked_mul(MediaTime::SCALE / i64::from(scale.max(1)))) {
+        return exact.clamp(i64::MIN / 4, i64::MAX / 4);
+    }
     let scale = i128::from(scale.max(1));
     let scaled = i128::from(ticks) * i128::from(MediaTime::SCALE) + scale / 2;
     scaled.div_euclid(scale).clamp(i128::from(i64::MIN / 4), i128::from(i64::MAX / 4)) as i64

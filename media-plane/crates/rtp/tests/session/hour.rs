@@ -1,5 +1,6 @@
 //! One hour of everything at once (issue "WebRTC publishers are recorded over WHIP", shown by 2).
 
+use media::health::Kind;
 use media::{CodecConfig, TrackKind};
 
 use crate::publisher::{Counter, Publisher};
@@ -85,27 +86,41 @@ fn check(world: &World) {
     assert_eq!((counts.clock.wall_steps, counts.clock.reports_rejected), (0, 0));
 }
 
+/// The health report tells of what happened, and of nothing else: not of drift, wraps, silence, and what was slewed.
+fn check_health(world: &mut World, loses_sound: bool) {
+    let mut found = world.judge.abnormal();
+    let missing = world.publisher.pictures.len() as u64 - world.judge.pictures;
+    let dropped = found.iter().find(|(kind, _)| *kind == Kind::VideoFramesDropped).map_or(0, |(_, count)| *count);
+    assert!(dropped <= missing && dropped * 100 >= missing * 80, "{dropped} of {missing} missing pictures were told");
+    found.retain(|(kind, _)| *kind != Kind::VideoFramesDropped && (!loses_sound || *kind != Kind::AudioFramesDropped));
+    // Nobody asks this encoder for key frames but after a loss.
+    found.retain(|(kind, _)| *kind != Kind::GopAbnormal);
+    assert_eq!(found, [(Kind::ResolutionChanged, 8)]);
+}
+
 fn size(config: &CodecConfig) -> Option<(u32, u32)> {
     if let CodecConfig::Avc(avc) = config { Some((avc.width, avc.height)) } else { None }
 }
 
 #[test]
 fn an_hour_with_five_percent_loss_and_nack() {
-    let world = hour(seed(1), Network { loss: 0.05, ..Network::default() });
+    let mut world = hour(seed(1), Network { loss: 0.05, ..Network::default() });
     report("5 % loss, NACK", &world);
     check(&world);
     let sent = (world.publisher.pictures.len() as f64, world.publisher.sounds.len() as f64);
     assert!(world.judge.pictures as f64 >= 0.998 * sent.0, "pictures that were sent again arrive");
     assert!(world.judge.sounds as f64 >= 0.999 * sent.1);
+    check_health(&mut world, false);
 }
 
 #[test]
 fn an_hour_with_one_percent_loss_and_nothing_sent_again() {
-    let world = hour(seed(2), Network { loss: 0.01, nack: false, ..Network::default() });
+    let mut world = hour(seed(2), Network { loss: 0.01, nack: false, ..Network::default() });
     report("1 % loss, no NACK", &world);
     check(&world);
     let sent = (world.publisher.pictures.len() as f64, world.publisher.sounds.len() as f64);
     assert!(world.judge.pictures as f64 >= 0.7 * sent.0, "a key frame soon follows every loss");
     assert!(world.judge.sounds as f64 >= 0.98 * sent.1);
     assert!(world.judge.gaps > 1_000, "{} gaps were told", world.judge.gaps);
+    check_health(&mut world, true);
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use media::health::Kind;
 use media::ingest::Event;
 use media::{CodecConfig, GapReason, Timed, Timeline, TrackKind};
 use rtp::Output;
@@ -42,6 +43,7 @@ pub struct Judge {
 impl Judge {
     pub fn take(&mut self, output: &Output, pictures: &[Captured], sounds: &[Captured], now: f64) {
         let Output::Event(event) = output else { return };
+        self.timeline.watch(event, Duration::from_secs_f64(now));
         match event {
             Event::Config(track, config) => {
                 self.configs.push((*track, config.clone()));
@@ -68,6 +70,11 @@ impl Judge {
             }
         }
         self.check_timeline();
+    }
+
+    /// What the health report would say.
+    pub fn abnormal(&mut self) -> Vec<(Kind, u64)> {
+        self.timeline.health().iter().map(|(kind, found)| (kind, found.count)).collect()
     }
 
     /// Bit-exact, and decodable: a key frame, or right behind the picture before it.
