@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_blocked_stream_is_refused_until_its_time_and_no_other() {
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let block = domain_policy::Block {
             app: "live".into(),
             stream: "cam1".into(),
