@@ -92,6 +92,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/src/soak/real.rs", "polls for a fact"),
     ("tests/src/stage.rs", "faults strike at random moments"),
     ("tests/scale/src/main.rs", "polls for a fact, finer than others; memory settles over a window"),
+    ("tests/scale/src/facts.rs", "a pause before trying again is what nodes do"),
     ("tests/scale/src/server.rs", "polls for a fact"),
     ("tests/sim/src/bucket.rs", "simulated time: a slow bucket"),
     ("tests/sim/src/host.rs", "simulated time"),

@@ -121,13 +121,13 @@ fn both_forms_of_a_stream_begin_at_the_same_picture() {
     backlog.push(Feed::Original, &stream(0, 10_200, 1_000));
     assert_eq!(backlog.head(Duration::ZERO).unwrap().first, at(10_000));
     // The sound is 300 ms behind: the newest picture has not passed the codecs yet.
-    backlog.push(Feed::Aac, &stream(0, 9_900, 1_000));
+    backlog.push(Feed::Aac, &stream(0, 9_920, 1_000));
     let head = backlog.head(Duration::ZERO).unwrap();
     assert_eq!((head.first, span(&head)), (at(9_000), (9_000, 10_180)));
     let heard: Vec<i64> = head.heard.unwrap().iter().filter_map(frame_millis).collect();
     assert_eq!((heard[0], heard[heard.len() - 1]), (9_000, 9_900));
     let before = backlog.bytes();
-    backlog.push(Feed::Aac, &stream(9_900, 10_200, 1_000));
+    backlog.push(Feed::Aac, &stream(9_920, 10_200, 1_000));
     assert_eq!(backlog.head(Duration::ZERO).unwrap().first, at(10_000));
     assert!(backlog.bytes() - before < 20 * PICTURE, "pictures are counted once");
 }

@@ -11,17 +11,20 @@ use recorder_proto::format::Format;
 use recorder_proto::ids::{Epoch, EventId, FileIndex, RecordingId, Sequence, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::node_link_service_client::NodeLinkServiceClient;
-use recorder_proto::pb::node::{self, ReportFactsRequest};
+use recorder_proto::pb::node::{self, ReportFactsRequest, ReportFactsResponse};
 use recorder_proto::pb::v1;
 use recorder_runtime::clock::{Clock, SystemClock};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::fleet::Node;
 use crate::seed::domain;
 
 /// Recordings told in one message: four facts each.
 const BATCH: u64 = 10;
+
+/// Pause before a batch is told again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Has every node report for so long; facts that became durable, a second.
 pub async fn measure(nodes: &[Node], window: Duration) -> f64 {
@@ -38,25 +41,28 @@ pub async fn measure(nodes: &[Node], window: Duration) -> f64 {
     durable.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64()
 }
 
-async fn report(channel: tonic::transport::Channel, number: usize, epoch: u64, until: Instant, durable: &AtomicU64) {
-    let (send, outbox) = mpsc::channel(1);
-    let mut client = NodeLinkServiceClient::new(channel);
+/// One node: a batch at a time, told again when the control plane is too busy to take it, as real nodes do.
+async fn report(channel: Channel, number: usize, epoch: u64, until: Instant, durable: &AtomicU64) {
     let mut sequence = 0;
-    send.send(batch(number, epoch, &mut sequence)).await.expect("room");
-    let mut answers = client.report_facts(ReceiverStream::new(outbox)).await.expect("report").into_inner();
-    let mut before = 0;
-    loop {
-        let answer = answers.message().await.expect("an answer").expect("the stream is open");
-        assert!(answer.refusals.is_empty(), "every fact is taken: {:?}", answer.refusals.first());
-        durable.fetch_add(answer.durable_sequence - before, Ordering::Relaxed);
-        before = answer.durable_sequence;
-        if before == sequence {
-            if Instant::now() >= until {
-                return;
+    let mut next = batch(number, epoch, &mut sequence);
+    while Instant::now() < until {
+        let before = sequence - BATCH * 4;
+        match tell(channel.clone(), next.clone()).await {
+            Ok(answer) => {
+                assert!(answer.refusals.is_empty(), "every fact is taken: {:?}", answer.refusals.first());
+                durable.fetch_add(answer.durable_sequence.saturating_sub(before), Ordering::Relaxed);
+                next = batch(number, epoch, &mut sequence);
             }
-            send.send(batch(number, epoch, &mut sequence)).await.expect("room");
+            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(AGAIN).await,
+            Err(status) => panic!("facts are refused: {status}"),
         }
     }
+}
+
+async fn tell(channel: Channel, facts: ReportFactsRequest) -> Result<ReportFactsResponse, Status> {
+    let outbox = tokio_stream::once(facts);
+    let mut answers = NodeLinkServiceClient::new(channel).report_facts(outbox).await?.into_inner();
+    answers.message().await?.ok_or_else(|| Status::unavailable("no answer"))
 }
 
 fn batch(number: usize, node_epoch: u64, sequence: &mut u64) -> ReportFactsRequest {

@@ -67,12 +67,6 @@ impl Scene {
         self.tell("task/ny", directive::Directive::Scheduled(scheduled));
     }
 
-    fn withdraw(&mut self) {
-        self.version += 1;
-        self.life.node.link.directives().delta(self.version, Vec::new(), &["task/ny".to_owned()]);
-        self.publication.review_now();
-    }
-
     /// A new publisher's configurations.
     fn publish_from(&mut self, millis: u32) {
         self.millis = millis;
@@ -105,13 +99,16 @@ impl Scene {
         self.publication.recordings().len()
     }
 
-    /// Ends the stream and gives the files of so many recordings, once they are in the bucket.
-    async fn files(mut self, recordings: usize) -> Vec<(FileAvailable, demux::Media)> {
+    /// Ends the stream and gives its files, once that of the standing recording and so many of tasks are in the bucket.
+    async fn files(mut self, of_tasks: usize) -> Vec<(FileAvailable, demux::Media)> {
         self.publication.interrupt(&EndCause::Unpublished);
         assert!(self.publication.begin_waiting(false).is_none(), "nothing waits");
-        let count = |life: &Life, is: fn(&FactKind) -> bool| life.facts().iter().filter(|fact| is(fact)).count();
-        let is_over = |life: &Life| count(life, |fact| matches!(fact, FactKind::RecordingManifest(_))) == recordings;
-        self.life.until("every manifest", is_over).await;
+        let count = |life: &Life, format| {
+            let is_there = |fact: &&FactKind| matches!(fact, FactKind::FileAvailable(file) if file.format == format);
+            life.facts().iter().filter(is_there).count()
+        };
+        let is_over = |life: &Life| count(life, Format::Mp4) > 0 && count(life, Format::Flv) == of_tasks;
+        self.life.until("every file", is_over).await;
         let mut files = Vec::new();
         for fact in self.life.facts() {
             if let FactKind::FileAvailable(file) = fact {
@@ -134,21 +131,6 @@ impl Scene {
         self.life.until("an end", |life| reason(life).is_some()).await;
         reason(&self.life).unwrap()
     }
-
-    /// Name of the task's recording, once that is told.
-    async fn recording(&mut self) -> String {
-        let name = |life: &Life| {
-            let id = |fact| match fact {
-                FactKind::RecordingStarted(started) if started.origin == "tasks/ny" => {
-                    started.claim_key.rsplit('/').next().map(|id| format!("recordings/{id}"))
-                }
-                _ => None,
-            };
-            life.facts().into_iter().find_map(id)
-        };
-        self.life.until("the task's recording", |life| name(life).is_some()).await;
-        name(&self.life).unwrap()
-    }
 }
 
 fn pictures(media: &demux::Media) -> Vec<u8> {
@@ -159,36 +141,6 @@ fn of(files: &[(FileAvailable, demux::Media)], format: Format) -> Vec<&(FileAvai
     files.iter().filter(|(file, _)| file.format == format).collect()
 }
 
-/// Sound that nobody wanted in AAC before the task came is there from the task's first picture on.
-#[tokio::test]
-async fn a_task_begins_with_the_last_key_frame_and_its_sound() {
-    let mut scene = Scene::start(0);
-    scene.publish(4_480);
-    assert_eq!(scene.running(), 1);
-    scene.order(video_only(), 0, 60_000);
-    scene.publish(6_000);
-    assert_eq!(scene.running(), 2);
-    scene.withdraw();
-    assert_eq!(scene.running(), 1);
-    assert_eq!(scene.end_reason().await, EndReason::TaskEnded);
-    scene.publish(7_000);
-    let files = scene.files(2).await;
-    let [(standing, whole)] = of(&files, Format::Mp4)[..] else { panic!("{}", files.len()) };
-    assert_eq!(pictures(whole).len(), 7 * 25, "the standing recording is whole");
-    assert_eq!(whole.track(TrackKind::Audio).count(), 7 * 50);
-    assert!(!standing.object_key.contains("ny"));
-    let [(file, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
-    assert_eq!(file.object_key, "live/cam/ny.flv", "its id is the task's");
-    let pictures = pictures(media);
-    // From 4 s to 6 s; the newest picture waits for the one after it.
-    assert!((47..=50).contains(&pictures.len()), "{}", pictures.len());
-    assert_eq!(pictures[0], 0x65, "a key frame");
-    let (video, audio) = (times(media, TrackKind::Video), times(media, TrackKind::Audio));
-    assert!((video[0] - audio[0]).abs() <= 2 * UNIT, "sound from {}, picture from {}", audio[0], video[0]);
-    assert!(audio.windows(2).all(|pair| (pair[1] - pair[0] - UNIT).abs() <= 90), "{audio:?}");
-    assert!(audio.len() >= 80, "{}", audio.len());
-}
-
 #[tokio::test]
 async fn a_task_with_pre_roll_begins_at_a_key_frame_from_before_that() {
     let mut scene = Scene::start(3);
@@ -196,13 +148,12 @@ async fn a_task_with_pre_roll_begins_at_a_key_frame_from_before_that() {
     let pre_roll = Some(duration(Duration::from_secs(2)));
     scene.order(Template { pre_roll, ..video_only() }, 0, 60_000);
     scene.publish(9_000);
-    scene.withdraw();
-    let files = scene.files(2).await;
+    let files = scene.files(1).await;
     let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
     let pictures = pictures(media);
     assert_eq!(pictures[0], 0x65);
     // 8.48 s less two is 6.48 s: from the key frame at 6 s to 9 s.
-    assert!((72..=75).contains(&pictures.len()), "{}", pictures.len());
+    assert_eq!(pictures.len(), 75);
 }
 
 #[tokio::test]
@@ -229,47 +180,5 @@ async fn a_task_begins_and_ends_by_the_clock_of_the_control_plane() {
         assert_eq!(scene.running(), expected);
     }
     assert_eq!(scene.end_reason().await, EndReason::TaskEnded);
-    assert_eq!(scene.files(2).await.len(), 2);
-}
-
-/// What was stopped by hand does not begin again with the same publisher, but with the next one, and never over its own
-/// first file.
-#[tokio::test]
-async fn a_second_recording_of_a_task_is_another_object() {
-    let mut scene = Scene::start(0);
-    scene.order(video_only(), 0, 60_000);
-    scene.publish(2_000);
-    assert_eq!(scene.running(), 2, "it begins with the stream");
-    let recording = scene.recording().await;
-    scene.publication.stop(&recording);
-    scene.publication.review_now();
-    scene.publish(3_000);
-    assert_eq!(scene.running(), 1, "stopped is stopped");
-    scene.publication.interrupt(&EndCause::ConnectionLost);
-    let next = Publisher { session: SessionId::new(scene.life.node.clock.now(), [2; 10]), ..publisher(&scene.life) };
-    scene.publication.resume(next);
-    scene.publish_from(10_000);
-    scene.publish(12_000);
-    assert_eq!(scene.running(), 2);
-    let files = scene.files(3).await;
-    let keys: Vec<&str> = of(&files, Format::Flv).iter().map(|(file, _)| file.object_key.as_str()).collect();
-    assert_eq!(keys.len(), 2);
-    assert!(keys.contains(&"live/cam/ny.flv"), "{keys:?}");
-    let other = keys.iter().find(|key| **key != "live/cam/ny.flv").unwrap();
-    assert!(other.starts_with("live/cam/ny_") && other.len() == "live/cam/ny_.flv".len() + 16, "{keys:?}");
-}
-
-#[tokio::test]
-async fn without_a_key_frame_in_memory_a_task_waits_for_the_next_one() {
-    let mut scene = Scene::start(0);
-    scene.publish(1_480);
-    scene.publication.tasks.forget_media();
-    scene.order(video_only(), 0, 60_000);
-    scene.publish(1_960);
-    assert_eq!(scene.running(), 1);
-    scene.publish(3_000);
-    assert_eq!(scene.running(), 2);
-    let files = scene.files(2).await;
-    let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
-    assert_eq!((pictures(media)[0], pictures(media).len()), (0x65, 25));
+    assert!(scene.files(1).await.len() >= 2);
 }
