@@ -100,8 +100,8 @@ fn policy(domain: &Domain, keys: &[Bytes], blocks: &[blocks::Row]) -> Directive 
 }
 
 fn block(row: &blocks::Row) -> Block {
-    let until = Some(time::timestamp(time::from_micros(row.until)));
-    Block { app: row.app.clone(), stream: row.stream.clone(), until, reason: row.reason.clone() }
+    let end_time = Some(time::timestamp(time::from_micros(row.until)));
+    Block { app: row.app.clone(), stream: row.stream.clone(), end_time, reason: row.reason.clone() }
 }
 
 fn standing_of_binding(binding: &Binding, plans: &BTreeMap<&str, Plan>) -> Option<Directive> {

@@ -47,7 +47,7 @@ fn a_publisher_is_closed_by_its_node_and_its_stream_blocked_by_all() {
         let first = node.follow().await;
         let [blocked] = &block(&first)[..] else { panic!("{first:?}") };
         assert_eq!((blocked.app.as_str(), blocked.stream.as_str(), blocked.reason.as_str()), ("live", "cam1", "abuse"));
-        assert_eq!(blocked.until.unwrap().seconds, super::control::START + 300);
+        assert_eq!(blocked.end_time.unwrap().seconds, super::control::START + 300);
         let commands = match commands(&first) {
             none if none.is_empty() => commands(&node.follow().await),
             commands => commands,

@@ -88,7 +88,7 @@ pub fn check(
 pub fn check_block(policy: Option<&DomainPolicy>, stream: &StreamKey, now: DateTime<Utc>) -> Result<(), Denied> {
     let blocks = policy.map(|policy| policy.blocks.as_slice()).unwrap_or_default();
     let of = blocks.iter().filter(|block| block.app == stream.app() && block.stream == stream.stream());
-    let until = of.filter_map(|block| Some((time::datetime(block.until.as_ref()?)?, &block.reason)));
+    let until = of.filter_map(|block| Some((time::datetime(block.end_time.as_ref()?)?, &block.reason)));
     match until.max().filter(|(until, _)| *until > now) {
         Some((until, reason)) => Err(Denied::Blocked { until, reason: reason.clone() }),
         None => Ok(()),
@@ -190,7 +190,7 @@ mod tests {
         let block = domain_policy::Block {
             app: "live".into(),
             stream: "cam1".into(),
-            until: Some(time::timestamp(at(60))),
+            end_time: Some(time::timestamp(at(60))),
             reason: "abuse".into(),
         };
         let policy = DomainPolicy { blocks: vec![block], ..Default::default() };
