@@ -145,11 +145,12 @@ fn folded(held: &Held, told: &RecordingEnded) -> Result<v1::Recording, Trouble> 
     Ok(body)
 }
 
-/// The manifest is in the storage. It says what is known already: no state depends on it.
+/// The manifest is in the storage. It says what is known already, and that no more files will be told of.
 pub(super) fn manifest(entry: &mut Entry<'_>, told: &RecordingManifest) -> Result<(), Trouble> {
     let (_, mut held) = held::known(entry)?;
     held.body.manifest = Some(told.to_pb());
     write(&mut entry.scribe, &mut held)?;
     let stamp = entry.scribe.stamp();
-    Ok(feed::recording(entry.scribe.db, stamp, kind::RECORDING_MANIFEST, &held.body)?)
+    feed::recording(entry.scribe.db, stamp, kind::RECORDING_MANIFEST, &held.body)?;
+    settle(&mut entry.scribe, &mut held)
 }

@@ -78,11 +78,16 @@ fn tally(scribe: &mut Scribe<'_>, held: &Held) -> Result<Tally, Trouble> {
     use v1::file::State as Of;
     let mut tally = Tally::default();
     let rows = files::of_recording(scribe.db, &held.row.id)?;
-    // The node knows how many files there are; one that never became known here cannot be called delivered.
+    // The node knows how many files there are. One that is not known here may still be told of: the shipping that tells of
+    // files is behind the recording that tells of its end. The manifest is the last that it tells; a file that never
+    // became known by then cannot be called delivered.
+    let is_told = held.body.manifest.is_some();
     for output in &held.body.outputs {
         let known = rows.iter().filter(|row| row.format == output.format).count();
         let lost = output.files.saturating_sub(u32::try_from(known).unwrap_or(u32::MAX));
-        if lost > 0 {
+        if lost > 0 && !is_told {
+            tally.pending += lost;
+        } else if lost > 0 {
             tally.missing += lost;
             tally.cause.get_or_insert_with(unknown_file);
         }

@@ -233,6 +233,24 @@ fn a_storage_shows_what_its_provider_says_and_forgets_it_with_the_next_success()
     });
 }
 
+/// A recording so short that its end is told before its first file is.
+#[test]
+fn a_recording_was_failed_until_its_files_were_told_of() {
+    on_each(async |control| {
+        let mut node = Node::ready(&control, "m1").await;
+        let mut story = Story::new("push.example.com", "cam1");
+        let facts = vec![story.started(), story.ended(1)];
+        node.report(facts).await;
+        assert_eq!(control.recording(&story.name()).await.state(), State::Finalizing);
+        let facts = vec![story.opened(0), story.available(0)];
+        node.report(facts).await;
+        assert_eq!(control.recording(&story.name()).await.state(), State::Succeeded);
+        let manifest = story.manifest();
+        node.report(vec![manifest]).await;
+        assert_eq!(control.recording(&story.name()).await.state(), State::Succeeded);
+    });
+}
+
 #[test]
 fn a_file_that_was_counted_but_never_reported_is_missing() {
     on_each(async |control| {
@@ -240,6 +258,9 @@ fn a_file_that_was_counted_but_never_reported_is_missing() {
         let mut story = Story::new("push.example.com", "cam1");
         let facts = vec![story.started(), story.opened(0), story.available(0), story.ended(2)];
         node.report(facts).await;
+        assert_eq!(control.recording(&story.name()).await.state(), State::Finalizing, "it may still be told of");
+        let manifest = story.manifest();
+        node.report(vec![manifest]).await;
         let recording = control.recording(&story.name()).await;
         assert_eq!(recording.state(), State::Incomplete);
         assert_eq!(recorder_proto::Problem::from(&recording.error.unwrap()).reason, "FILE_UNKNOWN");

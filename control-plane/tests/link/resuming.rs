@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use recorder_proto::Problem;
-use recorder_proto::facts::{GapSpan, RecordingInterrupted, RecordingManifest, RecordingResumed};
+use recorder_proto::facts::{GapSpan, RecordingInterrupted, RecordingResumed};
 use recorder_proto::pb::node::register_request::SpoolEntry;
 use recorder_proto::pb::node::register_response::{SpoolVerdict, spool_verdict::Verdict};
 use recorder_proto::pb::node::{ClaimRecordingResponse, RegisterRequest};
@@ -228,20 +228,13 @@ fn what_a_lost_node_still_tells_of_its_files_is_true_and_of_the_recording_is_not
         two.report(facts).await;
 
         // The zombie wakes up: it had begun a file of the same index, and believes to be the one that records.
-        let manifest = RecordingManifest {
-            storage: "library".parse().unwrap(),
-            object_key: "x/manifest.json".into(),
-            uri: "library:///x/manifest.json".into(),
-            size_bytes: 1,
-            crc32c: String::new(),
-        };
         let facts = vec![
             story.opened(1),
             lost(&mut story),
             story.available(0),
             story.available(1),
             story.ended(2),
-            story.fact(50, manifest),
+            story.manifest(),
         ];
         let last = facts.last().unwrap().sequence;
         let answer = one.try_report(facts).await.unwrap();

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use recorder_proto::facts::{
-    Fact, FactKind, FileAvailable, FileFailed, FileOpened, GapSpan, OutputTotals, RecordingEnded, RecordingStarted,
-    StreamEnded, StreamSnapshot,
+    Fact, FactKind, FileAvailable, FileFailed, FileOpened, GapSpan, OutputTotals, RecordingEnded, RecordingManifest,
+    RecordingStarted, StreamEnded, StreamSnapshot,
 };
 use recorder_proto::format::Format;
 use recorder_proto::ids::{Epoch, EventId, FileIndex, RecordingId, Sequence, SessionId};
@@ -262,6 +262,18 @@ impl Story {
 
     pub fn ended(&mut self, files: u32) -> node::Fact {
         self.ended_with(files, Vec::new())
+    }
+
+    /// The last that a node tells of a recording.
+    pub fn manifest(&mut self) -> node::Fact {
+        let manifest = RecordingManifest {
+            storage: "library".parse().unwrap(),
+            object_key: "x/manifest.json".into(),
+            uri: "library:///x/manifest.json".into(),
+            size_bytes: 1,
+            crc32c: String::new(),
+        };
+        self.fact(50, manifest)
     }
 
     pub fn totals(&self, files: u32, bytes_recorded: u64) -> OutputTotals {
