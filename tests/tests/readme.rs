@@ -134,11 +134,12 @@ async fn every_call_of_the_readme_works() {
     }
 }
 
-/// The publishers' lines of the README as a shell gets them, with this installation's port and a short input.
+/// The RTMP publishers' lines of the README as a shell gets them, with this installation's port and a short input.
 fn publish_lines(port: &str, input: &Path) -> Vec<String> {
     let text = readme();
     let spans = text.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split('`'));
-    let commands = spans.filter(|span| span.starts_with("ffmpeg ") || span.contains("rtmp2sink"));
+    let is_command = |span: &&str| span.starts_with("ffmpeg ") || span.contains("rtmp2sink");
+    let commands = spans.filter(is_command).filter(|span| span.contains("rtmp://"));
     let line = |command: &str| {
         let source =
             "gst-launch-1.0 -e videotestsrc num-buffers=90 ! x264enc tune=zerolatency key-int-max=30 ! h264parse";
