@@ -104,6 +104,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("control-plane/tests/link/kills.rs", "the moment of a kill is what varies"),
     ("media-plane/crates/spool/src/tests/slow.rs", "polls for a fact"),
     ("media-plane/src/link/facts/tests.rs", "polls for a fact"),
+    ("media-plane/src/publication/tests/tasks.rs", "polls for a fact"),
     ("media-plane/src/recording/tests.rs", "polls for a fact"),
     ("media-plane/src/shipping/tests/outages.rs", "polls for a fact; nothing may be told for a while"),
 ];
