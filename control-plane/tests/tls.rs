@@ -21,6 +21,7 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::link::control::{PATIENCE, until};
+use crate::support::FREE_PORTS;
 
 /// A certificate authority in a folder.
 struct Authority {
@@ -76,24 +77,11 @@ impl Running {
     async fn start(folder: &Path, extra: Vec<String>) -> Self {
         let scratch = tokio::task::spawn_blocking(|| Scratch::new(Kind::Sqlite)).await.unwrap().unwrap();
         let library = folder.join("library").display().to_string();
-        let mut arguments: Vec<String> = [
-            "--database-url",
-            &scratch.url,
-            "--seal-key",
-            &"5e".repeat(32),
-            "--library-root",
-            &library,
-            "--api-listen",
-            "127.0.0.1:0",
-            "--link-listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-            "--playback-listen",
-            "127.0.0.1:0",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        let mut arguments: Vec<String> =
+            ["--database-url", &scratch.url, "--seal-key", &"5e".repeat(32), "--library-root", &library]
+                .map(str::to_owned)
+                .to_vec();
+        arguments.extend(FREE_PORTS.map(str::to_owned));
         arguments.extend(extra);
         let config: Config = match PROGRAM.load(arguments, &Default::default()).unwrap() {
             Invocation::Run(settings) => settings.deserialize().unwrap(),

@@ -21,6 +21,7 @@ mod leaving;
 pub mod link;
 mod mailbox;
 mod manifest;
+mod meter;
 pub mod node;
 mod plans;
 mod publication;
@@ -36,6 +37,5 @@ mod sound;
 mod spool_names;
 mod starting;
 mod stream_facts;
-mod telemetry;
 
 pub use recording::abnormal_codes;

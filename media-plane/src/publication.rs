@@ -16,12 +16,12 @@ use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::recording::EndReason;
 
+use crate::meter::{self, Meter};
 use crate::node::Node;
 use crate::recording::{Feed, Recording, is_wanted};
 use crate::shipping::Wall;
 use crate::sound::{self, Sound};
 use crate::starting::Starting;
-use crate::telemetry::{self, Meter};
 use crate::{plans, stream_facts};
 use tasks::Tasks;
 
@@ -82,7 +82,7 @@ impl Publication {
             lineup: Lineup::new(),
             known: Known::default(),
             tracks: None,
-            meter: Meter::default(),
+            meter: Meter::new(),
             wall: None,
             recordings,
             sound: None,
@@ -148,11 +148,11 @@ impl Publication {
             }
             Event::Rejected(track, reason) => {
                 self.count(track).rejected += 1;
-                telemetry::rejected(reason);
+                meter::rejected(reason);
             }
             Event::Lost { track, frames, .. } => {
                 self.count(track).rejected += frames;
-                telemetry::lost(frames);
+                meter::lost(frames);
                 self.timeline.lost(track, &mut timed);
             }
         }

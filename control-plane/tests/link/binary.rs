@@ -10,6 +10,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::control::{PATIENCE, until};
+use crate::support::FREE_PORTS;
 
 /// The real binary, on a database that outlives it.
 pub struct Process {
@@ -27,22 +28,10 @@ impl Process {
         let ready = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let mut command = Command::new("/bin/sh");
-        let any = "127.0.0.1:0";
         command.env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A write beyond the limit of `limit_files` is to be an error, not the end.
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_recorder-control")]);
-        command.args([
-            "--api-listen",
-            any,
-            "--link-listen",
-            any,
-            "--admin-listen",
-            any,
-            "--playback-listen",
-            any,
-            "--ready-file",
-            "ready.json",
-        ]);
+        command.args(FREE_PORTS).args(["--ready-file", "ready.json"]);
         command.args(["--database-url", database, "--seal-key", &"5e".repeat(32)]).args(extra);
         let child = command.spawn().unwrap();
         let addresses =

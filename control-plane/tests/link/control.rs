@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use crate::support::FREE_PORTS;
+
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -209,25 +211,8 @@ impl Control {
 fn config(url: &str, folder: &std::path::Path, extra: &[&'static str]) -> Config {
     let library = folder.join("library").display().to_string();
     let key = "5e".repeat(32);
-    let arguments = [
-        "--database-url",
-        url,
-        "--api-listen",
-        "127.0.0.1:0",
-        "--link-listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--playback-listen",
-        "127.0.0.1:0",
-        "--seal-key",
-        &key,
-        "--library-root",
-        &library,
-        "--drain-deadline",
-        "15s",
-    ];
-    let arguments = arguments.iter().chain(extra).map(|text| (*text).to_owned());
+    let arguments = ["--database-url", url, "--seal-key", &key, "--library-root", &library, "--drain-deadline", "15s"];
+    let arguments = arguments.iter().chain(&FREE_PORTS).chain(extra).map(|text| (*text).to_owned());
     match PROGRAM.load(arguments, &BTreeMap::new()).unwrap() {
         Invocation::Run(settings) => settings.deserialize().unwrap(),
         Invocation::Print(text) => panic!("{text}"),

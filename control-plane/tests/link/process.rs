@@ -3,6 +3,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use super::control::until;
+use crate::support::FREE_PORTS;
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_recorder-control"));
@@ -23,19 +24,7 @@ fn stderr(output: &Output) -> String {
 async fn start(folder: &Path) -> Child {
     let ready = folder.join("ready.json");
     let _ = std::fs::remove_file(&ready);
-    let any = "127.0.0.1:0";
-    let arguments = [
-        "--api-listen",
-        any,
-        "--link-listen",
-        any,
-        "--admin-listen",
-        any,
-        "--playback-listen",
-        any,
-        "--ready-file",
-        "ready.json",
-    ];
+    let arguments = [&FREE_PORTS[..], &["--ready-file", "ready.json"]].concat();
     let child = command(folder, &arguments).spawn().unwrap();
     until("the process to be ready", async || ready.exists().then_some(())).await;
     child
@@ -75,11 +64,7 @@ fn it_starts_from_nothing_stops_on_request_and_starts_again() {
     assert!(!stderr(&second).contains("back this file up"), "the key was there");
 
     std::fs::remove_file(data.join("seal.key")).unwrap();
-    let any = "127.0.0.1:0";
-    let third = output(
-        folder.path(),
-        &["--api-listen", any, "--link-listen", any, "--admin-listen", any, "--playback-listen", any],
-    );
+    let third = output(folder.path(), &FREE_PORTS);
     assert_eq!(third.status.code(), Some(1));
     assert!(stderr(&third).contains("sealed with another key"), "{}", stderr(&third));
 }

@@ -37,6 +37,18 @@ use recorder_runtime::secret::{Keys, Sealer};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Response, Status};
 
+/// Every listener on a port that is free: arguments of the program.
+pub const FREE_PORTS: [&str; 8] = [
+    "--api-listen",
+    "127.0.0.1:0",
+    "--link-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "127.0.0.1:0",
+    "--playback-listen",
+    "127.0.0.1:0",
+];
+
 /// When every test begins.
 pub const EPOCH: i64 = 1_780_000_000;
 

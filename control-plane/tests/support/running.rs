@@ -9,6 +9,8 @@ use recorder_runtime::drain::Drain;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
+use super::FREE_PORTS;
+
 /// A running program; stops when [`Running::stop`] is called.
 pub struct Running {
     pub api: Channel,
@@ -26,12 +28,9 @@ impl Running {
             ("--database-url", database_url.to_owned()),
             ("--seal-key-file", key_file.display().to_string()),
             ("--library-root", library.display().to_string()),
-            ("--api-listen", "127.0.0.1:0".to_owned()),
-            ("--link-listen", "127.0.0.1:0".to_owned()),
-            ("--admin-listen", "127.0.0.1:0".to_owned()),
-            ("--playback-listen", "127.0.0.1:0".to_owned()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let arguments = arguments.chain(FREE_PORTS.map(str::to_owned));
         let config: Config = match PROGRAM.load(arguments, &BTreeMap::new()).unwrap() {
             Invocation::Run(settings) => settings.deserialize().unwrap(),
             Invocation::Print(text) => panic!("{text}"),

@@ -11,17 +11,13 @@ use media::{AvcConfig, CodecConfig, OpusConfig, TrackKind};
 use mux::demux;
 use recorder_proto::facts::{FactKind, FileAvailable};
 use recorder_proto::format::Format;
-use recorder_proto::ids::SessionId;
-use recorder_proto::names::StreamKey;
-use recorder_proto::pb::node::plan::StorageRef;
-use recorder_proto::pb::node::{Directive, Plan, directive};
+use recorder_proto::pb::v1::Template;
 use recorder_proto::pb::v1::template::{Aac, AudioMode, Flv, Hls, Mp4, aac};
-use recorder_proto::pb::v1::{Template, protocol};
 use spool::FaultyDisk;
 use store::{Bucket, Memory};
 
-use super::{Publication, Publisher};
-use crate::recording::tests::{AVC, Life};
+use super::Publication;
+use crate::recording::tests::{AVC, Life, bind, publisher};
 
 const SECONDS: u32 = 4;
 /// 20 ms of silence in stereo, as libopus codes it.
@@ -43,38 +39,9 @@ fn template(audio: AudioMode) -> Template {
     }
 }
 
-/// Everything that is published is recorded like this.
-fn direct(life: &Life, template: Template) {
-    let storage =
-        StorageRef { name: "storages/s3".into(), kind: "s3".into(), bucket: "b".into(), ..Default::default() };
-    let standing = directive::Standing {
-        domain: "push.example.com".into(),
-        rank: recorder_proto::matching::rank(recorder_proto::matching::Level::Domain, 0),
-        plan: Some(Plan { template: Some(template), storage: Some(storage), ..Plan::default() }),
-        origin: "domains/push.example.com/bindings/a".into(),
-        ..Default::default()
-    };
-    let directive = directive::Directive::Standing(standing);
-    let upsert = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
-    let taken = life.node.link.directives().delta(1, vec![upsert], &[]);
-    assert!(taken.rejections.is_empty(), "{:?}", taken.rejections);
-}
-
-fn publisher(life: &Life) -> Publisher {
-    let now = life.node.clock.now();
-    Publisher {
-        session: SessionId::new(now, [1; 10]),
-        stream: StreamKey::new("push.example.com", "live", "cam").unwrap(),
-        protocol: protocol::Kind::Rtmp,
-        remote: "192.0.2.7:5".into(),
-        encoder: String::new(),
-        since: now,
-    }
-}
-
 /// Key frames every second; 50 packets of sound a second.
 fn publish(life: &Life) -> Box<Publication> {
-    let mut publication = Box::new(Publication::start(Arc::clone(&life.node), publisher(life)));
+    let mut publication = Box::new(Publication::start(Arc::clone(&life.node), publisher(&life.node)));
     let arrival = life.node.clock.monotonic();
     let avc = AvcConfig::parse(Bytes::from_static(AVC)).unwrap();
     let opus = OpusConfig { channels: 2, pre_skip: 0, sample_rate_in: 48_000 };
@@ -101,7 +68,7 @@ async fn files(audio: AudioMode) -> Vec<(FileAvailable, Bytes)> {
     let folder = tempfile::tempdir().unwrap();
     let (disk, bucket) = (FaultyDisk::new(), Arc::new(Memory::default()));
     let mut life = Life::start(folder.path(), false, &disk, &bucket);
-    direct(&life, template(audio));
+    bind(&life, template(audio));
     let mut publication = publish(&life);
     publication.interrupt(&EndCause::Unpublished);
     assert!(publication.begin_waiting(false).is_none(), "nothing waits");

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
+use metrics::Counter;
 use mux::registry::{self, Format, Options, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
 use spool::{OutputKey, Writer};
 
 use super::feed::{Feed, is_left_out};
 use super::spare::Hole;
-use crate::{spool_names, telemetry};
+use crate::{meter, spool_names};
 
 /// Counters of one output, for the recording's report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +29,7 @@ pub struct OutputPipe {
     muxer: Box<dyn Muxer>,
     writer: Writer,
     count: Count,
+    muxed: Counter,
     /// What is wanted of the sound.
     wish: Wish,
     /// Tracks that the container cannot carry.
@@ -58,6 +60,7 @@ impl OutputPipe {
         Ok(Self {
             format,
             count: Count { files: state.files, bytes, rejected: 0 },
+            muxed: meter::muxed(format),
             muxer: mux::restore(format, options, state)?,
             writer,
             wish: Wish::default(),
@@ -155,7 +158,7 @@ impl OutputPipe {
                     self.close_hole(frame);
                     if self.muxer.push(frame).is_err() {
                         self.count.rejected += 1;
-                        telemetry::unfit();
+                        meter::unfit();
                     }
                 }
             }
@@ -248,7 +251,7 @@ impl OutputPipe {
             note(&mut self.count, &output);
             self.writer.apply(output)?;
         }
-        telemetry::muxed(self.format, self.count.bytes - before);
+        self.muxed.increment(self.count.bytes - before);
         Ok(())
     }
 }

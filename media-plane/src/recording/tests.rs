@@ -154,13 +154,32 @@ fn template() -> Template {
     }
 }
 
-fn plan(template: Template) -> Plan {
+/// It is stored in the memory bucket.
+pub(crate) fn plan(template: Template) -> Plan {
     let storage =
         StorageRef { name: "storages/s3".into(), kind: "s3".into(), bucket: "b".into(), ..StorageRef::default() };
     Plan { template: Some(template), storage: Some(storage), ..Plan::default() }
 }
 
-fn publisher(node: &Node) -> Publisher {
+/// Whatever is published on the domain is recorded by this template.
+pub(crate) fn bind(life: &Life, template: Template) {
+    use recorder_proto::matching::{Level, rank};
+    use recorder_proto::pb::node::{Directive, directive};
+
+    let standing = directive::Standing {
+        domain: "push.example.com".into(),
+        rank: rank(Level::Domain, 0),
+        plan: Some(plan(template)),
+        origin: "domains/push.example.com/bindings/a".into(),
+        ..Default::default()
+    };
+    let directive = directive::Directive::Standing(standing);
+    let directive = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
+    assert!(life.node.link.directives().delta(1, vec![directive], &[]).rejections.is_empty());
+}
+
+/// Who publishes the stream of these tests, over RTMP.
+pub(crate) fn publisher(node: &Node) -> Publisher {
     let now = node.clock.now();
     Publisher {
         session: SessionId::new(now, [1; 10]),

@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use recorder_proto::pb::node::directive::{Backlog, Scheduled};
+use recorder_proto::pb::node::{Directive, directive};
 use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::time::{duration, timestamp};
 
 use super::*;
+use crate::recording::tests::plan;
 
 /// A stream whose first publisher has sent so many milliseconds; the directives there are.
 struct Scene {
@@ -28,8 +30,8 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let (disk, bucket) = (FaultyDisk::new(), Arc::new(Memory::default()));
         let life = Life::start(folder.path(), false, &disk, &bucket);
-        direct(&life, Template { hls: None, flv: None, aac: None, ..template(AudioMode::Copy) });
-        let publication = Box::new(Publication::start(Arc::clone(&life.node), publisher(&life)));
+        bind(&life, Template { hls: None, flv: None, aac: None, ..template(AudioMode::Copy) });
+        let publication = Box::new(Publication::start(Arc::clone(&life.node), publisher(&life.node)));
         let arrival = life.node.clock.monotonic();
         let mut scene = Self { life, bucket, publication, arrival, millis: 0, version: 1, _folder: folder };
         if pre_roll > 0 {
@@ -52,15 +54,13 @@ impl Scene {
 
     /// Orders `ny` from `start` until `end`, in milliseconds from now.
     fn order(&mut self, template: Template, start: i64, end: i64) {
-        let storage =
-            StorageRef { name: "storages/s3".into(), kind: "s3".into(), bucket: "b".into(), ..Default::default() };
         let now: DateTime<Utc> = self.life.node.clock.now();
         let wire = |millis| Some(timestamp(now + TimeDelta::milliseconds(millis)));
         let scheduled = Scheduled {
             stream: Some(self.publication.stream().into()),
             start_time: wire(start),
             end_time: wire(end),
-            plan: Some(Plan { template: Some(template), storage: Some(storage), ..Plan::default() }),
+            plan: Some(plan(template)),
             origin: "tasks/ny".into(),
             begun: false,
         };

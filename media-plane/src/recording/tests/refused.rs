@@ -3,7 +3,7 @@
 use media::ingest::EndCause;
 use recorder_proto::pb::v1::template::hls;
 
-use super::starts::{Place, bind, send};
+use super::starts::{Place, send};
 use super::*;
 use crate::ingest::publishing::{Publishing, refuse};
 use crate::leaving::{Mode, Order};

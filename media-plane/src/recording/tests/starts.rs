@@ -118,23 +118,6 @@ async fn a_closed_spool_made_recordings_fail() {
     life.die().await;
 }
 
-/// Whatever is published on the domain is recorded by this template.
-pub(super) fn bind(life: &Life, template: Template) {
-    use recorder_proto::matching::{Level, rank};
-    use recorder_proto::pb::node::{Directive, directive};
-
-    let standing = directive::Standing {
-        domain: "push.example.com".into(),
-        rank: rank(Level::Domain, 0),
-        plan: Some(plan(template)),
-        origin: "domains/push.example.com/bindings/a".into(),
-        ..Default::default()
-    };
-    let directive = directive::Directive::Standing(standing);
-    let directive = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
-    assert!(life.node.link.directives().delta(1, vec![directive], &[]).rejections.is_empty());
-}
-
 /// Four seconds of pictures, sent at once.
 pub(super) fn send(life: &Life, publication: &mut Publication) {
     use media::ingest::{Event, Metadata, RawFrame, SourceTime};

@@ -71,6 +71,21 @@ pub struct Window<'a> {
     pub domains: &'a [String],
 }
 
+/// The columns of a [`Span`].
+const SPAN: (
+    usage_channels::recording,
+    usage_channels::domain,
+    usage_channels::template,
+    usage_channels::start_time,
+    usage_channels::end_time,
+) = (
+    usage_channels::recording,
+    usage_channels::domain,
+    usage_channels::template,
+    usage_channels::start_time,
+    usage_channels::end_time,
+);
+
 impl Channel {
     /// The body, decoded.
     pub fn reduced(&self) -> Result<v1::Recording> {
@@ -126,21 +141,7 @@ pub fn put_file(connection: &mut AnyConnection, row: &File) -> Result<()> {
 
 /// Channels that were taken at some moment of the window.
 pub fn spans(connection: &mut AnyConnection, window: Window<'_>) -> Result<Vec<Span>> {
-    let mut query = usage_channels::table
-        .filter(usage_channels::start_time.lt(window.end))
-        .filter(usage_channels::end_time.is_null().or(usage_channels::end_time.ge(window.start)))
-        .into_boxed();
-    if !window.domains.is_empty() {
-        query = query.filter(usage_channels::domain.eq_any(window.domains));
-    }
-    let columns = (
-        usage_channels::recording,
-        usage_channels::domain,
-        usage_channels::template,
-        usage_channels::start_time,
-        usage_channels::end_time,
-    );
-    Ok(query.select(columns).load(connection)?)
+    Ok(taken(window).select(SPAN).load(connection)?)
 }
 
 /// [`spans`] with each of their formats and its first frame; no formats is all.
@@ -160,26 +161,20 @@ pub fn output_spans(
     if !formats.is_empty() {
         query = query.filter(usage_outputs::format.eq_any(formats));
     }
-    let span = (
-        usage_channels::recording,
-        usage_channels::domain,
-        usage_channels::template,
-        usage_channels::start_time,
-        usage_channels::end_time,
-    );
-    Ok(query.select((span, usage_outputs::format, usage_outputs::start_time)).load(connection)?)
+    Ok(query.select((SPAN, usage_outputs::format, usage_outputs::start_time)).load(connection)?)
 }
 
 /// [`spans`] with their bodies.
 pub fn channels(connection: &mut AnyConnection, window: Window<'_>) -> Result<Vec<Channel>> {
-    let mut query = usage_channels::table
+    Ok(taken(window).load(connection)?)
+}
+
+fn taken(window: Window<'_>) -> usage_channels::BoxedQuery<'_, <AnyConnection as Connection>::Backend> {
+    let query = usage_channels::table
         .filter(usage_channels::start_time.lt(window.end))
         .filter(usage_channels::end_time.is_null().or(usage_channels::end_time.ge(window.start)))
         .into_boxed();
-    if !window.domains.is_empty() {
-        query = query.filter(usage_channels::domain.eq_any(window.domains));
-    }
-    Ok(query.load(connection)?)
+    if window.domains.is_empty() { query } else { query.filter(usage_channels::domain.eq_any(window.domains)) }
 }
 
 /// When files of the window became available, and their bytes.

@@ -2,29 +2,42 @@
 
 use media::ingest::Rejection;
 use media::{Frame, MediaTime, TrackKind};
-use metrics::{counter, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 use mux::registry::Format;
 use recorder_runtime::metrics as names;
 
 /// Counts frames, and measures how far sound and picture are apart when they arrive.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
+    // Held for every frame there will be: to look them up costs a lock and an allocation.
+    pictures: Counter,
+    sounds: Counter,
+    apart: Histogram,
     newest_sound: Option<MediaTime>,
 }
 
 impl Meter {
+    /// Of a stream that begins.
+    pub fn new() -> Self {
+        Self {
+            pictures: counter!(names::FRAMES_TOTAL, "kind" => "video"),
+            sounds: counter!(names::FRAMES_TOTAL, "kind" => "audio"),
+            apart: histogram!(names::AV_OFFSET_SECONDS),
+            newest_sound: None,
+        }
+    }
+
     /// One frame that the timeline has placed.
     pub fn frame(&mut self, frame: &Frame) {
-        let kind = match frame.track {
-            TrackKind::Video => "video",
-            TrackKind::Audio => "audio",
-        };
-        counter!(names::FRAMES_TOTAL, "kind" => kind).increment(1);
+        match frame.track {
+            TrackKind::Video => self.pictures.increment(1),
+            TrackKind::Audio => self.sounds.increment(1),
+        }
         match (frame.track, self.newest_sound) {
             (TrackKind::Audio, _) => self.newest_sound = Some(frame.dts),
             // Once a GOP tells enough.
             (TrackKind::Video, Some(sound)) if frame.keyframe => {
-                histogram!(names::AV_OFFSET_SECONDS).record((frame.dts - sound).as_secs_f64().abs());
+                self.apart.record((frame.dts - sound).as_secs_f64().abs());
             }
             (TrackKind::Video, _) => {}
         }
@@ -51,13 +64,7 @@ pub fn unfit() {
     counter!(names::FRAMES_REJECTED_TOTAL, "reason" => "container").increment(1);
 }
 
-/// Bytes that a muxer wrote.
-pub fn muxed(format: Format, bytes: u64) {
-    let format = match format {
-        Format::Hls => "hls",
-        Format::Flv => "flv",
-        Format::Mp4 => "mp4",
-        Format::Aac => "aac",
-    };
-    counter!(names::MUXED_BYTES_TOTAL, "format" => format).increment(bytes);
+/// Counts the bytes that a muxer writes.
+pub fn muxed(format: Format) -> Counter {
+    counter!(names::MUXED_BYTES_TOTAL, "format" => format.row().name)
 }
