@@ -25,3 +25,4 @@ pub mod verify;
 pub mod wait;
 pub mod webrtc;
 pub mod whip;
+pub mod world;

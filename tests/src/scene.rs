@@ -51,6 +51,15 @@ pub fn all_formats_waiting(seconds: i64) -> v1::Template {
     }
 }
 
+/// A pair with these settings of the node, and one template bound to one domain.
+pub async fn recorded(domain: &str, template: v1::Template, settings: &[(&str, &str)]) -> (Cluster, Clients) {
+    let cluster = Cluster::with_settings(settings).await;
+    let mut clients = Clients::of(&cluster).await;
+    clients.template("all", template).await;
+    clients.bind("all", domain).await;
+    (cluster, clients)
+}
+
 impl Clients {
     /// Clients of a cluster's API.
     pub async fn of(cluster: &Cluster) -> Self {

@@ -22,8 +22,10 @@ use crate::{probe, wait};
 pub const DOMAIN: &str = "push.example.com";
 /// The storage.
 pub const STORAGE: &str = "bucket";
-const KEY: &str = "AKTEST";
-const SECRET: &str = "SKTEST-keep-me-secret";
+/// Access key of the test bucket.
+pub const KEY: &str = "AKTEST";
+/// Secret of the test bucket: it must be nowhere but in requests' signatures.
+pub const SECRET: &str = "SKTEST-keep-me-secret";
 /// What no log may show.
 pub const SECRETS: &[&str] = &[SECRET];
 

@@ -5,63 +5,29 @@ use std::time::{Duration, Instant};
 
 use recorder_proto::Problem;
 use recorder_proto::pb::v1;
-use recorder_tests::bucket::{BUCKET, Fault, Flavour, GcsServer, S3Options, S3Server};
+use recorder_tests::bucket::{Fault, S3Server};
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source, push_file};
 use recorder_tests::scene::{Clients, all_formats, tree};
-use recorder_tests::stage::s3_target;
+use recorder_tests::stage::{KEY, SECRET, s3_target};
+use recorder_tests::world::World;
 use recorder_tests::{probe, wait, whip};
 use v1::recording::State;
-use v1::storage::{Gcs, Target};
 
 const DOMAIN: &str = "push.example.com";
-const KEY: &str = "AKTEST";
-const SECRET: &str = "SKTEST-keep-me-secret";
 const STORAGES: [&str; 4] = ["library", "s3", "hmac", "account"];
 
-/// The library and one of each kind of bucket, each with a template of every format, all bound to one domain.
-struct World {
-    cluster: Cluster,
-    clients: Clients,
-    s3: S3Server,
-    hmac: S3Server,
-    gcs: GcsServer,
+/// Keys of everything that is in any storage.
+fn keys(world: &World) -> Vec<String> {
+    let library = tree(&world.cluster.library()).into_iter().filter(|key| !key.contains(".staging"));
+    let all = world.s3.keys().into_iter().chain(world.hmac.keys()).chain(world.gcs.keys()).chain(library);
+    all.collect()
 }
 
-async fn world() -> World {
-    let cluster = Cluster::start().await;
-    let mut clients = Clients::of(&cluster).await;
-    let s3 = S3Server::start(KEY, SECRET).await;
-    let options = S3Options { access_key: KEY.into(), secret_key: SECRET.into(), ..Default::default() };
-    let hmac = S3Server::start_with(S3Options { flavour: Flavour::Google, ..options }).await;
-    let gcs = GcsServer::start().await;
-    clients.storage("s3", s3_target(&s3)).await;
-    let (bucket, access_key_id, secret_access_key) = (BUCKET.into(), KEY.into(), SECRET.into());
-    let target = Gcs { bucket, endpoint: hmac.endpoint(), access_key_id, secret_access_key, ..Default::default() };
-    clients.storage("hmac", Target::Gcs(target)).await;
-    let (endpoint, service_account_json) = (gcs.endpoint(), gcs.service_account_json());
-    let target = Gcs { bucket: BUCKET.into(), endpoint, service_account_json, ..Default::default() };
-    clients.storage("account", Target::Gcs(target)).await;
-    for storage in STORAGES {
-        clients.template(storage, v1::Template { storage: storage.into(), ..all_formats() }).await;
-        clients.bind(storage, DOMAIN).await;
-    }
-    World { cluster, clients, s3, hmac, gcs }
-}
-
-impl World {
-    /// Keys of everything that is in any storage.
-    fn keys(&self) -> Vec<String> {
-        let library = tree(&self.cluster.library()).into_iter().filter(|key| !key.contains(".staging"));
-        let all = self.s3.keys().into_iter().chain(self.hmac.keys()).chain(self.gcs.keys()).chain(library);
-        all.collect()
-    }
-
-    async fn url(&mut self, name: &str, seconds: i64) -> String {
-        let ttl = Some(prost_types::Duration { seconds, nanos: 0 });
-        let request = v1::GeneratePlaybackUrlRequest { name: name.into(), ttl };
-        self.clients.recordings.generate_playback_url(request).await.expect(name).into_inner().url
-    }
+async fn playback(world: &mut World, name: &str, seconds: i64) -> String {
+    let ttl = Some(prost_types::Duration { seconds, nanos: 0 });
+    let request = v1::GeneratePlaybackUrlRequest { name: name.into(), ttl };
+    world.clients.recordings.generate_playback_url(request).await.expect(name).into_inner().url
 }
 
 /// The status of a GET.
@@ -79,7 +45,7 @@ fn tampered(url: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_format_plays_by_url_from_every_storage() {
-    let mut world = world().await;
+    let mut world = World::bound(&STORAGES, DOMAIN).await;
     let source = Source { seconds: 4, ..Default::default() }.generate(world.cluster.folder());
     push_file(&source, &world.cluster.rtmp_url(DOMAIN, "cam1"));
     let recordings = world.clients.wait_for(DOMAIN, "cam1", STORAGES.len(), State::Succeeded).await;
@@ -88,7 +54,7 @@ async fn every_format_plays_by_url_from_every_storage() {
     for recording in &recordings {
         for (format, files) in world.clients.files(recording).await {
             let what = format!("{} {format}", recording.storage);
-            let url = world.url(&files[0].name, 600).await;
+            let url = playback(&mut world, &files[0].name, 600).await;
             let mut expected = sent.clone();
             if format == "AAC" {
                 expected.video.clear();
@@ -96,7 +62,7 @@ async fn every_format_plays_by_url_from_every_storage() {
             probe::decodes(Path::new(&url));
             probe::assert_same_media(&expected, &probe::packets(Path::new(&url)), &what);
             assert_eq!(status(&tampered(&url)).await, refusal(&recording.storage, format), "{what}: tampered");
-            short.push((world.url(&files[0].name, 1).await, what, refusal(&recording.storage, format)));
+            short.push((playback(&mut world, &files[0].name, 1).await, what, refusal(&recording.storage, format)));
         }
     }
     for (url, what, refused) in short {
@@ -112,7 +78,7 @@ fn refusal(storage: &str, format: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_leaves_nothing_in_any_storage() {
-    let mut world = world().await;
+    let mut world = World::bound(&STORAGES, DOMAIN).await;
     let source = Source { seconds: 3, ..Default::default() }.generate(world.cluster.folder());
     push_file(&source, &world.cluster.rtmp_url(DOMAIN, "cam1"));
     push_file(&source, &world.cluster.rtmp_url(DOMAIN, "keep"));
@@ -123,14 +89,14 @@ async fn deleting_leaves_nothing_in_any_storage() {
         |keys: &[String], recording: &v1::Recording| keys.iter().filter(|key| key.contains(&id(recording))).count();
     // The manifests come after the last file.
     for recording in recordings.iter().chain(&kept) {
-        wait::until("the manifest", async || (of(&world.keys(), recording) >= 6).then_some(())).await;
+        wait::until("the manifest", async || (of(&keys(&world), recording) >= 6).then_some(())).await;
         let get = v1::GetRecordingRequest { name: recording.name.clone() };
         wait::until("the manifest to be known", async || {
             world.clients.recordings.get_recording(get.clone()).await.ok()?.into_inner().manifest
         })
         .await;
     }
-    let before = world.keys();
+    let before = keys(&world);
     for recording in &recordings {
         if recording.storage == "storages/s3" {
             world.s3.faults().add("DeleteObject", Fault::Answer { status: 503, code: "SlowDown", message: "later" }, 1);
@@ -148,12 +114,12 @@ async fn deleting_leaves_nothing_in_any_storage() {
     }
     // What the bucket refused is deleted without being asked again.
     wait::until("everything to be gone", async || {
-        let keys = world.keys();
+        let keys = keys(&world);
         recordings.iter().all(|recording| of(&keys, recording) == 0).then_some(())
     })
     .await;
     world.clients.wait_for(DOMAIN, "cam1", 0, State::Succeeded).await;
-    let after = world.keys();
+    let after = keys(&world);
     for recording in &kept {
         assert_eq!(of(&after, recording), of(&before, recording), "{}", recording.storage);
     }

@@ -3,7 +3,7 @@
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Live, Source, Tracks, ffmpeg, push_file};
-use recorder_tests::scene::{Clients, all_formats, library_path, tree};
+use recorder_tests::scene::{Clients, all_formats, library_path, recorded, tree};
 use recorder_tests::{probe, publisher, wait};
 use rtmp::client::payload;
 use v1::recording::State;
@@ -12,11 +12,7 @@ const DOMAIN: &str = "push.example.com";
 const ONE_SECOND: prost_types::Duration = prost_types::Duration { seconds: 1, nanos: 0 };
 
 async fn scene(template: v1::Template) -> (Cluster, Clients) {
-    let cluster = Cluster::start().await;
-    let mut clients = Clients::of(&cluster).await;
-    clients.template("all", template).await;
-    clients.bind("all", DOMAIN).await;
-    (cluster, clients)
+    recorded(DOMAIN, template, &[]).await
 }
 
 /// R9, R10, R24-R28: one publish, every format, each frame once.

@@ -4,7 +4,7 @@ use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::opus::{Ends, FlashAndBeep, LENGTH, ends};
 use recorder_tests::probe;
-use recorder_tests::scene::{Clients, all_formats, all_formats_waiting, library_path};
+use recorder_tests::scene::{Clients, all_formats, all_formats_waiting, library_path, recorded};
 use v1::recording::State;
 use v1::template::AudioMode;
 
@@ -13,11 +13,7 @@ const DOMAIN: &str = "push.example.com";
 const PACE: f64 = 3.0;
 
 async fn scene(template: v1::Template) -> (Cluster, Clients) {
-    let cluster = Cluster::start().await;
-    let mut clients = Clients::of(&cluster).await;
-    clients.template("all", template).await;
-    clients.bind("all", DOMAIN).await;
-    (cluster, clients)
+    recorded(DOMAIN, template, &[]).await
 }
 
 /// Every flash has its beep.

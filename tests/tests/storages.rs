@@ -3,109 +3,50 @@
 use std::path::{Path, PathBuf};
 
 use recorder_proto::pb::v1;
-use recorder_tests::bucket::{BUCKET, Fault, Flavour, GcsServer, S3Options, S3Server, StoredObject};
+use recorder_tests::bucket::{Fault, S3Server, StoredObject};
 use recorder_tests::cluster::Cluster;
 use recorder_tests::publisher::{Source, Tracks, push_file};
-use recorder_tests::scene::{Clients, all_formats, tree};
+use recorder_tests::scene::{Clients, tree};
+use recorder_tests::stage::{KEY, SECRET, s3_target};
+use recorder_tests::world::World;
 use recorder_tests::{probe, wait};
 use v1::recording::State;
-use v1::storage::{FileSystem, Gcs, S3, Target};
 
 const DOMAIN: &str = "push.example.com";
-const KEY: &str = "AKTEST";
-const SECRET: &str = "SKTEST-keep-me-secret";
+const STORAGES: [&str; 4] = ["disk", "s3", "hmac", "account"];
 
-/// One of each kind of storage, each with a template of every format, all bound to one domain.
-struct World {
-    cluster: Cluster,
-    clients: Clients,
-    s3: S3Server,
-    hmac: S3Server,
-    gcs: GcsServer,
-}
-
-fn s3_target(server: &S3Server) -> Target {
-    Target::S3(S3 {
-        bucket: BUCKET.into(),
-        region: "us-east-1".into(),
-        endpoint: server.endpoint(),
-        path_style: true,
-        access_key_id: KEY.into(),
-        secret_access_key: SECRET.into(),
-        ..Default::default()
-    })
-}
-
-async fn world() -> World {
-    let cluster = Cluster::start().await;
-    let mut clients = Clients::of(&cluster).await;
-    let s3 = S3Server::start(KEY, SECRET).await;
-    let hmac = S3Server::start_with(S3Options {
-        access_key: KEY.into(),
-        secret_key: SECRET.into(),
-        flavour: Flavour::Google,
-        ..Default::default()
-    })
-    .await;
-    let gcs = GcsServer::start().await;
-    clients.storage("disk", Target::FileSystem(FileSystem { directory: "disk".into() })).await;
-    clients.storage("s3", s3_target(&s3)).await;
-    let target = Gcs {
-        bucket: BUCKET.into(),
-        endpoint: hmac.endpoint(),
-        access_key_id: KEY.into(),
-        secret_access_key: SECRET.into(),
-        ..Default::default()
+/// Everything a storage holds, by key.
+fn fetch(world: &World, storage: &str) -> Vec<(String, StoredObject)> {
+    let object = |key: &str| match storage {
+        "s3" => world.s3.object(key),
+        "hmac" => world.hmac.object(key),
+        _ => world.gcs.object(key),
     };
-    clients.storage("hmac", Target::Gcs(target)).await;
-    let target = Gcs {
-        bucket: BUCKET.into(),
-        endpoint: gcs.endpoint(),
-        service_account_json: gcs.service_account_json(),
-        ..Default::default()
+    let keys = match storage {
+        "s3" => world.s3.keys(),
+        "hmac" => world.hmac.keys(),
+        _ => world.gcs.keys(),
     };
-    clients.storage("account", Target::Gcs(target)).await;
-    for storage in ["disk", "s3", "hmac", "account"] {
-        clients.template(storage, v1::Template { storage: storage.into(), ..all_formats() }).await;
-        clients.bind(storage, DOMAIN).await;
-    }
-    World { cluster, clients, s3, hmac, gcs }
+    keys.into_iter().map(|key| (key.clone(), object(&key).expect("listed"))).collect()
 }
 
-impl World {
-    /// Everything a storage holds, by key.
-    fn fetch(&self, storage: &str) -> Vec<(String, StoredObject)> {
-        let object = |key: &str| match storage {
-            "s3" => self.s3.object(key),
-            "hmac" => self.hmac.object(key),
-            _ => self.gcs.object(key),
-        };
-        let keys = match storage {
-            "s3" => self.s3.keys(),
-            "hmac" => self.hmac.keys(),
-            _ => self.gcs.keys(),
-        };
-        keys.into_iter().map(|key| (key.clone(), object(&key).expect("listed"))).collect()
+/// Writes a storage's objects below `folder` as they are named, so that playlists find their segments.
+fn download(world: &World, storage: &str, folder: &Path) -> PathBuf {
+    let root = folder.join(storage);
+    if storage == "disk" {
+        return world.cluster.library().join("disk");
     }
-
-    /// Writes a storage's objects below `folder` as they are named, so that playlists find their segments.
-    fn download(&self, storage: &str, folder: &Path) -> PathBuf {
-        let root = folder.join(storage);
-        if storage == "disk" {
-            return self.cluster.library().join("disk");
-        }
-        for (key, object) in self.fetch(storage) {
-            let path = root.join(key);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, &object.body).unwrap();
-        }
-        root
+    for (key, object) in fetch(world, storage) {
+        let path = root.join(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &object.body).unwrap();
     }
+    root
 }
 
 /// Issue 2, shown by 3: formats x storages for one kind of stream.
 async fn every_format_in_every_storage(source: Source) {
-    let mut world = world().await;
+    let mut world = World::bound(&STORAGES, DOMAIN).await;
     let tracks = source.tracks;
     let folder = tempfile::tempdir().unwrap();
     let source = source.generate(folder.path());
@@ -114,7 +55,7 @@ async fn every_format_in_every_storage(source: Source) {
     let sent = probe::packets(&source);
     for recording in recordings {
         let storage = recording.storage.trim_start_matches("storages/").to_owned();
-        let root = world.download(&storage, folder.path());
+        let root = download(&world, &storage, folder.path());
         let files = world.clients.files(&recording).await;
         assert_eq!(files.len(), if tracks == Tracks::Video { 3 } else { 4 }, "{storage}");
         for (format, files) in files {
@@ -130,7 +71,7 @@ async fn every_format_in_every_storage(source: Source) {
     }
     assert_eq!(world.s3.open_uploads() + world.hmac.open_uploads() + world.gcs.open_uploads(), 0);
     for storage in ["s3", "hmac", "account"] {
-        r4_objects_are_labelled(&world.fetch(storage), storage);
+        r4_objects_are_labelled(&fetch(&world, storage), storage);
     }
 }
 
@@ -168,7 +109,7 @@ async fn sound_only() {
 /// Files above 20 MiB really go in parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_files_go_in_parts() {
-    let mut world = world().await;
+    let mut world = World::bound(&STORAGES, DOMAIN).await;
     let folder = tempfile::tempdir().unwrap();
     let source = Source { seconds: 25, kilobits: 9_000, ..Default::default() }.generate(folder.path());
     assert!(std::fs::metadata(&source).unwrap().len() > 21 << 20, "the source is too small for this test");
@@ -177,7 +118,7 @@ async fn large_files_go_in_parts() {
     let sent = probe::packets(&source);
     for recording in recordings {
         let storage = recording.storage.trim_start_matches("storages/").to_owned();
-        let root = world.download(&storage, folder.path());
+        let root = download(&world, &storage, folder.path());
         for (format, files) in world.clients.files(&recording).await {
             if format == "AAC" {
                 continue;
@@ -187,7 +128,7 @@ async fn large_files_go_in_parts() {
         }
     }
     for storage in ["s3", "hmac", "account"] {
-        for (key, object) in world.fetch(storage) {
+        for (key, object) in fetch(&world, storage) {
             if key.ends_with(".flv") || key.ends_with(".mp4") {
                 assert!(object.body.len() > 20 << 20, "{storage} {key}");
                 assert!(

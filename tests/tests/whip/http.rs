@@ -3,7 +3,7 @@
 use md5::{Digest, Md5};
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
-use recorder_tests::scene::{Clients, all_formats};
+use recorder_tests::scene::{Clients, all_formats, recorded};
 use recorder_tests::whip::{Reply, offer, request};
 use recorder_tests::{wait, whip};
 use v1::domain::publish_auth::Mode;
@@ -13,10 +13,7 @@ const SDP: (&str, &str) = ("content-type", "application/sdp");
 const FRAGMENT: (&str, &str) = ("content-type", "application/trickle-ice-sdpfrag");
 
 async fn scene(settings: &[(&str, &str)]) -> (Cluster, Clients, String) {
-    let cluster = Cluster::with_settings(settings).await;
-    let mut clients = Clients::of(&cluster).await;
-    clients.template("all", all_formats()).await;
-    clients.bind("all", DOMAIN).await;
+    let (cluster, clients) = recorded(DOMAIN, all_formats(), settings).await;
     let address = cluster.nodes[0].address("http").to_owned();
     (cluster, clients, address)
 }

@@ -7,7 +7,7 @@ use media::TrackKind;
 use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::opus::ends;
-use recorder_tests::scene::{Clients, all_formats, library_path};
+use recorder_tests::scene::{Clients, all_formats, library_path, recorded};
 use recorder_tests::webrtc::{Fate, Film, Look, Packet, Peer};
 use recorder_tests::{probe, wait};
 use v1::recording::State;
@@ -15,11 +15,7 @@ use v1::recording::State;
 const DOMAIN: &str = "push.example.com";
 
 async fn scene() -> (Cluster, Clients) {
-    let cluster = Cluster::start().await;
-    let mut clients = Clients::of(&cluster).await;
-    clients.template("all", all_formats()).await;
-    clients.bind("all", DOMAIN).await;
-    (cluster, clients)
+    recorded(DOMAIN, all_formats(), &[]).await
 }
 
 fn seconds(time: &prost_types::Timestamp) -> f64 {

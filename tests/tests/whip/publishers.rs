@@ -8,18 +8,14 @@ use recorder_proto::pb::v1;
 use recorder_tests::cluster::Cluster;
 use recorder_tests::opus::{LENGTH, ends};
 use recorder_tests::publisher::{Live, Source, run};
-use recorder_tests::scene::{Clients, all_formats, all_formats_waiting, library_path, tree};
+use recorder_tests::scene::{Clients, all_formats, all_formats_waiting, library_path, recorded, tree};
 use recorder_tests::{probe, wait, whip};
 use v1::recording::State;
 
 const DOMAIN: &str = "push.example.com";
 
 async fn scene(template: v1::Template, settings: &[(&str, &str)]) -> (Cluster, Clients) {
-    let cluster = Cluster::with_settings(settings).await;
-    let mut clients = Clients::of(&cluster).await;
-    clients.template("all", template).await;
-    clients.bind("all", DOMAIN).await;
-    (cluster, clients)
+    recorded(DOMAIN, template, settings).await
 }
 
 /// What real publishers may be out of sync, in seconds: their own share is in it.
