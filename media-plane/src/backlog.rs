@@ -17,6 +17,9 @@ use crate::recording::Feed;
 const GRACE: Duration = Duration::from_secs(2);
 /// Without a picture any sound is one to begin with; this is how far apart such beginnings are kept.
 const SOUND_GROUP: MediaTime = MediaTime(MediaTime::SCALE);
+/// Items of what is forgotten that are freed for each that comes: then memory is handed out again where it was freed, not
+/// returned to the system a group at a time to be asked for again.
+const FREED_PER_ITEM: usize = 2;
 /// What an item costs beside its payload, in bytes.
 const ITEM_BYTES: u64 = 128;
 
@@ -128,6 +131,9 @@ impl Backlog {
         let keep = MediaTime::from_duration(self.keep);
         self.original.forget_before(|newest| newest - keep);
         let part = self.budget.part();
+        if self.bytes() > part {
+            self.original.free(usize::MAX);
+        }
         while self.bytes() > part && !self.original.groups.is_empty() {
             self.original.pop();
         }
@@ -171,6 +177,8 @@ struct Lane {
     configs: [Option<Timed>; 2],
     has_picture: bool,
     newest: Option<MediaTime>,
+    /// Forgotten, not freed yet; counted as long.
+    forgotten: Vec<Timed>,
     bytes: u64,
     /// Without the payload of pictures.
     own_bytes: u64,
@@ -189,6 +197,7 @@ struct Group {
 impl Lane {
     /// True when a group begins.
     fn push(&mut self, item: &Timed) -> bool {
+        self.free(FREED_PER_ITEM);
         let mut begins = false;
         match item {
             Timed::Config(TrackKind::Video, _) => self.configs[0] = Some(item.clone()),
@@ -224,11 +233,21 @@ impl Lane {
     fn forget_before(&mut self, horizon: impl Fn(MediaTime) -> MediaTime) {
         let Some(horizon) = self.newest.map(horizon) else { return };
         while self.groups.get(1).is_some_and(|next| next.first <= horizon) {
-            self.pop();
+            self.forgotten.extend(self.groups.pop_front().into_iter().flat_map(|group| group.items));
+        }
+    }
+
+    /// Frees so many items of what is forgotten.
+    fn free(&mut self, most: usize) {
+        let kept = self.forgotten.len().saturating_sub(most);
+        for item in self.forgotten.drain(kept..) {
+            let (bytes, own) = cost(&item);
+            (self.bytes, self.own_bytes) = (self.bytes - bytes, self.own_bytes - own);
         }
     }
 
     fn forget_all(&mut self) {
+        self.free(usize::MAX);
         while !self.groups.is_empty() {
             self.pop();
         }

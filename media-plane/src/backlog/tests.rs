@@ -67,7 +67,7 @@ fn a_long_group_is_kept_from_its_beginning_and_old_ones_are_forgotten() {
     let budget = Budget::new(1 << 30);
     let mut backlog = Backlog::new(&budget);
     backlog.keep(Duration::ZERO);
-    backlog.push(Feed::Both, &stream(0, 30_000, 1_000));
+    stream(0, 30_000, 1_000).into_iter().for_each(|item| _ = backlog.push(Feed::Both, &[item]));
     let few = budget.used();
     assert_eq!(backlog.original.groups.len(), 3, "what began before the grace, and since");
     assert_eq!(few, backlog.bytes());
@@ -155,4 +155,24 @@ fn another_publisher_is_another_beginning() {
     assert_eq!((backlog.is_empty(), budget.used()), (true, 0));
     backlog.push(Feed::Both, &stream(9_000, 9_500, 1_000));
     assert_eq!(span(&backlog.head(seconds(60)).unwrap()), (9_000, 9_480 + 20));
+}
+
+/// Groups that were freed at once made memory go up and down by a group of every stream.
+#[test]
+fn what_is_forgotten_is_freed_as_new_media_comes() {
+    let budget = Budget::new(1 << 30);
+    let mut backlog = Backlog::new(&budget);
+    stream(0, 6_000, 2_000).into_iter().for_each(|item| _ = backlog.push(Feed::Both, &[item]));
+    let (mut least, mut most) = (budget.used(), budget.used());
+    for item in stream(6_000, 20_000, 2_000) {
+        let before = budget.used();
+        backlog.push(Feed::Both, &[item]);
+        assert!(budget.used() + 2 * (PICTURE + ITEM_BYTES) >= before, "no more than two items at once");
+        (least, most) = (least.min(budget.used()), most.max(budget.used()));
+        assert_eq!(backlog.bytes(), budget.used());
+    }
+    let second = 25 * (PICTURE + SOUND + 2 * ITEM_BYTES);
+    assert!(least >= 2 * second && most <= 4 * second + second / 10, "{least} to {most}");
+    backlog.clear();
+    assert_eq!(budget.used(), 0);
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 /// Growth that is allowed under attack, in KiB. 500 publishers at once are about 50 MB, a tenth of a megabyte each; what
-/// the attack before has freed stays with the process for up to five seconds (the allocator's setting) and adds to it.
+/// the attack before has freed stays with the process for a second or so (the allocator's setting) and adds to it.
 const MOST_KIB: u64 = 96 * 1024;
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(10);
