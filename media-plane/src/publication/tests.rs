@@ -45,19 +45,22 @@ fn template(audio: AudioMode) -> Template {
 
 /// Everything that is published is recorded like this.
 fn direct(life: &Life, template: Template) {
+    let upsert = Directive { name: "bindings/a".into(), version: 1, directive: Some(standing(template)) };
+    let taken = life.node.link.directives().delta(1, vec![upsert], &[]);
+    assert!(taken.rejections.is_empty(), "{:?}", taken.rejections);
+}
+
+fn standing(template: Template) -> directive::Directive {
     let storage =
         StorageRef { name: "storages/s3".into(), kind: "s3".into(), bucket: "b".into(), ..Default::default() };
-    let standing = directive::Standing {
+    let origin = format!("domains/push.example.com/bindings/{}", template.name.trim_start_matches("templates/"));
+    directive::Directive::Standing(directive::Standing {
         domain: "push.example.com".into(),
         rank: recorder_proto::matching::rank(recorder_proto::matching::Level::Domain, 0),
         plan: Some(Plan { template: Some(template), storage: Some(storage), ..Plan::default() }),
-        origin: "domains/push.example.com/bindings/a".into(),
+        origin,
         ..Default::default()
-    };
-    let directive = directive::Directive::Standing(standing);
-    let upsert = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
-    let taken = life.node.link.directives().delta(1, vec![upsert], &[]);
-    assert!(taken.rejections.is_empty(), "{:?}", taken.rejections);
+    })
 }
 
 fn publisher(life: &Life) -> Publisher {
