@@ -114,6 +114,7 @@ impl Recording {
             health: Health::default(),
             codecs: Vec::new(),
             last,
+            noted: last,
             first,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
             lost: None,
