@@ -199,11 +199,22 @@ impl Facts {
         about: Option<(RecordingId, Epoch)>,
         kind: FactKind,
     ) -> oneshot::Receiver<u64> {
+        self.enqueue_as(EventId::new(at, rand::random()), at, about, kind)
+    }
+
+    /// [`Self::enqueue`] with an id: of facts with the same one, only the first counts.
+    pub fn enqueue_as(
+        &self,
+        id: EventId,
+        at: DateTime<Utc>,
+        about: Option<(RecordingId, Epoch)>,
+        kind: FactKind,
+    ) -> oneshot::Receiver<u64> {
         let (recording, epoch) = about.unzip();
         let fact = Fact {
             // The log gives it its place.
             sequence: Sequence(0),
-            id: EventId::new(at, rand::random()),
+            id,
             time: at,
             recording,
             epoch: epoch.unwrap_or_default(),

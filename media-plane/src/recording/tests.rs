@@ -1,5 +1,6 @@
 //! A recording whose disk fails under it, on a node with a second one (reliability test 4).
 
+mod abnormal;
 mod late;
 mod memory;
 mod refused;
