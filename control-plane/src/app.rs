@@ -30,6 +30,7 @@ use crate::api::watch::Watches;
 use crate::api::webhooks::Hooks;
 use crate::config::{Config, Tokens};
 use crate::link::Link;
+use crate::progress::Rounds;
 use crate::pulse::Pulse;
 use crate::usage::backfill;
 use crate::webhooks::client::Client;
@@ -80,6 +81,7 @@ pub struct App {
     drain: Drain,
     database: Check,
     pulse: Pulse,
+    rounds: Rounds,
     dispatcher: Dispatcher,
     services: Api,
     api: (GrpcServer, Listener),
@@ -117,9 +119,11 @@ impl App {
         let readiness = Readiness::new(signal.clone());
         let database = readiness.register("database");
         database.ready();
+        let rounds = Rounds::default();
         let watches = Watches {
             api: api.clone(),
             pulse: pulse.clone(),
+            rounds: rounds.clone(),
             drain: signal.clone(),
             bookmark_interval: config.watch.bookmark_interval,
             buffer: config.watch.buffer,
@@ -161,6 +165,7 @@ impl App {
             drain,
             database,
             pulse,
+            rounds,
             dispatcher,
             services: api,
             api: (api_server, api_listener),
@@ -183,6 +188,7 @@ impl App {
             drain,
             database,
             pulse,
+            rounds,
             dispatcher,
             services,
             api,
@@ -203,6 +209,7 @@ impl App {
         let mut background: JoinSet<()> = JoinSet::new();
         background.spawn(deletion::run(services, signal.clone()));
         background.spawn(dispatcher.run(pulse.clone(), signal.clone()));
+        background.spawn(rounds.run(db.clone(), signal.clone()));
         background.spawn(pulse.run(db.clone(), signal.clone()));
         background.spawn(timers::run(db.clone(), clock, config.link.lease, config.events.retention, signal.clone()));
         background.spawn(backfill::run(db.clone(), signal.clone()));

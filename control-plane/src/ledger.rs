@@ -11,7 +11,7 @@ mod recording;
 mod settle;
 mod storage;
 mod stream;
-mod totals;
+pub(crate) mod totals;
 
 use chrono::{DateTime, Utc};
 use recorder_db::{AnyConnection, events, facts_seen, nodes};

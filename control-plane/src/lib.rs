@@ -12,6 +12,7 @@ pub mod feed;
 pub mod ledger;
 pub mod link;
 pub mod playback;
+pub mod progress;
 pub mod pulse;
 mod tasks;
 pub mod timers;

@@ -259,6 +259,7 @@ pub(crate) fn assemble(parts: Parts<'_>) -> Arc<Node> {
         link,
         manifests: Manifests::open(&spool, stored),
         lag: Default::default(),
+        progress: Default::default(),
         nudge: Default::default(),
         spool,
         registry: Default::default(),

@@ -88,6 +88,13 @@ impl Backlog {
         self.charge();
     }
 
+    /// What comes next is another beginning, of the same publisher.
+    pub fn forget_media(&mut self) {
+        self.original.forget_all();
+        self.heard = None;
+        self.charge();
+    }
+
     /// Whether there is something to begin with.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::leaving::Leaving;
 use crate::link::{FactError, FactLog, Link, Report};
 use crate::manifest::Manifests;
+use crate::recording::Progress;
 use crate::registry::{Command, Registry};
 use crate::shipping::{Lag, Nudge};
 
@@ -44,6 +45,8 @@ pub struct Node {
     pub registry: Registry,
     /// How far uploads are behind.
     pub lag: Lag,
+    /// How far recordings are.
+    pub progress: Arc<Progress>,
     /// Has waiting uploads tried at once.
     pub nudge: Nudge,
     /// Memory for what live streams keep of their newest media.
@@ -116,6 +119,7 @@ impl Report for Node {
             upload_lag: Some(recorder_proto::time::duration(self.lag.oldest())),
             node_time: None,
             accepting: self.admits().is_ok(),
+            progress: self.progress.tell(),
         }
     }
 
@@ -195,11 +199,22 @@ impl Facts {
         about: Option<(RecordingId, Epoch)>,
         kind: FactKind,
     ) -> oneshot::Receiver<u64> {
+        self.enqueue_as(EventId::new(at, rand::random()), at, about, kind)
+    }
+
+    /// [`Self::enqueue`] with an id: of facts with the same one, only the first counts.
+    pub fn enqueue_as(
+        &self,
+        id: EventId,
+        at: DateTime<Utc>,
+        about: Option<(RecordingId, Epoch)>,
+        kind: FactKind,
+    ) -> oneshot::Receiver<u64> {
         let (recording, epoch) = about.unzip();
         let fact = Fact {
             // The log gives it its place.
             sequence: Sequence(0),
-            id: EventId::new(at, rand::random()),
+            id,
             time: at,
             recording,
             epoch: epoch.unwrap_or_default(),

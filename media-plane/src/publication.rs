@@ -1,5 +1,6 @@
 //! One publisher's stream, from ingest events to its recordings. Survives a change of publisher, and its absence.
 
+mod ending;
 mod health;
 mod tasks;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::shipping::Wall;
 use crate::sound::{self, Sound};
 use crate::starting::Starting;
 use crate::{plans, stream_facts};
+use ending::{Ending, Front};
 use tasks::Tasks;
 
 pub use crate::publisher::{Known, Publisher, TrackCount};
@@ -40,6 +42,10 @@ pub struct Publication {
     /// Wall clock at this publisher's first frame.
     wall: Option<Wall>,
     recordings: Vec<Recording>,
+    /// Those of which the last sound is on its way.
+    endings: Vec<Ending>,
+    /// Up to where they have been given the stream as it comes.
+    front: Front,
     /// On its way through the codecs, while a recording wants it so.
     sound: Option<Sound>,
     /// Recordings about to begin, with the frames they have missed so far.
@@ -85,6 +91,8 @@ impl Publication {
             meter: Meter::new(),
             wall: None,
             recordings,
+            endings: Vec::new(),
+            front: Front::default(),
             sound: None,
             starting: None,
             failure: None,
@@ -165,7 +173,8 @@ impl Publication {
     pub fn next_tick(&self) -> Option<Duration> {
         let starting = self.starting.as_ref().map(Starting::due);
         let sound = self.sound.as_ref().and_then(Sound::next_look);
-        [self.gate_due, starting, self.wait_due, sound, self.tasks.due(), self.health_due()].into_iter().flatten().min()
+        let own = [self.gate_due, self.wait_due, self.tasks.due(), self.health_due(), self.endings_due()];
+        own.into_iter().chain([starting, sound]).flatten().min()
     }
 
     /// Does what is due although nothing arrives.
@@ -184,6 +193,7 @@ impl Publication {
             sound.tick(now);
             self.hear(false);
         }
+        self.finish_endings_if_due(now);
         self.settle(now, false);
         self.review_if_due(now);
         self.weigh(now);
@@ -201,7 +211,7 @@ impl Publication {
 
     /// Finishes one recording; the publisher stays.
     pub fn stop(&mut self, recording: &str) {
-        self.retain(|running| (running.name() == recording).then_some(EndReason::Stopped));
+        self.end_with_sound(|running| (running.name() == recording).then_some(EndReason::Stopped));
     }
 
     /// New files in every format of one recording at the next key frame.
@@ -244,7 +254,7 @@ impl Publication {
         self.retain(|_| Some(reason));
     }
 
-    /// Finishes the recordings for which there is a reason.
+    /// Finishes the recordings for which there is a reason, at once.
     fn retain(&mut self, mut end: impl FnMut(&mut Recording) -> Option<EndReason>) {
         let mut index = 0;
         while let Some(recording) = self.recordings.get_mut(index) {
@@ -375,10 +385,17 @@ impl Publication {
         if !heard.is_empty() {
             self.give(Feed::Aac, &heard);
         }
+        if all {
+            self.finish_endings();
+        }
     }
 
     fn give(&mut self, feed: Feed, items: &[Timed]) {
         self.retain(|recording| recording.take(feed, items));
+        self.give_endings(feed, items);
+        if feed.includes(Feed::Original) {
+            self.front.pass(items);
+        }
         if let Some(starting) = &mut self.starting {
             starting.hold(feed, items);
         }

@@ -38,10 +38,12 @@ pub fn decodes(media: &Path) {
 
 /// Reads the packets of a file or playlist.
 pub fn packets(media: &Path) -> Packets {
-    Packets {
-        video: track(media, "0:v:0", "h264_mp4toannexb,filter_units=remove_types=7|8|9"),
-        audio: track(media, "0:a:0", "aac_adtstoasc"),
-    }
+    Packets { video: pictures(media), audio: track(media, "0:a:0", "aac_adtstoasc") }
+}
+
+/// The pictures alone, of a file whose sound is not AAC.
+pub fn pictures(media: &Path) -> Vec<Packet> {
+    track(media, "0:v:0", "h264_mp4toannexb,filter_units=remove_types=7|8|9")
 }
 
 fn track(media: &Path, map: &str, filters: &str) -> Vec<Packet> {

@@ -1,5 +1,7 @@
 //! The health report, from real publishers with real faults to the recording and to a receiver of the vendor's callbacks.
 
+mod killed;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 

@@ -2,6 +2,8 @@
 // Times of the machine are what is compared here.
 #![allow(clippy::disallowed_methods)]
 
+mod opus;
+
 use std::time::{Duration, SystemTime};
 
 use recorder_proto::pb::v1;

@@ -17,6 +17,7 @@ use super::watch::Watches;
 use super::{answer, delete_recording, playback, retry_uploads, verify, watch_recordings};
 use crate::directives::{changelog, command};
 use crate::ledger;
+use crate::progress::Known;
 
 const KIND: &str = "recording";
 
@@ -107,7 +108,14 @@ impl RecordingService for Watches {
 impl Watches {
     async fn get(&self, request: v1::GetRecordingRequest) -> Result<v1::Recording, Problem> {
         let name: RecordingName = only_name("name", &request.name)?;
-        self.api.db.read(move |db| shown(&found(db, name)?)).await
+        self.api
+            .db
+            .read(move |db| {
+                let row = found(db, name)?;
+                let known = Known::of(db, std::slice::from_ref(&row))?;
+                shown_so_far(&row, &known)
+            })
+            .await
     }
 
     async fn list(&self, request: v1::ListRecordingsRequest) -> Result<v1::ListRecordingsResponse, Problem> {
@@ -124,17 +132,18 @@ impl Watches {
         violations.finish()?;
         let scope = watch_recordings::scope(request.stream.as_ref(), &request.states);
         let (labels, page) = (request.labels, paging.page());
-        let (mut rows, scanned, head) = self
+        let (mut rows, scanned, head, known) = self
             .api
             .db
             .read(move |db| {
                 let head = recorder_db::events::last(db)?;
                 let (rows, scanned) = scan(db, &filter, &page, &labels)?;
-                Ok::<_, Problem>((rows, scanned, head))
+                let known = Known::of(db, &rows)?;
+                Ok::<_, Problem>((rows, scanned, head, known))
             })
             .await?;
         let next_page_token = self.next_page(&paging, &mut rows, scanned);
-        let recordings = rows.iter().map(shown).collect::<Result<_, _>>()?;
+        let recordings = rows.iter().map(|row| shown_so_far(row, &known)).collect::<Result<_, _>>()?;
         let resume_token = scope.token(&self.api.tokens, u64::try_from(head).unwrap_or_default());
         Ok(v1::ListRecordingsResponse { recordings, next_page_token, resume_token })
     }
@@ -206,8 +215,15 @@ impl Watches {
 }
 
 /// The recording as the API shows it.
-pub(super) fn shown(row: &Row) -> Result<v1::Recording, Problem> {
+pub(crate) fn shown(row: &Row) -> recorder_db::Result<v1::Recording> {
     Ok(v1::Recording { etag: etag(&row.id, row.rev), ..row.recording()? })
+}
+
+/// The same, with what its node has said since the last fact.
+pub(super) fn shown_so_far(row: &Row, known: &Known) -> Result<v1::Recording, Problem> {
+    let mut recording = shown(row)?;
+    known.show(row, &mut recording)?;
+    Ok(recording)
 }
 
 /// Sets what both List and Watch filter by.
@@ -286,7 +302,7 @@ fn stop(db: &mut AnyConnection, name: RecordingName, now: DateTime<Utc>) -> Resu
         let epoch = u64::try_from(row.epoch).unwrap_or_default();
         changelog::put(db, &command::stop(&row.id, epoch), now)?;
     }
-    shown(&row)
+    Ok(shown(&row)?)
 }
 
 fn split(db: &mut AnyConnection, name: RecordingName, id: &str, now: DateTime<Utc>) -> Result<v1::Recording, Problem> {
@@ -299,7 +315,7 @@ fn split(db: &mut AnyConnection, name: RecordingName, id: &str, now: DateTime<Ut
     }
     let epoch = u64::try_from(row.epoch).unwrap_or_default();
     changelog::put(db, &command::split(&row.id, epoch, id), now)?;
-    shown(&ledger::split(db, row, now)?)
+    Ok(shown(&ledger::split(db, row, now)?)?)
 }
 
 fn found(db: &mut AnyConnection, name: RecordingName) -> Result<Row, Problem> {

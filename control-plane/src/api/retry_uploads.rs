@@ -48,11 +48,11 @@ fn order(
             );
             return Err(Problem::wrong_state("NOTHING_TO_RETRY", &name.to_string(), message));
         }
-        return shown(&row);
+        return Ok(shown(&row)?);
     }
     let epoch = u64::try_from(row.epoch).unwrap_or_default();
     changelog::put(db, &command::retry(&row.id, epoch, id), now)?;
-    shown(&row)
+    Ok(shown(&row)?)
 }
 
 /// Files stay with the storage (and its backup) of their template's revision.

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use recorder_db::{AnyConnection, events};
 use recorder_proto::Problem;
+use recorder_proto::pb::v1;
 use recorder_runtime::drain::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tonic::Status;
 
 use super::Api;
 use super::page::Tokens;
+use crate::progress::{Round, Rounds};
 use crate::pulse::{Heads, Pulse};
 
 /// Messages handed to the connection in advance.
@@ -36,6 +38,8 @@ pub struct Watches {
     pub api: Api,
     /// Wakes the watches.
     pub pulse: Pulse,
+    /// What has come on without an event.
+    pub rounds: Rounds,
     /// Ends them.
     pub drain: Signal,
     /// Longest silence.
@@ -112,6 +116,14 @@ pub trait Kind: Send + 'static {
     type Message: Send + 'static;
     /// The message for an event; None when the filter leaves it out.
     fn change(&self, event: &events::Row, token: String) -> Option<Self::Message>;
+    /// Whether it shows how far recordings are.
+    const SHOWS_PROGRESS: bool = false;
+    /// The message for a recording that has come on; None when the filter leaves it out.
+    fn progress(&self, _recording: &v1::Recording, _token: String) -> Option<Self::Message> {
+        None
+    }
+    /// What an event shows of a recording does not fall behind what was shown without one.
+    fn lift(&self, _message: &mut Self::Message, _round: &Round) {}
     /// A message that carries a token only.
     fn bookmark(&self, token: String) -> Self::Message;
 }
@@ -151,7 +163,10 @@ pub struct Follower<K: Kind> {
     scope: Scope,
     /// Up to where the client has been served.
     sequence: u64,
+    /// The newest event that the client was shown.
+    shown: u64,
     heads: watch::Receiver<Heads>,
+    rounds: Option<watch::Receiver<Arc<Round>>>,
     outlet: Outlet<K::Message>,
     last_sent: Instant,
 }
@@ -160,7 +175,8 @@ impl<K: Kind> Follower<K> {
     /// Follows everything after `sequence`.
     pub fn new(watches: Watches, kind: K, scope: Scope, sequence: u64, outlet: Outlet<K::Message>) -> Self {
         let heads = watches.pulse.subscribe();
-        Self { watches, kind, scope, sequence, heads, outlet, last_sent: Instant::now() }
+        let rounds = K::SHOWS_PROGRESS.then(|| watches.rounds.subscribe());
+        Self { watches, kind, scope, sequence, shown: sequence, heads, rounds, outlet, last_sent: Instant::now() }
     }
 
     /// Sends a message from before the live part; false when the client is gone.
@@ -196,8 +212,9 @@ impl<K: Kind> Follower<K> {
             tokio::select! {
                 () = drain.draining() => return Problem::shutting_down(Duration::from_secs(1)).into(),
                 () = self.outlet.messages.closed() => return End::Gone,
-                // The sender lives in `watches`.
+                // The senders live in `watches`.
                 _ = self.heads.changed() => {}
+                round = next_round(&mut self.rounds) => self.show_progress(&round),
                 () = tokio::time::sleep_until(self.last_sent + self.watches.bookmark_interval) => {
                     if let Err(end) = self.bookmark().await {
                         return end;
@@ -226,10 +243,31 @@ impl<K: Kind> Follower<K> {
             for row in rows {
                 let sequence = u64::try_from(row.seq).unwrap_or_default();
                 let token = self.scope.token(&self.watches.api.tokens, sequence);
-                if let Some(message) = self.kind.change(&row, token) {
+                if let Some(mut message) = self.kind.change(&row, token) {
+                    if let Some(rounds) = &self.rounds {
+                        self.kind.lift(&mut message, &rounds.borrow());
+                    }
+                    self.shown = sequence;
                     self.send(message).await?;
                 }
                 self.sequence = sequence;
+            }
+        }
+    }
+
+    /// Shows what fits in the queue, beginning with another recording each time: a client that is slow, or watches
+    /// thousands, sees less of it. A round from before something that the client was shown would turn back the clock.
+    fn show_progress(&mut self, round: &Round) {
+        if self.shown > round.events {
+            return;
+        }
+        let (count, token) = (round.recordings.len(), self.token());
+        let begin = rand::random_range(0..count.max(1));
+        let turned = round.recordings.values().cycle().skip(begin).take(count);
+        for recording in turned {
+            let Some(message) = self.kind.progress(recording, token.clone()) else { continue };
+            if self.outlet.messages.try_send(Ok(message)).is_err() {
+                return;
             }
         }
     }
@@ -263,6 +301,15 @@ impl<K: Kind> Follower<K> {
             }
         }
     }
+}
+
+async fn next_round(rounds: &mut Option<watch::Receiver<Arc<Round>>>) -> Arc<Round> {
+    if let Some(rounds) = rounds
+        && rounds.changed().await.is_ok()
+    {
+        return Arc::clone(&rounds.borrow_and_update());
+    }
+    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tonic::Status;
 use super::recording::{shown, stream_filter};
 use super::watch::{self, Follower, Scope, Watches, outlet};
 use crate::feed;
+use crate::progress::Round;
 
 /// What the rpc answers with.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<WatchRecordingsResponse, Status>> + Send>>;
@@ -137,6 +138,21 @@ impl watch::Kind for Recordings {
             _ => return None,
         };
         message.recording.as_ref().is_some_and(|recording| self.matches(recording)).then_some(message)
+    }
+
+    const SHOWS_PROGRESS: bool = true;
+
+    fn progress(&self, recording: &v1::Recording, token: String) -> Option<WatchRecordingsResponse> {
+        self.matches(recording).then(|| WatchRecordingsResponse {
+            kind: Kind::Updated as i32,
+            recording: Some(recording.clone()),
+            file: None,
+            resume_token: token,
+        })
+    }
+
+    fn lift(&self, message: &mut WatchRecordingsResponse, round: &Round) {
+        message.recording.iter_mut().for_each(|recording| round.lift(recording));
     }
 
     fn bookmark(&self, token: String) -> WatchRecordingsResponse {

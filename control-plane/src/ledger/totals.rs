@@ -9,7 +9,7 @@ use recorder_proto::pb::v1::recording::Output;
 use recorder_proto::time;
 
 /// Puts what the current epoch counted on top of what the earlier ones left.
-pub(super) fn outputs(known: &[Output], inherited: &[Output], told: &[OutputTotals]) -> Vec<Output> {
+pub(crate) fn outputs(known: &[Output], inherited: &[Output], told: &[OutputTotals]) -> Vec<Output> {
     let of = |outputs: &[Output], format: i32| {
         outputs.iter().find(|output| output.format == format).cloned().unwrap_or_default()
     };
@@ -47,7 +47,7 @@ pub(super) fn gaps(inherited: &[v1::Gap], told: &[GapSpan]) -> Vec<v1::Gap> {
 }
 
 /// Length of the media of all epochs.
-pub(super) fn duration(inherited: Option<&WireDuration>, told_micros: u64) -> WireDuration {
+pub(crate) fn duration(inherited: Option<&WireDuration>, told_micros: u64) -> WireDuration {
     let before = inherited.and_then(time::std_duration).unwrap_or_default();
     time::duration(before.saturating_add(Duration::from_micros(told_micros)))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prost::Message;
-use recorder_db::{AnyConnection, node_acks, nodes, recordings, streams};
+use recorder_db::{AnyConnection, node_acks, node_progress, nodes, recordings, streams};
 use recorder_proto::names::{RecordingName, StreamName};
 use recorder_proto::pb::node::directive::Directive as Kind;
 use recorder_proto::pb::node::directive::control::Action;
@@ -362,6 +362,10 @@ fn beat(
     body.spool_bytes = heartbeat.spool_bytes;
     body.upload_lag = heartbeat.upload_lag;
     row.body = body.encode_to_vec();
+    if let Some(progress) = &heartbeat.progress {
+        let (node, body) = (node.to_owned(), progress.encode_to_vec());
+        node_progress::put(db, &node_progress::Row { node, body, update_time: time::micros(now) })?;
+    }
     if Order::of(&row).is_in_force() && drain::is_empty(db, node, heartbeat)? {
         node::apply(db, &mut row, &Fact::Emptied, now)?;
         row.lease_until = time::micros(lease_until);

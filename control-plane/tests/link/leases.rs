@@ -20,7 +20,7 @@ fn a_node_that_falls_silent_is_lost_and_returns_with_its_next_heartbeat() {
     on_each(async |control| {
         let mut node = Node::ready(&control, "m1").await;
         let heartbeat = Heartbeat { streams: 3, recordings: 2, cpu_load: 0.5, spool_bytes: 77, ..Default::default() };
-        node.heartbeat(heartbeat).await;
+        node.heartbeat(heartbeat.clone()).await;
         let active =
             until("the heartbeat to count", async || Some(control.node("m1").await).filter(|node| node.streams == 3))
                 .await;

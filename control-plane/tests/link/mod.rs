@@ -20,6 +20,7 @@ pub mod node;
 mod outages;
 mod playback;
 mod process;
+mod progress;
 mod proxy;
 mod recordings;
 mod resuming;

@@ -12,6 +12,7 @@ use recorder_proto::pb::v1::recording::State;
 use serde_json::{Map, Value, json};
 use store::crc32c_base64;
 
+use super::abnormal::Abnormal;
 use super::entry::{CodecChange, Entry, FileEntry, FileState, MAX_PIECES, Packed, Piece};
 use super::meta::RecordingMeta;
 use crate::spool_names;
@@ -37,6 +38,7 @@ pub struct Fold {
     /// Facts that were told, and the interruption that lasts; for a manifest that begins anew on another disk.
     told: BTreeSet<String>,
     interrupted: Option<RecordingInterrupted>,
+    abnormal: Abnormal,
     ended: Option<Box<RecordingEnded>>,
 }
 
@@ -60,6 +62,7 @@ impl Fold {
             }
             Entry::File(file) => drop(self.files.insert((file.format, file.index), *file)),
             Entry::Settled(format) => drop(self.settled.insert(format)),
+            Entry::Abnormal(_) | Entry::AbnormalTold(_) => self.abnormal.take(&entry),
             // The first end holds: what follows it comes from a restart that did not know of it.
             Entry::Ended(ended) => drop(self.ended.get_or_insert(ended)),
         }
@@ -101,6 +104,8 @@ impl Fold {
         let failed = self.failed.values().cloned().map(|totals| Entry::OutputFailed(Box::new(totals)));
         let settled = self.settled.iter().copied().map(Entry::Settled);
         let interrupted = self.interrupted.iter().cloned().map(Entry::Interrupted);
+        let abnormal = Some(&self.abnormal).filter(|abnormal| **abnormal != Abnormal::default());
+        let abnormal = abnormal.map(|abnormal| Entry::Abnormal(Box::new(abnormal.clone())));
         let ended = self.ended.iter().cloned().map(Entry::Ended);
         told.chain(gaps)
             .chain(codecs)
@@ -109,6 +114,7 @@ impl Fold {
             .chain(failed)
             .chain(settled)
             .chain(interrupted)
+            .chain(abnormal)
             .chain(ended)
             .collect()
     }
@@ -159,6 +165,9 @@ impl Fold {
         });
         if let Some(fields) = document.as_object_mut() {
             self.put_end(meta, fields);
+            if let Some(findings) = self.abnormal.findings() {
+                fields.insert("findings".to_owned(), findings);
+            }
             if self.codecs_left_out > 0 {
                 fields.insert("codec_changes_left_out".to_owned(), self.codecs_left_out.into());
             }

@@ -8,6 +8,8 @@ use recorder_proto::facts::{
 use recorder_proto::format::Format;
 use serde::{Deserialize, Serialize};
 
+use super::Abnormal;
+
 /// One thing that happened to a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +39,10 @@ pub enum Entry {
     OutputFailed(Box<OutputTotals>),
     /// Every file of an output is settled and nothing more comes from it.
     Settled(Format),
+    /// What was found abnormal so far; the last one holds.
+    Abnormal(Box<Abnormal>),
+    /// The fact of this number that tells of something abnormal is durable in the fact log.
+    AbnormalTold(u64),
     /// The recording is over; its manifest is due once its outputs are settled.
     Ended(Box<RecordingEnded>),
 }

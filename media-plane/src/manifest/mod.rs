@@ -24,7 +24,9 @@
 //! | `files[].objects[]` | HLS: `key`, `size`, `crc32c` of every segment, initialisation section and the playlist |
 //! | `gaps[]` | `start`, `duration`, `reason` |
 //! | `codec_changes[]` | `at`, `track`, `from`, `to`; `codec_changes_left_out` counts those after the 1,000th |
+//! | `findings[]` | what is abnormal in the media, as in `Recording.health`: `kind`, `code`, `level`, `count`, `first_time`, `last_time`; only when something was found |
 
+mod abnormal;
 mod document;
 mod entry;
 mod keeper;
@@ -32,6 +34,7 @@ mod meta;
 #[cfg(test)]
 pub mod tests;
 
+pub use abnormal::Abnormal;
 pub use entry::{CodecChange, Entry, FileEntry, FileMedia, FileState, MAX_PIECES, Packed, Piece};
 pub use keeper::{Handle, Manifests, RestoredRecording};
 pub use meta::{FORMAT, Late, RecordingMeta};

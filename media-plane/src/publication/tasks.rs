@@ -47,12 +47,12 @@ impl Tasks {
     /// Another publisher comes.
     pub(super) fn begin_session(&mut self) {
         self.begun.clear();
-        self.forget_media();
+        self.backlog.clear();
     }
 
-    /// Nothing is to begin with what there is any more.
+    /// Nothing is to begin with what there is any more. What is in force for what comes next stays.
     pub(super) fn forget_media(&mut self) {
-        self.backlog.clear();
+        self.backlog.forget_media();
     }
 }
 
@@ -108,7 +108,7 @@ impl Publication {
     /// Finishes recordings of tasks whose time is over, or that the control plane has withdrawn.
     pub fn end_tasks(&mut self) {
         let (node, now) = (Arc::clone(&self.node), self.control_time());
-        self.retain(|recording| is_over(&node, recording.origin(), now).then_some(EndReason::TaskEnded));
+        self.end_with_sound(|recording| is_over(&node, recording.origin(), now).then_some(EndReason::TaskEnded));
     }
 
     /// When the next task begins or ends, on the monotonic clock.

@@ -17,7 +17,7 @@ use spool::FaultyDisk;
 use store::{Bucket, Memory};
 
 use super::Publication;
-use crate::recording::tests::{AVC, Life, bind, publisher};
+use crate::recording::tests::{AVC, Life, bind, publisher, standing};
 
 const SECONDS: u32 = 4;
 /// 20 ms of silence in stereo, as libopus codes it.

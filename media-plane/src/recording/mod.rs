@@ -6,6 +6,7 @@ mod formats;
 mod health;
 mod late;
 mod output;
+mod progress;
 mod report;
 mod restore;
 mod spare;
@@ -34,11 +35,14 @@ pub use away::{Absence, Waiting};
 pub use feed::Feed;
 pub use formats::of_template;
 pub use health::abnormal_codes;
+pub use progress::Progress;
 pub use restore::{Revived, finish_leftovers, retell};
 pub use start::{Grant, Inheritance, Inherited, StartError, is_wanted, wants_aac, window_of};
 
 /// Holes told one by one; a recording with more of them is beyond a list.
 const MAX_GAPS: usize = 1_000;
+/// How much media comes between two looks at how far a recording is.
+const NOTED: MediaTime = MediaTime(MediaTime::SCALE);
 
 /// A running recording.
 pub struct Recording {
@@ -64,6 +68,8 @@ pub struct Recording {
     codecs: Vec<(TrackKind, String)>,
     /// End of the media so far.
     last: MediaTime,
+    /// The same when people who watch were told of it.
+    noted: MediaTime,
     first: Option<MediaTime>,
     max_duration: Option<Duration>,
     /// What a failed disk has cost, until all formats go on.
@@ -137,11 +143,19 @@ impl Recording {
         self.begin_late(items);
         self.every_output(|output| if feed.includes(output.feed()) { output.take(items) } else { Ok(()) });
         self.tell_losses();
+        self.note_progress();
         if self.outputs.is_empty() {
             return Some(EndReason::Error);
         }
         let limit = self.max_duration?;
         (self.recorded() >= limit).then_some(EndReason::MaxDuration)
+    }
+
+    fn note_progress(&mut self) {
+        if self.last - self.noted >= NOTED {
+            self.noted = self.last;
+            self.node.progress.note(self.id(), self.epoch(), self.media_duration(), self.totals());
+        }
     }
 
     fn account(&mut self, items: &[Timed]) {
@@ -270,6 +284,7 @@ impl Recording {
 
     /// Ends the recording: every output is closed, and shipped from the spool.
     pub fn finish(mut self, reason: EndReason) {
+        self.node.progress.forget(self.id(), self.epoch());
         self.tell_last_losses();
         self.tell_health(self.node.clock.monotonic());
         if self.node.spool.is_closed() {

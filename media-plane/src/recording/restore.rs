@@ -20,7 +20,7 @@ use super::health::Health;
 use super::output::{Count, OutputPipe};
 use super::report::{internal, media_reason, mux_format, totals};
 use super::{Recording, formats, late};
-use crate::manifest::{Entry, RecordingMeta, RestoredRecording};
+use crate::manifest::{Abnormal, Entry, RecordingMeta, RestoredRecording};
 use crate::node::Node;
 use crate::shipping::OutputMeta;
 use crate::spool_names;
@@ -114,6 +114,7 @@ impl Recording {
             health: Health::default(),
             codecs: Vec::new(),
             last,
+            noted: last,
             first,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
             lost: None,
@@ -131,6 +132,7 @@ impl Recording {
 
     /// Takes back what was noted, and tells of the start if nobody has.
     fn recall(&mut self, entries: Vec<Entry>) {
+        let abnormal = Abnormal::of(&entries);
         let mut is_told = false;
         for entry in entries {
             match entry {
@@ -151,6 +153,7 @@ impl Recording {
         if !is_told {
             self.tell(self.meta.started.clone());
         }
+        self.recall_health(abnormal);
     }
 }
 
@@ -304,6 +307,12 @@ impl<'a> Left<'a> {
 
 /// Tells of an end that an earlier process noted, unless that is known to be told.
 pub fn retell(node: &Arc<Node>, left: &RestoredRecording) {
+    let abnormal = Abnormal::of(&left.entries);
+    if !abnormal.telling.is_empty()
+        && let Some(manifest) = node.manifests.handle(&left.meta.spool_key())
+    {
+        super::health::tell_found(node, &left.meta, &manifest, &abnormal);
+    }
     let told = |entry: &Entry| matches!(entry, Entry::Told(name) if name == event_type::RECORDING_ENDED);
     if left.entries.iter().any(told) {
         return;

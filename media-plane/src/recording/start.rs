@@ -185,6 +185,7 @@ impl Recording {
             health: Health::default(),
             codecs: Vec::new(),
             last: wall.media,
+            noted: wall.media,
             first: None,
             max_duration: template.max_duration.as_ref().and_then(std_duration).filter(|limit| !limit.is_zero()),
             lost: None,

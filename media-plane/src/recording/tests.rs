@@ -1,5 +1,6 @@
 //! A recording whose disk fails under it, on a node with a second one (reliability test 4).
 
+mod abnormal;
 mod late;
 mod memory;
 mod refused;
@@ -163,19 +164,22 @@ pub(crate) fn plan(template: Template) -> Plan {
 
 /// Whatever is published on the domain is recorded by this template.
 pub(crate) fn bind(life: &Life, template: Template) {
-    use recorder_proto::matching::{Level, rank};
-    use recorder_proto::pb::node::{Directive, directive};
+    let upsert = Directive { name: "bindings/a".into(), version: 1, directive: Some(standing(template)) };
+    assert!(life.node.link.directives().delta(1, vec![upsert], &[]).rejections.is_empty());
+}
 
-    let standing = directive::Standing {
+/// The directive of that, named after the template.
+pub(crate) fn standing(template: Template) -> directive::Directive {
+    use recorder_proto::matching::{Level, rank};
+
+    let origin = format!("domains/push.example.com/bindings/{}", template.name.trim_start_matches("templates/"));
+    directive::Directive::Standing(directive::Standing {
         domain: "push.example.com".into(),
         rank: rank(Level::Domain, 0),
         plan: Some(plan(template)),
-        origin: "domains/push.example.com/bindings/a".into(),
+        origin,
         ..Default::default()
-    };
-    let directive = directive::Directive::Standing(standing);
-    let directive = Directive { name: "bindings/a".into(), version: 1, directive: Some(directive) };
-    assert!(life.node.link.directives().delta(1, vec![directive], &[]).rejections.is_empty());
+    })
 }
 
 /// Who publishes the stream of these tests, over RTMP.

@@ -361,6 +361,10 @@ impl Shipment {
                 if let Some(loss) = loss.filter(|_| result.is_ok()) {
                     self.losses.lose(object, loss);
                 }
+                if let Ok(stored) = &result {
+                    let meta = &self.meta;
+                    self.context.progress.uploaded(meta.recording, meta.epoch, meta.format, stored.size);
+                }
                 let result = result.map(|stored| self.file(object.file).store(place, &stored, crc32c));
                 (object.file, result)
             }

@@ -67,6 +67,14 @@ fn clocks(lines: &[String]) -> Vec<String> {
     clocks
 }
 
+/// What rows of recordings that are being recorded say of bytes that were recorded.
+fn recorded(lines: &[String]) -> Vec<String> {
+    let rows = lines.iter().map(|line| cells(line)).filter(|row| row.get(2).is_some_and(|state| state == "RECORDING"));
+    let mut recorded: Vec<String> = rows.map(|row| row[4].clone()).filter(|bytes| bytes != "0 B").collect();
+    recorded.dedup();
+    recorded
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_shows_progress_through_a_restart_to_the_end() {
     let mut cluster = Cluster::start().await;
@@ -80,6 +88,8 @@ async fn watch_shows_progress_through_a_restart_to_the_end() {
         &cluster.rtmp_url(DOMAIN, "cam1"),
     );
     board.until("a clock that runs", |lines| clocks(lines).len() >= 2).await;
+    let grown = board.until("bytes that grow", |lines| recorded(lines).len() >= 2).await;
+    println!("{:?} recorded while it ran", recorded(&grown));
     // The control plane goes and comes back: the watch does so by itself.
     cluster.control.as_mut().unwrap().kill();
     let before = board.lines().len();

@@ -390,6 +390,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    node_progress (node) {
+        node -> Text,
+        body -> Binary,
+        update_time -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     settings,
     counters,
@@ -424,4 +432,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     deletions,
     deletion_objects,
     blocks,
+    node_progress,
 );

@@ -67,6 +67,12 @@ impl Scene {
         self.tell("task/ny", directive::Directive::Scheduled(scheduled));
     }
 
+    fn withdraw(&mut self) {
+        self.version += 1;
+        self.life.node.link.directives().delta(self.version, Vec::new(), &["task/ny".to_owned()]);
+        self.publication.review_now();
+    }
+
     /// A new publisher's configurations.
     fn publish_from(&mut self, millis: u32) {
         self.millis = millis;
@@ -128,8 +134,28 @@ impl Scene {
             let ended = |fact| if let FactKind::RecordingEnded(ended) = fact { Some(ended.end_reason) } else { None };
             life.facts().into_iter().find_map(ended)
         };
-        self.life.until("an end", |life| reason(life).is_some()).await;
+        let publication = &mut self.publication;
+        let is_told = |life: &Life| {
+            publication.tick(life.node.clock.monotonic());
+            reason(life).is_some()
+        };
+        self.life.until("an end", is_told).await;
         reason(&self.life).unwrap()
+    }
+
+    /// Name of the task's recording, once that is told.
+    async fn recording(&mut self) -> String {
+        let name = |life: &Life| {
+            let id = |fact| match fact {
+                FactKind::RecordingStarted(started) if started.origin == "tasks/ny" => {
+                    started.claim_key.rsplit('/').next().map(|id| format!("recordings/{id}"))
+                }
+                _ => None,
+            };
+            life.facts().into_iter().find_map(id)
+        };
+        self.life.until("the task's recording", |life| name(life).is_some()).await;
+        name(&self.life).unwrap()
     }
 }
 
@@ -137,8 +163,46 @@ fn pictures(media: &demux::Media) -> Vec<u8> {
     media.track(TrackKind::Video).map(|sample| sample.payload[4]).collect()
 }
 
+/// Sound is there without a break from the first picture to the end of the last one, within an access unit.
+fn check_sound(media: &demux::Media) {
+    let (video, audio) = (times(media, TrackKind::Video), times(media, TrackKind::Audio));
+    let (first, last) = (video[0], video[video.len() - 1] + 3_600);
+    assert!((audio[0] - first).abs() <= 2 * UNIT, "sound from {}, picture from {first}", audio[0]);
+    assert!(audio.windows(2).all(|pair| (pair[1] - pair[0] - UNIT).abs() <= 90), "{audio:?}");
+    let end = audio[audio.len() - 1] + UNIT;
+    assert!((end - last).abs() <= UNIT, "sound to {end}, picture to {last}");
+}
+
 fn of(files: &[(FileAvailable, demux::Media)], format: Format) -> Vec<&(FileAvailable, demux::Media)> {
     files.iter().filter(|(file, _)| file.format == format).collect()
+}
+
+/// Sound that nobody wanted in AAC before the task came is there from the task's first picture on.
+#[tokio::test]
+async fn a_task_begins_with_the_last_key_frame_and_its_sound() {
+    let mut scene = Scene::start(0);
+    scene.publish(4_480);
+    assert_eq!(scene.running(), 1);
+    scene.order(video_only(), 0, 60_000);
+    scene.publish(6_000);
+    assert_eq!(scene.running(), 2);
+    scene.withdraw();
+    assert_eq!(scene.running(), 1);
+    scene.publish(7_000);
+    assert_eq!(scene.end_reason().await, EndReason::TaskEnded);
+    let files = scene.files(1).await;
+    let [(standing, whole)] = of(&files, Format::Mp4)[..] else { panic!("{}", files.len()) };
+    assert_eq!(pictures(whole).len(), 7 * 25, "the standing recording is whole");
+    assert_eq!(whole.track(TrackKind::Audio).count(), 7 * 50);
+    assert!(!standing.object_key.contains("ny"));
+    let [(file, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
+    assert_eq!(file.object_key, "live/cam/ny.flv", "its id is the task's");
+    assert_eq!(
+        (pictures(media)[0], pictures(media).len()),
+        (0x65, 49),
+        "from the key frame at 4 s to 6 s; the newest one waits for what follows it"
+    );
+    check_sound(media);
 }
 
 #[tokio::test]
@@ -181,4 +245,124 @@ async fn a_task_begins_and_ends_by_the_clock_of_the_control_plane() {
     }
     assert_eq!(scene.end_reason().await, EndReason::TaskEnded);
     assert!(scene.files(1).await.len() >= 2);
+}
+
+/// What was stopped by hand does not begin again with the same publisher, but with the next one, and never over its own
+/// first file.
+#[tokio::test]
+async fn a_second_recording_of_a_task_is_another_object() {
+    let mut scene = Scene::start(0);
+    scene.order(video_only(), 0, 60_000);
+    scene.publish(2_000);
+    assert_eq!(scene.running(), 2, "it begins with the stream");
+    let recording = scene.recording().await;
+    scene.publication.stop(&recording);
+    scene.publication.review_now();
+    scene.publish(3_000);
+    assert_eq!(scene.running(), 1, "stopped is stopped");
+    scene.publication.interrupt(&EndCause::ConnectionLost);
+    let next = Publisher { session: SessionId::new(scene.life.node.clock.now(), [2; 10]), ..publisher(&scene.life) };
+    scene.publication.resume(next);
+    scene.publish_from(10_000);
+    scene.publish(12_000);
+    assert_eq!(scene.running(), 2);
+    let files = scene.files(2).await;
+    let keys: Vec<&str> = of(&files, Format::Flv).iter().map(|(file, _)| file.object_key.as_str()).collect();
+    assert_eq!(keys.len(), 2);
+    assert!(keys.contains(&"live/cam/ny.flv"), "{keys:?}");
+    let other = keys.iter().find(|key| **key != "live/cam/ny.flv").unwrap();
+    assert!(other.starts_with("live/cam/ny_") && other.len() == "live/cam/ny_.flv".len() + 16, "{keys:?}");
+}
+
+#[tokio::test]
+async fn without_a_key_frame_in_memory_a_task_waits_for_the_next_one() {
+    let mut scene = Scene::start(0);
+    scene.publish(1_480);
+    scene.publication.tasks.forget_media();
+    scene.order(video_only(), 0, 60_000);
+    scene.publish(1_960);
+    assert_eq!(scene.running(), 1);
+    scene.publish(3_000);
+    assert_eq!(scene.running(), 2);
+    let files = scene.files(1).await;
+    let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
+    assert_eq!((pictures(media)[0], pictures(media).len()), (0x65, 25));
+    check_sound(media);
+}
+
+/// What was in the codecs when a recording was stopped was lost: up to 0.3 s of sound, and the picture with it.
+#[tokio::test]
+async fn a_stopped_recording_lost_the_sound_that_was_in_the_codecs() {
+    let mut scene = Scene::start(0);
+    scene.order(video_only(), 0, 60_000);
+    scene.tell("other", standing(Template { name: "templates/other".into(), ..video_only() }));
+    scene.publish(3_020);
+    assert_eq!(scene.running(), 3);
+    let recording = scene.recording().await;
+    scene.publication.stop(&recording);
+    assert_eq!(scene.running(), 2);
+    scene.publish(6_000);
+    assert_eq!(scene.end_reason().await, EndReason::Stopped);
+    let files = scene.files(2).await;
+    let mut lengths = Vec::new();
+    for (_, media) in of(&files, Format::Flv) {
+        check_sound(media);
+        lengths.push(pictures(media).len());
+    }
+    lengths.sort_unstable();
+    assert_eq!(lengths, [75, 150], "the other one is whole");
+}
+
+/// The same when nothing comes any more that would push the rest out of the codecs.
+#[tokio::test]
+async fn a_stopped_recording_of_a_stalled_stream_ends_within_a_second_with_all_its_sound() {
+    let mut scene = Scene::start(0);
+    scene.order(video_only(), 0, 60_000);
+    scene.publish(3_000);
+    let recording = scene.recording().await;
+    scene.publication.stop(&recording);
+    let now = scene.life.node.clock.monotonic();
+    let due = scene.publication.endings_due().expect("it waits");
+    assert!(due <= now + Duration::from_secs(1) && scene.publication.next_tick().is_some_and(|at| at <= due));
+    scene.publication.tick(due);
+    assert_eq!((scene.publication.endings_due(), scene.end_reason().await), (None, EndReason::Stopped));
+    let files = scene.files(1).await;
+    let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
+    // The newest one waits for what follows it before it is anybody's.
+    assert_eq!(pictures(media).len(), 74);
+    check_sound(media);
+}
+
+/// A stop that is read together with the end of the publisher.
+#[tokio::test]
+async fn a_stopped_recording_whose_publisher_leaves_ends_as_stopped_with_all_its_sound() {
+    let mut scene = Scene::start(0);
+    scene.order(video_only(), 0, 60_000);
+    scene.publish(3_000);
+    let recording = scene.recording().await;
+    scene.publication.stop(&recording);
+    scene.publication.interrupt(&EndCause::Unpublished);
+    assert_eq!(scene.end_reason().await, EndReason::Stopped);
+    let files = scene.files(1).await;
+    let [(_, media)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
+    // The newest one waits for what follows it before it is anybody's.
+    assert_eq!(pictures(media).len(), 74);
+    check_sound(media);
+}
+
+#[tokio::test]
+async fn files_that_are_cut_by_length_have_all_the_sound_of_their_pictures() {
+    let mut scene = Scene::start(0);
+    let flv = Some(Flv { max_file_duration: Some(duration(Duration::from_secs(2))), ..Flv::default() });
+    scene.order(Template { flv, ..video_only() }, 0, 60_000);
+    scene.publish(7_000);
+    let files = scene.files(4).await;
+    let mut files = of(&files, Format::Flv);
+    files.sort_by_key(|(file, _)| file.index);
+    let lengths: Vec<usize> = files.iter().map(|(_, media)| pictures(media).len()).collect();
+    assert_eq!(lengths, [50, 50, 50, 25]);
+    files.iter().for_each(|(_, media)| check_sound(media));
+    let sound: usize = files.iter().map(|(_, media)| media.track(TrackKind::Audio).count()).sum();
+    let expected = 7 * 48_000 / 1_024;
+    assert!((expected..=expected + 2).contains(&sound), "{sound} of {expected} access units");
 }

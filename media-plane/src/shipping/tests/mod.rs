@@ -218,6 +218,7 @@ pub fn context(node: (&Spool, &Manifests, &FactLog, &Lag), copies: Copies, patie
         bandwidth: Bandwidth::default(),
         releases: Default::default(),
         lag: lag.clone(),
+        progress: Arc::default(),
         nudge: Default::default(),
         open,
         pace: Pace {

@@ -13,6 +13,7 @@ pub mod files;
 pub mod idempotency;
 pub mod leases;
 pub mod node_acks;
+pub mod node_progress;
 pub mod nodes;
 pub mod recordings;
 pub mod rules;

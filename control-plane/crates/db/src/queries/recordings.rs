@@ -76,6 +76,11 @@ pub fn get(connection: &mut AnyConnection, id: &str) -> Result<Option<Row>> {
     Ok(recordings::table.find(id).first(connection).optional()?)
 }
 
+/// Those of these ids that there are.
+pub fn of_ids(connection: &mut AnyConnection, ids: &[String]) -> Result<Vec<Row>> {
+    Ok(recordings::table.filter(recordings::id.eq_any(ids)).load(connection)?)
+}
+
 /// A page, newest first.
 pub fn page(connection: &mut AnyConnection, filter: &Filter, page: &Page) -> Result<Vec<Row>> {
     let mut query = recordings::table.into_boxed();

@@ -1,0 +1,2 @@
+-- safe because: run by tests and by hand only; what is lost comes with the next heartbeats.
+DROP TABLE node_progress;
