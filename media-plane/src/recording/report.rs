@@ -97,11 +97,13 @@ pub fn mux_format(format: Format) -> mux::Format {
 /// A configuration as the manifest shows it, such as `h264 1280x720` or `aac 48000 Hz, 2 channels`.
 pub fn codec_text(config: &CodecConfig) -> String {
     let name = codec_name(config);
+    if let Some((width, height)) = config.picture_size() {
+        return format!("{name} {width}x{height}");
+    }
     match config {
-        CodecConfig::Avc(avc) => format!("{name} {}x{}", avc.width, avc.height),
         CodecConfig::Aac(aac) => format!("{name} {} Hz, {} channels", aac.output_sample_rate, aac.channels),
         CodecConfig::Opus(opus) => format!("{name} {} Hz, {} channels", media::opus::SAMPLE_RATE, opus.channels),
-        CodecConfig::Unsupported(_) => name.to_owned(),
+        _ => name.to_owned(),
     }
 }
 

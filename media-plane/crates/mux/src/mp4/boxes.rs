@@ -182,7 +182,7 @@ pub(super) fn stsd(boxes: &mut Boxes, configs: &[CodecConfig]) {
                 CodecConfig::Avc(avc) => avc1(b, avc),
                 CodecConfig::Aac(aac) => mp4a(b, aac),
                 CodecConfig::Opus(config) => opus(b, config),
-                CodecConfig::Unsupported(_) => {}
+                _ => {}
             }
         }
     });
