@@ -1,6 +1,6 @@
 //! What a recording says about itself, in the vocabulary of facts.
 
-use media::{CodecConfig, Gap, GapReason, TrackKind};
+use media::{Codec, CodecConfig, Gap, GapReason, TrackKind};
 use recorder_proto::facts::{Failure, GapSpan, OutputTotals};
 use recorder_proto::format::Format;
 use recorder_proto::pb::v1;
@@ -18,6 +18,16 @@ pub fn internal(reason: &str, message: &str) -> Failure {
         message: message.to_owned(),
         http_status: 0,
         request_id: String::new(),
+    }
+}
+
+/// A format without a file, because there was nothing that it can carry.
+pub fn not_carried(format: Format, codec: Codec) -> Failure {
+    let codec = codec_name(&CodecConfig::Unsupported(codec));
+    Failure {
+        code: Code::FailedPrecondition.into(),
+        message: format!("{} cannot carry the picture, which is {codec}, and there was no sound", format.as_str()),
+        ..internal("CODEC_NOT_CARRIED", "")
     }
 }
 

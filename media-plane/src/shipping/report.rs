@@ -11,7 +11,6 @@ use store::crc32c_base64;
 
 use super::file::Main;
 use super::{OutputMeta, Target};
-use crate::stream_facts::codec_name;
 use crate::manifest::{FileEntry, FileMedia, FileState};
 use crate::stream_facts::codec_name;
 
