@@ -95,7 +95,7 @@ fn audio_track(config: &CodecConfig, count: TrackCount) -> Track {
 pub fn codec_name(config: &CodecConfig) -> &'static str {
     match config.codec() {
         Codec::H264 => "h264",
-        Codec::H265 => "h265",
+        Codec::H265 => "hevc",
         Codec::Av1 => "av1",
         Codec::Vp8 => "vp8",
         Codec::Vp9 => "vp9",

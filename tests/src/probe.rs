@@ -38,10 +38,12 @@ pub fn decodes(media: &Path) {
 
 /// Reads the packets of a file or playlist.
 pub fn packets(media: &Path) -> Packets {
-    Packets {
-        video: track(media, "0:v:0", "h264_mp4toannexb,filter_units=remove_types=7|8|9"),
-        audio: track(media, "0:a:0", "aac_adtstoasc"),
-    }
+    packets_of(media, "h264_mp4toannexb,filter_units=remove_types=7|8|9")
+}
+
+/// The same of a file whose picture is not H.264: `filters` make its packets comparable across containers.
+pub fn packets_of(media: &Path, filters: &str) -> Packets {
+    Packets { video: track(media, "0:v:0", filters), audio: track(media, "0:a:0", "aac_adtstoasc") }
 }
 
 fn track(media: &Path, map: &str, filters: &str) -> Vec<Packet> {

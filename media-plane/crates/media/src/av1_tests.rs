@@ -21,6 +21,41 @@ fn a_record_and_a_sequence_header_tell_the_same() {
     assert_eq!(Av1Config::from_sequence_header(&without_size).unwrap(), config);
 }
 
+/// As ffmpeg made them of encoders' sequence headers, all of 322x182.
+#[test]
+fn records_of_every_profile_and_encoder_are_made_alike() {
+    const RECORDS: [(&str, &[u8]); 5] = [
+        (
+            "SVT-AV1, 10 bits",
+            &[0x81, 0x00, 0x4c, 0x00, 0x0a, 0x0b, 0x00, 0x00, 0x00, 0x04, 0x3d, 0x06, 0xd4, 0x02, 0xf8, 0x40, 0x40],
+        ),
+        (
+            "libaom, High, 4:4:4",
+            &[0x81, 0x20, 0x00, 0x00, 0x0a, 0x0a, 0x20, 0x00, 0x00, 0x04, 0x3d, 0x06, 0xd4, 0xda, 0xf9, 0x02],
+        ),
+        (
+            "libaom, monochrome",
+            &[0x81, 0x00, 0x1c, 0x00, 0x0a, 0x0a, 0x00, 0x00, 0x00, 0x04, 0x3d, 0x06, 0xd4, 0xda, 0xf9, 0x2a],
+        ),
+        (
+            "rav1e, 4:2:0",
+            &[
+                0x81, 0x1f, 0x0c, 0x00, 0x0a, 0x0e, 0x00, 0x00, 0x00, 0xfa, 0x1e, 0x83, 0x6a, 0x21, 0x0a, 0x88, 0x10,
+                0x10, 0x10, 0xa0,
+            ],
+        ),
+        (
+            "libaom, Professional, 4:2:2, 12 bits",
+            &[0x81, 0x40, 0x68, 0x00, 0x0a, 0x0b, 0x40, 0x00, 0x00, 0x04, 0x3d, 0x06, 0xd4, 0xda, 0xf9, 0x62, 0x20],
+        ),
+    ];
+    for (what, record) in RECORDS {
+        let config = Av1Config::from_sequence_header(&record[4..]).unwrap();
+        assert_eq!((config.width, config.height), (322, 182), "{what}");
+        assert_eq!(config.record, record, "{what}");
+    }
+}
+
 #[test]
 fn records_without_sequence_header_or_of_another_version_are_refused() {
     let problem = |record: &[u8]| Av1Config::parse(Bytes::copy_from_slice(record)).unwrap_err().problem;

@@ -39,6 +39,33 @@ fn ten_bits_are_profile_two() {
     assert_eq!(config.record[2..6], [0xa2, 2, 2, 1]);
 }
 
+/// As ffmpeg made them of libvpx's VP9, all of 322x182.
+#[test]
+fn records_of_every_profile_are_made_alike() {
+    const RECORDS: [(&str, &[u8], &[u8]); 3] = [
+        (
+            "4:4:4",
+            &[0x01, 0x0b, 0x86, 0x02, 0x02, 0x02, 0x00, 0x00],
+            &[0xa2, 0x49, 0x83, 0x42, 0x00, 0x02, 0x82, 0x01, 0x6a, 0xc0, 0x87, 0x04],
+        ),
+        (
+            "10 bits",
+            &[0x02, 0x0b, 0xa2, 0x02, 0x02, 0x02, 0x00, 0x00],
+            &[0x92, 0x49, 0x83, 0x42, 0x00, 0x0a, 0x08, 0x05, 0xab, 0x02, 0x1c, 0x12],
+        ),
+        (
+            "4:2:2",
+            &[0x01, 0x0b, 0x84, 0x02, 0x02, 0x02, 0x00, 0x00],
+            &[0xa2, 0x49, 0x83, 0x42, 0x08, 0x02, 0x82, 0x01, 0x6a, 0xc0, 0x87, 0x04],
+        ),
+    ];
+    for (what, record, frame) in RECORDS {
+        let config = VpxConfig::from_vp9_keyframe(frame).unwrap();
+        assert_eq!((config.width, config.height), (322, 182), "{what}");
+        assert_eq!(config.record, record, "{what}");
+    }
+}
+
 #[test]
 fn a_record_is_kept_where_it_agrees() {
     let announced = VpxConfig::parse(RECORD).unwrap();
