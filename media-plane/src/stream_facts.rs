@@ -61,10 +61,7 @@ fn tracks(known: &Known) -> Vec<Track> {
 }
 
 fn video_track(config: &CodecConfig, known: &Known) -> Track {
-    let (width, height) = match config {
-        CodecConfig::Avc(avc) => (avc.width, avc.height),
-        CodecConfig::Aac(_) | CodecConfig::Opus(_) | CodecConfig::Unsupported(_) => (0, 0),
-    };
+    let (width, height) = config.picture_size().unwrap_or_default();
     Track {
         kind: "video".into(),
         codec: codec_name(config).into(),
@@ -81,7 +78,7 @@ fn audio_track(config: &CodecConfig, count: TrackCount) -> Track {
     let (sample_rate, channels) = match config {
         CodecConfig::Aac(aac) => (aac.output_sample_rate, u32::from(aac.channels)),
         CodecConfig::Opus(opus) => (media::opus::SAMPLE_RATE, u32::from(opus.channels)),
-        CodecConfig::Avc(_) | CodecConfig::Unsupported(_) => (0, 0),
+        _ => (0, 0),
     };
     Track {
         kind: "audio".into(),
@@ -96,15 +93,15 @@ fn audio_track(config: &CodecConfig, count: TrackCount) -> Track {
 
 /// The name under which the API shows a codec.
 pub fn codec_name(config: &CodecConfig) -> &'static str {
-    match config {
-        CodecConfig::Avc(_) | CodecConfig::Unsupported(Codec::H264) => "h264",
-        CodecConfig::Aac(_) | CodecConfig::Unsupported(Codec::Aac) => "aac",
-        CodecConfig::Unsupported(Codec::H265) => "h265",
-        CodecConfig::Unsupported(Codec::Av1) => "av1",
-        CodecConfig::Unsupported(Codec::Vp8) => "vp8",
-        CodecConfig::Unsupported(Codec::Vp9) => "vp9",
-        CodecConfig::Opus(_) | CodecConfig::Unsupported(Codec::Opus) => "opus",
-        CodecConfig::Unsupported(Codec::Mp3) => "mp3",
-        CodecConfig::Unsupported(Codec::Other(_)) => "unknown",
+    match config.codec() {
+        Codec::H264 => "h264",
+        Codec::H265 => "hevc",
+        Codec::Av1 => "av1",
+        Codec::Vp8 => "vp8",
+        Codec::Vp9 => "vp9",
+        Codec::Aac => "aac",
+        Codec::Opus => "opus",
+        Codec::Mp3 => "mp3",
+        Codec::Other(_) => "unknown",
     }
 }

@@ -5,7 +5,7 @@
 //! is byte aligned. Both carry printable text only, so that no start code can appear.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{TrackKind, h264};
+use media::{Codec, TrackKind, h264};
 use mux::demux::canonical;
 
 /// Names our SEI messages among others'.
@@ -48,9 +48,17 @@ impl Mark {
     }
 }
 
+/// What marks are put into.
+fn codec(track: TrackKind) -> Codec {
+    match track {
+        TrackKind::Video => Codec::H264,
+        TrackKind::Audio => Codec::Aac,
+    }
+}
+
 /// The frame with the mark in front. Pictures have 4-byte NAL lengths.
 pub fn put(mark: Mark, track: TrackKind, frame: &Bytes) -> Bytes {
-    let text = mark.text(&canonical(track, frame));
+    let text = mark.text(&canonical(codec(track), frame));
     let mut out = BytesMut::with_capacity(frame.len() + 64);
     if track == TrackKind::Video {
         let size = UUID.len() + text.len();
@@ -76,7 +84,7 @@ pub fn get(track: TrackKind, frame: &Bytes) -> Option<Mark> {
         return Mark::parse(text, frame);
     }
     let is_ours = |nal: &[u8]| nal.get(3..19) == Some(&UUID[..]) && h264::nal_type(nal) == Some(h264::SEI);
-    let frame = canonical(track, frame);
+    let frame = canonical(codec(track), frame);
     let mut text = None;
     let mut others = BytesMut::with_capacity(frame.len());
     for nal in h264::nals(&frame) {

@@ -36,14 +36,22 @@ pub fn decodes(media: &Path) {
     assert!(output.status.success() && complaints.is_empty(), "{} does not decode: {complaints}", media.display());
 }
 
+/// Makes pictures of H.264 comparable: parameter sets and delimiters come and go with the container.
+const H264: &str = "h264_mp4toannexb,filter_units=remove_types=7|8|9";
+
 /// Reads the packets of a file or playlist.
 pub fn packets(media: &Path) -> Packets {
-    Packets { video: pictures(media), audio: track(media, "0:a:0", "aac_adtstoasc") }
+    packets_of(media, H264)
 }
 
 /// The pictures alone, of a file whose sound is not AAC.
 pub fn pictures(media: &Path) -> Vec<Packet> {
-    track(media, "0:v:0", "h264_mp4toannexb,filter_units=remove_types=7|8|9")
+    track(media, "0:v:0", H264)
+}
+
+/// [`packets`] of a file whose picture is not H.264: `filters` make its packets comparable across containers.
+pub fn packets_of(media: &Path, filters: &str) -> Packets {
+    Packets { video: track(media, "0:v:0", filters), audio: track(media, "0:a:0", "aac_adtstoasc") }
 }
 
 fn track(media: &Path, map: &str, filters: &str) -> Vec<Packet> {

@@ -8,6 +8,7 @@ mod rtmp_listener;
 pub mod whip;
 mod whip_http;
 mod whip_listener;
+mod whip_pictures;
 
 pub use rtmp_listener::RtmpListener;
 pub use whip_http::{Whip, routes};

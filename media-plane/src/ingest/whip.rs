@@ -14,6 +14,7 @@ use recorder_proto::pb::v1::protocol;
 use rtp::Output;
 
 use super::publishing::{Order, Publishing};
+use super::whip_pictures::rtp_format;
 use crate::node::Node;
 use crate::publication::Publisher;
 use crate::registry::Command;
@@ -106,8 +107,7 @@ fn settings(offer: &Offer) -> rtp::Settings {
     let mut settings = rtp::Settings { retransmission: false, ..rtp::Settings::default() };
     if let Some(video) = &offer.video {
         settings.retransmission = video.nack;
-        let format = rtp::Format::H264 { parameter_sets: video.parameter_sets.clone() };
-        settings.formats.insert(video.payload_type, format);
+        settings.formats.insert(video.payload_type, rtp_format(video));
         if let Some(payload_type) = video.retransmission {
             let format = rtp::Format::Retransmission { primary: video.payload_type };
             settings.formats.insert(payload_type, format);

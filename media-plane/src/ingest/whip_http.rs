@@ -19,7 +19,7 @@ use recorder_proto::names::StreamKey;
 use recorder_proto::pb::v1::protocol;
 
 use super::auth::{self, Credentials, Denied};
-use super::whip;
+use super::{whip, whip_pictures};
 use crate::http::decoded;
 use crate::node::Node;
 
@@ -113,9 +113,11 @@ impl Whip {
             stream: &name,
             token: target.token.as_deref(),
             reachable: &reachable,
+            wanted: &whip_pictures::wanted(self.node.link.directives(), &target.stream),
         })?;
         let location = format!("/whip/{SESSION}/{}", session.id());
-        let (video, sound) = (offer.video.is_some(), offer.sound.is_some());
+        let video = offer.video.as_ref().map(|video| video.codec.name()).unwrap_or("none");
+        let sound = offer.sound.is_some();
         // Whoever knows the id may end the session.
         let session_begin = session.id().get(..6).unwrap_or_default();
         tracing::info!(stream = %target.stream, session = session_begin, video, sound, "WHIP offer answered");

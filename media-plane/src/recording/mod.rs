@@ -28,7 +28,7 @@ use crate::manifest::{CodecChange, Entry, Handle, Late, RecordingMeta};
 use crate::node::Node;
 use crate::shipping::Wall;
 use output::OutputPipe;
-use report::{api_format, codec_text, gap_label, internal, span, totals, track_name};
+use report::{api_format, codec_text, gap_label, internal, not_carried, span, totals, track_name};
 use spare::Hole;
 
 pub use away::{Absence, Waiting};
@@ -294,9 +294,10 @@ impl Recording {
         let mut outputs = std::mem::take(&mut self.failed);
         for output in std::mem::take(&mut self.outputs) {
             let (format, before) = (api_format(output.format()), output.count());
+            let nothing = output.made_nothing_of().map(|codec| not_carried(format, codec));
             let failed = |reason, message: &str| totals(format, before, Some(internal(reason, message)));
             outputs.push(match catch_unwind(AssertUnwindSafe(|| output.finish())) {
-                Ok(Ok(count)) => totals(format, count, None),
+                Ok(Ok(count)) => totals(format, count, nothing),
                 Ok(Err(spool::Error::Closed)) => return,
                 Ok(Err(error)) => failed("SPOOL_FAILED", &error.to_string()),
                 Err(_) => failed("MUXER_PANICKED", "the muxer panicked; this is a bug"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
+use media::{Codec, CodecConfig, Frame, MediaTime, Timed, TrackKind};
 use metrics::Counter;
 use mux::registry::{self, Format, Options, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
@@ -34,6 +34,8 @@ pub struct OutputPipe {
     wish: Wish,
     /// Tracks that the container cannot carry.
     unsupported: Vec<TrackKind>,
+    /// Codec of the pictures that a format of pictures cannot carry.
+    left_out: Option<Codec>,
     /// Configurations in effect, for the muxer that takes over when the disk fails.
     configs: Vec<(TrackKind, CodecConfig)>,
     /// Where the durable media of the output before this one ends, until this one has media.
@@ -65,6 +67,7 @@ impl OutputPipe {
             writer,
             wish: Wish::default(),
             unsupported: Vec::new(),
+            left_out: None,
             configs: Vec::new(),
             lost_from: None,
             hole: None,
@@ -178,6 +181,14 @@ impl OutputPipe {
         if reaction == Reaction::Unsupported {
             self.unsupported.push(track);
         }
+        if track == TrackKind::Video && self.format.carries(Codec::H264) {
+            self.left_out = (reaction == Reaction::Unsupported).then_some(config.codec());
+        }
+    }
+
+    /// The codec of pictures that this format cannot carry, if nothing came of them: there is no file.
+    pub fn made_nothing_of(&self) -> Option<Codec> {
+        self.left_out.filter(|_| self.count.files == 0)
     }
 
     /// A file begins with a picture that can be shown, if there are pictures.

@@ -1,6 +1,6 @@
 //! What a recording says about itself, in the vocabulary of facts.
 
-use media::{CodecConfig, Gap, GapReason, TrackKind};
+use media::{Codec, CodecConfig, Gap, GapReason, TrackKind};
 use recorder_proto::facts::{Failure, GapSpan, OutputTotals};
 use recorder_proto::format::Format;
 use recorder_proto::pb::v1;
@@ -18,6 +18,16 @@ pub fn internal(reason: &str, message: &str) -> Failure {
         message: message.to_owned(),
         http_status: 0,
         request_id: String::new(),
+    }
+}
+
+/// A format without a file, because there was nothing that it can carry.
+pub fn not_carried(format: Format, codec: Codec) -> Failure {
+    let codec = codec_name(&CodecConfig::Unsupported(codec));
+    Failure {
+        code: Code::FailedPrecondition.into(),
+        message: format!("{} cannot carry the picture, which is {codec}, and there was no sound", format.as_str()),
+        ..internal("CODEC_NOT_CARRIED", "")
     }
 }
 
@@ -97,11 +107,13 @@ pub fn mux_format(format: Format) -> mux::Format {
 /// A configuration as the manifest shows it, such as `h264 1280x720` or `aac 48000 Hz, 2 channels`.
 pub fn codec_text(config: &CodecConfig) -> String {
     let name = codec_name(config);
+    if let Some((width, height)) = config.picture_size() {
+        return format!("{name} {width}x{height}");
+    }
     match config {
-        CodecConfig::Avc(avc) => format!("{name} {}x{}", avc.width, avc.height),
         CodecConfig::Aac(aac) => format!("{name} {} Hz, {} channels", aac.output_sample_rate, aac.channels),
         CodecConfig::Opus(opus) => format!("{name} {} Hz, {} channels", media::opus::SAMPLE_RATE, opus.channels),
-        CodecConfig::Unsupported(_) => name.to_owned(),
+        _ => name.to_owned(),
     }
 }
 

@@ -18,7 +18,8 @@ use recorder_proto::facts::{Fact, FactKind, FileAvailable, FileOpened, Recording
 use recorder_proto::format::Format;
 use recorder_proto::ids::{RecordingId, SessionId};
 use recorder_proto::names::StreamKey;
-use recorder_proto::pb::node::{Plan, plan::StorageRef};
+use recorder_proto::pb::node::plan::StorageRef;
+use recorder_proto::pb::node::{Directive, Plan, directive};
 use recorder_proto::pb::v1::health::Kind;
 use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::pb::v1::template::{Flv, Hls, Mp4};

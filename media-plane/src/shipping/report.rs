@@ -12,6 +12,7 @@ use store::crc32c_base64;
 use super::file::Main;
 use super::{OutputMeta, Target};
 use crate::manifest::{FileEntry, FileMedia, FileState};
+use crate::stream_facts::codec_name;
 
 /// What facts of one output have in common.
 pub struct Reporter<'a> {
@@ -138,13 +139,14 @@ fn file_media(meta: &OutputMeta, summary: &Summary) -> FileMedia {
 }
 
 fn video(summary: &Summary) -> Option<Video> {
-    let Some(CodecConfig::Avc(avc)) = &summary.video else { return None };
+    let config = summary.video.as_ref()?;
+    let (width, height) = config.picture_size()?;
     let seconds = (summary.ends_at - summary.starts_at).as_secs_f64();
     let frame_rate = if seconds > 0.0 { summary.video_frames as f64 / seconds } else { 0.0 };
     (summary.video_frames > 0).then(|| Video {
-        codec: "h264".to_owned(),
-        width: avc.width,
-        height: avc.height,
+        codec: codec_name(config).to_owned(),
+        width,
+        height,
         frame_rate: (frame_rate * 1_000.0).round() / 1_000.0,
     })
 }
@@ -153,7 +155,7 @@ fn audio(summary: &Summary) -> Option<Audio> {
     let (codec, sample_rate, channels, transcoded) = match summary.audio.as_ref()? {
         CodecConfig::Aac(aac) => ("aac", aac.output_sample_rate, aac.channels, aac.transcoded),
         CodecConfig::Opus(opus) => ("opus", media::opus::SAMPLE_RATE, opus.channels, false),
-        CodecConfig::Avc(_) | CodecConfig::Unsupported(_) => return None,
+        _ => return None,
     };
     let codec = codec.to_owned();
     (summary.audio_frames > 0).then(|| Audio { codec, sample_rate, channels: channels.into(), transcoded })

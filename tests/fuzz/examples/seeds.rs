@@ -22,6 +22,7 @@ fn main() -> io::Result<()> {
     journal()?;
     opus_sound()?;
     rtp_h264()?;
+    rtp_pictures()?;
     rtp_session()?;
     key_template()
 }
@@ -175,6 +176,17 @@ fn flv_tag() -> io::Result<()> {
         record(1, &[&[0x90], &b"mp4a"[..], payload::ASC].concat()),
         record(1, &[&[0x95, 0x01], &b"mp4a"[..], &[0, 0x21, 0x10]].concat()),
     ];
+    let slice = [0, 0, 0, 4, 0x26, 0x01, 0xaf, 7];
+    let unit = [payload::AV1_RECORD.get(4..).unwrap_or_default(), &[0x32, 3, 0x10, 7, 7]].concat();
+    let pictures = [
+        record(0, &payload::enhanced_video(true, 0, b"hvc1", payload::HEVC_RECORD)),
+        record(0, &payload::enhanced_video(true, 1, b"hvc1", &[&[0, 0, 80], &slice[..]].concat())),
+        record(0, &payload::enhanced_video(true, 0, b"av01", payload::AV1_RECORD)),
+        record(0, &payload::enhanced_video(true, 1, b"av01", &unit)),
+        record(0, &payload::enhanced_video(true, 1, b"vp09", payload::VP9_KEY)),
+        record(0, &payload::enhanced_video(true, 1, b"vp08", payload::VP8_KEY)),
+    ];
+    write("flv_tag", "pictures", &pictures.concat())?;
     write("flv_tag", "legacy", &legacy.concat())?;
     write("flv_tag", "enhanced", &enhanced.concat())
 }
@@ -196,6 +208,15 @@ fn records() -> io::Result<()> {
         write("avcc", name, &[&[record.len() as u8], record, unit].concat())?;
     }
     write("avcc", "annex_b", &[0, 0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x65, 0x88, 0x84])?;
+    let slice = [0, 0, 0, 4, 0x26, 0x01, 0xaf, 7];
+    let record = payload::HEVC_RECORD;
+    write("hvcc", "x265", &[&(record.len() as u16).to_be_bytes()[..], record, &slice].concat())?;
+    let record = payload::AV1_RECORD;
+    let unit = [&[0x12, 0], record.get(4..).unwrap_or_default(), &[0x32, 3, 0x10, 7, 7]].concat();
+    write("av1c", "libaom", &[&[record.len() as u8], record, &unit].concat())?;
+    write("vpx", "vp9", payload::VP9_KEY)?;
+    write("vpx", "vp8", payload::VP8_KEY)?;
+    write("vpx", "record", &[1, 0, 0, 0, 0, 11, 0x82, 2, 2, 2, 0, 0])?;
     write("asc", "lc", payload::ASC)?;
     write("asc", "ffmpeg", &[0x12, 0x08, 0x56, 0xe5, 0x00])?;
     write("asc", "sbr", &[0x2b, 0x11, 0x88, 0x00])?;
@@ -228,6 +249,30 @@ fn journal() -> io::Result<()> {
 const SETS: [&[u8]; 2] = [&[0x67, 0x42, 0xc0, 0x1f, 0xdb, 0x02, 0x80, 0xb6, 0x40], &[0x68, 0xce, 0x3c, 0x80]];
 
 /// Packets of a key frame and three pictures, in every packetisation, with and without losses.
+/// The beginnings of the captures that the RTP crate is tested with.
+fn rtp_pictures() -> io::Result<()> {
+    for (which, name) in [(0, "gstreamer-h265"), (1, "ffmpeg-av1"), (2, "gstreamer-vp9"), (3, "gstreamer-vp8")] {
+        let path = format!("../../media-plane/crates/rtp/tests/session/captured/{name}.rtp");
+        let (bytes, mut seed) = (std::fs::read(path)?, vec![which]);
+        let (mut rest, mut last, mut packets) = (&bytes[..], None, 0);
+        while let Some((&[kind, a, b, c, d], tail)) = rest.split_first_chunk::<5>() {
+            let (record, tail) = tail.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
+            rest = tail;
+            // Packets, each with its header of twelve bytes.
+            if kind != 1 || packets >= 24 {
+                continue;
+            }
+            packets += 1;
+            let is_next = last.replace(&record[4..8]).is_some_and(|last| last != &record[4..8]);
+            seed.push(record[1] >> 7 | u8::from(is_next) << 4);
+            seed.extend_from_slice(&((record.len() - 12) as u16).to_be_bytes());
+            seed.extend_from_slice(&record[12..]);
+        }
+        write("rtp_pictures", name, &seed)?;
+    }
+    Ok(())
+}
+
 fn rtp_h264() -> io::Result<()> {
     let packet =
         |choices: u8, payload: &[u8]| [&[choices], &(payload.len() as u16).to_be_bytes()[..], payload].concat();

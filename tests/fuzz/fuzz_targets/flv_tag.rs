@@ -6,24 +6,32 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use media::ingest::Event;
-use media::{TrackKind, h264};
+use media::{Codec, TrackKind, av1, h264};
 use rtmp::flv::TagReader;
 use rtmp::{Aggregate, Message, kind};
 
-fn check(reader: &mut TagReader) {
+fn check(reader: &mut TagReader, codec: &mut Codec) {
     while let Some(event) = reader.poll() {
+        if let Event::Config(TrackKind::Video, config) = &event {
+            *codec = config.codec();
+            assert!(config.picture_size().is_none_or(|(width, height)| width > 0 && height > 0));
+        }
         let Event::Frame(frame) = event else { continue };
         assert!(!frame.data.is_empty());
         assert!((-0x0080_0000..0x0080_0000).contains(&frame.composition));
         if frame.track == TrackKind::Video {
-            let total: usize = h264::nals(&frame.data).map(|nal| nal.len() + 4).sum();
-            assert_eq!(total, frame.data.len(), "4-byte lengths cover the frame");
+            let total: usize = match codec {
+                Codec::H264 | Codec::H265 => h264::nals(&frame.data).map(|nal| nal.len() + 4).sum(),
+                Codec::Av1 => av1::obus(&frame.data).map(|unit| unit.whole.len()).sum(),
+                _ => frame.data.len(),
+            };
+            assert_eq!(total, frame.data.len(), "4-byte lengths, or OBUs, cover the frame");
         }
     }
 }
 
 fuzz_target!(|data: &[u8]| {
-    let mut reader = TagReader::new();
+    let (mut reader, mut codec) = (TagReader::new(), Codec::H264);
     let mut rest = data;
     while let Some(([tag, high, low], after)) = rest.split_first_chunk::<3>() {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
@@ -45,6 +53,6 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
         }
-        check(&mut reader);
+        check(&mut reader, &mut codec);
     }
 });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::whip::{Endpoint, Limits, Reachable, Request, SDP, SessionEvent, Sessions};
+use ::whip::{Endpoint, Limits, Reachable, Request, SDP, SessionEvent, Sessions, Wanted};
 use media::{Frame, MediaTime, OpusConfig, TrackKind};
 use rtc::srtp::context::Context;
 use rtc::srtp::protection_profile::ProtectionProfile;
@@ -68,14 +68,21 @@ async fn serve(mut offers: mpsc::UnboundedReceiver<Asked>) {
     let udp = UdpSocket::bind("127.0.0.1:0").await.expect("socket");
     let reachable =
         Reachable::new(&["127.0.0.1".parse().expect("address")], udp.local_addr().expect("port").port(), None);
+    let wanted = Wanted::default();
     let limits = Limits { max_sessions: 1_000, max_pending: 1_000, idle_timeout: Duration::from_secs(30) };
     let sessions = Sessions::new(Endpoint::start(udp, None), limits).expect("sessions");
     let mut number = 0;
     while let Some((offer, reply)) = offers.recv().await {
         let stream = format!("bench/live/{number}");
         number += 1;
-        let request =
-            Request { content_type: Some(SDP), body: &offer, stream: &stream, token: None, reachable: &reachable };
+        let request = Request {
+            content_type: Some(SDP),
+            body: &offer,
+            stream: &stream,
+            token: None,
+            reachable: &reachable,
+            wanted: &wanted,
+        };
         let opened = sessions.open(request).expect("an offer to take");
         let mut session = opened.session;
         tokio::spawn(async move { while !matches!(session.next().await, SessionEvent::Ended(_)) {} });

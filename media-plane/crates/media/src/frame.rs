@@ -16,8 +16,9 @@ pub enum TrackKind {
 /// One access unit on the publication's timeline.
 ///
 /// Invariant after [`crate::ingest`] and the timeline: per track, `dts` strictly increases (decode order, not display
-/// order). H.264 `data` is AVCC with 4-byte NAL lengths and no parameter sets beyond what the publisher put in band;
-/// AAC `data` is one raw access unit without ADTS; Opus `data` is one packet.
+/// order). H.264 and H.265 `data` is NAL units with 4-byte lengths and no parameter sets beyond what the publisher put in
+/// band; AV1 `data` is one temporal unit in the low-overhead format (AV1, 5.2), every OBU with its size, without temporal
+/// delimiters; VP8 `data` is the frame, VP9 `data` the frame or superframe (VP9, Annex B), as coded; AAC `data` is one raw access unit without ADTS; Opus `data` is one packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Picture or sound.

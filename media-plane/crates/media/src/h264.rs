@@ -73,7 +73,7 @@ pub fn normalise(data: Bytes, length_size: u8) -> Result<Bytes, ConfigError> {
 pub fn is_keyframe(data: &[u8]) -> bool {
     nals(data).any(|nal| match nal_type(nal) {
         Some(IDR) => true,
-        Some(SEI) => has_recovery_point(nal),
+        Some(SEI) => has_recovery_point(nal.get(1..).unwrap_or_default()),
         _ => false,
     })
 }
@@ -120,8 +120,9 @@ pub(crate) fn unescape(data: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-fn has_recovery_point(nal: &[u8]) -> bool {
-    let rbsp = unescape(nal.get(1..).unwrap_or_default());
+/// Whether these SEI messages, after the NAL unit's header, hold a recovery point; H.265 gives it the same number.
+pub(crate) fn has_recovery_point(messages: &[u8]) -> bool {
+    let rbsp = unescape(messages);
     let mut rest = &rbsp[..];
     // The last byte is the trailing bits; a message takes at least two.
     while rest.len() > 2 {
@@ -156,7 +157,7 @@ fn join<'a>(nals: impl Iterator<Item = &'a [u8]>, total: usize) -> Bytes {
     out.freeze()
 }
 
-fn starts_with_start_code(data: &[u8]) -> bool {
+pub(crate) fn starts_with_start_code(data: &[u8]) -> bool {
     data.starts_with(&[0, 0, 0, 1]) || data.starts_with(&[0, 0, 1])
 }
 

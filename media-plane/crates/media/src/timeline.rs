@@ -94,6 +94,9 @@ impl Timeline {
     pub fn config(&mut self, track: TrackKind, config: CodecConfig, out: &mut Vec<Timed>) {
         self.flush(out);
         self.clock.configured(track, &config);
+        if track == TrackKind::Video {
+            self.assembler.configured(config.codec());
+        }
         out.push(Timed::Config(track, config));
     }
 

@@ -10,7 +10,7 @@ mod mp4;
 mod ts;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{MediaTime, TrackKind, h264};
+use media::{Codec, MediaTime, TrackKind, h264, h265};
 
 pub use adts::demux as adts;
 pub use flv::demux as flv;
@@ -28,14 +28,16 @@ pub struct Sample {
     pub pts: MediaTime,
     /// The container marks it as a place to start decoding.
     pub keyframe: bool,
-    /// H.264 with 4-byte NAL lengths (without access unit delimiters when read from TS), or a raw AAC frame.
+    /// Of what.
+    pub codec: Codec,
+    /// As [`media::Frame::data`], but without access unit delimiters when read from TS.
     pub payload: Bytes,
 }
 
 impl Sample {
     /// The payload without what containers may add or take away: see [`canonical`].
     pub fn canonical(&self) -> Bytes {
-        canonical(self.track, &self.payload)
+        canonical(self.codec, &self.payload)
     }
 }
 
@@ -44,7 +46,7 @@ impl Sample {
 pub struct Media {
     /// Frames of both tracks.
     pub samples: Vec<Sample>,
-    /// Video configurations (`avcC`) in order; TS has none.
+    /// Video configurations (the contents of `avcC`, `hvcC`, `av1C` or `vpcC`) in order; TS has none.
     pub video: Vec<Bytes>,
     /// Audio configurations (ASC, or the contents of `dOps`) in order; rebuilt from the header for ADTS.
     pub audio: Vec<Bytes>,
@@ -67,11 +69,15 @@ pub struct Corrupt {
     pub problem: String,
 }
 
-/// The part of a frame that every container must preserve: H.264 without access unit delimiters and parameter sets,
-/// which TS adds; sound as it is.
-pub fn canonical(track: TrackKind, payload: &Bytes) -> Bytes {
-    let extra = |nal: &[u8]| matches!(h264::nal_type(nal), Some(h264::SPS | h264::PPS | h264::AUD));
-    if track == TrackKind::Audio || !h264::nals(payload).any(extra) {
+/// The part of a frame that every container must preserve: H.264 and H.265 without access unit delimiters and parameter
+/// sets, which TS adds; everything else as it is.
+pub fn canonical(codec: Codec, payload: &Bytes) -> Bytes {
+    let extra = |nal: &[u8]| match codec {
+        Codec::H264 => matches!(h264::nal_type(nal), Some(h264::SPS | h264::PPS | h264::AUD)),
+        Codec::H265 => matches!(h265::nal_type(nal), Some(h265::VPS..=h265::AUD)),
+        _ => false,
+    };
+    if !matches!(codec, Codec::H264 | Codec::H265) || !h264::nals(payload).any(extra) {
         return payload.clone();
     }
     let mut out = BytesMut::with_capacity(payload.len());

@@ -3,15 +3,19 @@
 //! Nothing is ever patched: no duration, no file size, no key frame index in the header.
 
 mod script;
+mod video;
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes};
-use media::{CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
+use media::{Codec, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
 use crate::past::{self, Past};
+use crate::picture::Picture;
 use crate::scratch::Scratch;
 use crate::split::{Change, Place, Split};
+use video::MAX_PREFIX;
+
 use crate::{
     Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored,
     RestoredObject,
@@ -22,8 +26,8 @@ const TAG_VIDEO: u8 = 9;
 const TAG_SCRIPT: u8 = 18;
 /// Frames up to this size are copied into one piece with their tag header; larger ones travel as they are.
 const COPY_LIMIT: usize = 1 << 10;
-/// A tag's size field has 24 bits; five bytes of it are ours.
-const MAX_PAYLOAD: usize = 0xff_ffff - 5;
+/// A tag's size field has 24 bits; at most eight bytes of it are ours.
+const MAX_PAYLOAD: usize = 0xff_ffff - MAX_PREFIX;
 /// Frames wait at most this long for the first frame of the other track, which may be the earlier one.
 const MAX_WAIT: MediaTime = MediaTime(MediaTime::SCALE);
 /// The same as a number of frames.
@@ -137,7 +141,7 @@ impl Flv {
         let Some(file) = &self.file else { return };
         let object = file.object;
         let flags = u8::from(self.split.video.is_some()) | u8::from(self.split.audio.is_some()) << 2;
-        let script = script::on_meta_data(self.split.video.as_deref(), self.split.aac());
+        let script = script::on_meta_data(self.split.video.as_ref(), self.split.aac());
         self.scratch.reserve(13).put_slice(&[b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
         self.tag(object, TAG_SCRIPT, 0, &[], &script);
         self.sequence_header(TrackKind::Video);
@@ -149,8 +153,9 @@ impl Flv {
         let Some((object, last)) = self.file.as_ref().map(|file| (file.object, file.last)) else { return };
         match track {
             TrackKind::Video => {
-                if let Some(avc) = self.split.video.clone() {
-                    self.tag(object, TAG_VIDEO, last, &[0x17, 0, 0, 0, 0], &avc.record);
+                if let Some(picture) = self.split.video.clone() {
+                    let (prefix, record) = video::sequence_start(&picture);
+                    self.tag(object, TAG_VIDEO, last, &prefix, record);
                 }
             }
             TrackKind::Audio => {
@@ -174,9 +179,9 @@ impl Flv {
         match frame.track {
             TrackKind::Video => {
                 let offset = ((frame.pts - base).as_millis() - dts).clamp(-0x80_0000, 0x7f_ffff) as i32;
-                let [_, high, middle, low] = offset.to_be_bytes();
-                let kind = if frame.keyframe { 0x17 } else { 0x27 };
-                self.tag(object, TAG_VIDEO, timestamp, &[kind, 1, high, middle, low], &frame.data);
+                let codec = self.split.video.as_ref().map(Picture::codec).unwrap_or(Codec::H264);
+                let prefix = video::coded_frame(codec, frame.keyframe, offset);
+                self.tag(object, TAG_VIDEO, timestamp, &prefix, &frame.data);
             }
             TrackKind::Audio => self.tag(object, TAG_AUDIO, timestamp, &[0xaf, 1], &frame.data),
         }
@@ -240,8 +245,14 @@ impl Muxer for Flv {
         if !is_late && self.file.as_ref().is_some_and(|file| file.waiting.iter().any(|frame| frame.track == track)) {
             self.release();
         }
-        if self.split.configure(track, config) == Change::Unsupported {
-            return Reaction::Unsupported;
+        match self.split.configure(track, config) {
+            Change::Unsupported => return Reaction::Unsupported,
+            // Players take one codec a track from beginning to end.
+            Change::Recoded => {
+                self.split.cut();
+                return Reaction::CutHere;
+            }
+            Change::None | Change::Changed => {}
         }
         let is_new = before != (self.split.video.clone(), self.split.audio.clone());
         let is_now = |file: &mut File| file.base.is_some() && !*file.due(track);

@@ -15,6 +15,7 @@ use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
 use crate::adts::Adts;
 use crate::notes::Opening;
+use crate::picture::Picture;
 use crate::split::{Change, Place, Split, Tally};
 use crate::{
     Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, Summary,
@@ -164,7 +165,8 @@ impl Hls {
         }
         self.split.begin_object();
         self.split.notes.segment(&opening);
-        self.writer.tables(streams);
+        let is_hevc = matches!(self.split.video, Some(Picture::Hevc(_)));
+        self.writer.tables(streams, is_hevc);
     }
 
     /// Ends the open segment in front of `next`, and names it in the playlist.
@@ -245,7 +247,7 @@ impl Muxer for Hls {
         segment.tally.count(frame, self.split.audio.as_ref());
         self.split.note_start_at(segment.tally.starts_at);
         match (frame.track, &self.split.video, &self.adts) {
-            (TrackKind::Video, Some(avc), _) => self.writer.video(frame, avc),
+            (TrackKind::Video, Some(picture), _) => self.writer.video(frame, picture),
             (TrackKind::Audio, _, Some(adts)) => self.writer.audio(frame, adts, !segment.streams.video),
             _ => {}
         }
@@ -268,7 +270,7 @@ impl Muxer for Hls {
         }
         match change {
             Change::Unsupported => Reaction::Unsupported,
-            Change::Changed => {
+            Change::Changed | Change::Recoded => {
                 self.changed = true;
                 Reaction::Continue
             }

@@ -9,6 +9,7 @@ mod mp4;
 mod notes;
 mod output;
 mod past;
+mod picture;
 pub mod registry;
 mod scratch;
 mod sound;

@@ -17,6 +17,7 @@ use media::{CodecConfig, Frame, Gap, TrackKind};
 
 use crate::notes::{Sample, Samples};
 use crate::past::{self, Past};
+use crate::picture::Picture;
 use crate::scratch::Scratch;
 use crate::sound::Sound;
 use crate::split::{Change, Place, Split};
@@ -45,7 +46,7 @@ const fn track_id(kind: TrackKind) -> u32 {
 /// The configuration of a track as a sample description.
 fn description(split: &Split, kind: TrackKind) -> Option<CodecConfig> {
     match kind {
-        TrackKind::Video => split.video.clone().map(CodecConfig::Avc),
+        TrackKind::Video => split.video.as_ref().map(Picture::config),
         TrackKind::Audio => split.audio.as_ref().map(Sound::config),
     }
 }
@@ -168,7 +169,7 @@ impl Muxer for FastStart {
     fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction {
         match self.split.configure(track, config) {
             Change::Unsupported => Reaction::Unsupported,
-            Change::Changed => {
+            Change::Changed | Change::Recoded => {
                 self.split.cut();
                 Reaction::CutHere
             }

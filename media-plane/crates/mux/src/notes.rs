@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{AacConfig, AvcConfig, MediaTime, OpusConfig, TrackKind};
+use media::{AacConfig, Av1Config, AvcConfig, HevcConfig, MediaTime, OpusConfig, TrackKind, VpxConfig};
 
+use crate::picture::Picture;
 use crate::sound::Sound;
 
 const START: u8 = 1;
@@ -19,6 +20,10 @@ const SEGMENT: u8 = 6;
 const OPUS: u8 = 7;
 /// As [`AAC`], encoded by the recorder.
 const AAC_TRANSCODED: u8 = 8;
+const HEVC: u8 = 9;
+const AV1: u8 = 10;
+const VP8: u8 = 11;
+const VP9: u8 = 12;
 /// Set in the first byte of a frame's record; the bits below say what follows.
 const FRAME: u8 = 0x80;
 const SOUND: u8 = 1;
@@ -57,8 +62,8 @@ pub(crate) enum Record {
     /// First DTS of the object; a later one replaces it.
     Start(MediaTime),
     /// Configuration of the frames that follow.
-    Avc(Arc<AvcConfig>),
-    /// See `Avc`.
+    Picture(Picture),
+    /// See `Picture`.
     Sound(Sound),
     /// Timeline position of the object's timestamp 0.
     Zero(MediaTime),
@@ -88,10 +93,30 @@ impl Notes {
         signed(&mut self.bytes, at.0);
     }
 
-    pub(crate) fn avc(&mut self, avc: &AvcConfig) {
-        self.bytes.put_slice(&[AVC, avc.length_size]);
-        unsigned(&mut self.bytes, avc.record.len() as u64);
-        self.bytes.put_slice(&avc.record);
+    pub(crate) fn picture(&mut self, picture: &Picture) {
+        let record = match picture {
+            Picture::Avc(avc) => {
+                self.bytes.put_slice(&[AVC, avc.length_size]);
+                &avc.record
+            }
+            Picture::Hevc(hevc) => {
+                self.bytes.put_slice(&[HEVC, hevc.length_size]);
+                &hevc.record
+            }
+            Picture::Av1(av1) => {
+                self.bytes.put_u8(AV1);
+                &av1.record
+            }
+            Picture::Vp8(vpx) | Picture::Vp9(vpx) => {
+                // The record does not tell the size.
+                self.bytes.put_u8(if matches!(picture, Picture::Vp8(_)) { VP8 } else { VP9 });
+                unsigned(&mut self.bytes, vpx.width.into());
+                unsigned(&mut self.bytes, vpx.height.into());
+                &vpx.record
+            }
+        };
+        unsigned(&mut self.bytes, record.len() as u64);
+        self.bytes.put_slice(record);
     }
 
     pub(crate) fn sound(&mut self, sound: &Sound) {
@@ -250,7 +275,20 @@ impl<'a> Story<'a> {
                 let length_size = self.byte()?;
                 let mut avc = AvcConfig::parse(self.bytes()?).ok()?;
                 avc.length_size = length_size;
-                Record::Avc(Arc::new(avc))
+                Record::Picture(Picture::Avc(Arc::new(avc)))
+            }
+            HEVC => {
+                let length_size = self.byte()?;
+                let mut hevc = HevcConfig::parse(self.bytes()?).ok()?;
+                hevc.length_size = length_size;
+                Record::Picture(Picture::Hevc(Arc::new(hevc)))
+            }
+            AV1 => Record::Picture(Picture::Av1(Arc::new(Av1Config::parse(self.bytes()?).ok()?))),
+            VP8 | VP9 => {
+                let (width, height) = (u32::try_from(self.unsigned()?).ok()?, u32::try_from(self.unsigned()?).ok()?);
+                let vpx = VpxConfig::parse(&self.bytes()?).ok()?;
+                let vpx = Arc::new(VpxConfig { width, height, ..vpx });
+                Record::Picture(if kind == VP8 { Picture::Vp8(vpx) } else { Picture::Vp9(vpx) })
             }
             AAC | AAC_TRANSCODED => {
                 let mut aac = AacConfig::parse(self.bytes()?).ok()?;

@@ -1,12 +1,12 @@
 //! What is known of an object that an earlier process has left.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{AvcConfig, CodecConfig, MediaTime};
+use media::MediaTime;
 
 use crate::notes::{Opening, Record, Story, sane};
+use crate::picture::Picture;
 use crate::sound::Sound;
 use crate::split::{Split, Tally};
 use crate::{Mark, ObjectId, ObjectPart, Output, Restored, RestoredFile, RestoredObject, Summary};
@@ -17,7 +17,7 @@ pub(crate) struct Past {
     /// First DTS, as noted.
     pub(crate) starts_at: Option<MediaTime>,
     /// Configurations of the newest frames.
-    pub(crate) video: Option<Arc<AvcConfig>>,
+    pub(crate) video: Option<Picture>,
     /// See `video`.
     pub(crate) audio: Option<Sound>,
     /// Timeline position of timestamp 0.
@@ -61,7 +61,7 @@ impl Past {
         for record in Story::new(notes) {
             match record {
                 Record::Start(at) => self.starts_at = Some(at),
-                Record::Avc(avc) => self.video = Some(avc),
+                Record::Picture(picture) => self.video = Some(picture),
                 Record::Sound(sound) => self.audio = Some(sound),
                 Record::Zero(at) => self.zero = Some(at),
                 Record::Fragment { video, audio } => {
@@ -84,8 +84,8 @@ impl Past {
         let Summary { starts_at, ends_at, video_frames, audio_frames, video, audio } = summary;
         let (starts_at, ends_at) = (sane(starts_at.0).unwrap_or_default(), sane(ends_at.0).unwrap_or_default());
         self.starts_at = Some(starts_at);
-        if let Some(CodecConfig::Avc(avc)) = video {
-            self.video = Some(Arc::clone(avc));
+        if let Some(picture) = video.as_ref().and_then(Picture::of) {
+            self.video = Some(picture);
         }
         if let Some(sound) = audio.as_ref().and_then(Sound::of) {
             self.audio = Some(sound);

@@ -18,7 +18,7 @@ impl Sound {
         match config {
             CodecConfig::Aac(aac) => Some(Self::Aac(Arc::clone(aac))),
             CodecConfig::Opus(opus) => Some(Self::Opus(Arc::clone(opus))),
-            CodecConfig::Avc(_) | CodecConfig::Unsupported(_) => None,
+            _ => None,
         }
     }
 

@@ -4,13 +4,13 @@
 //! file can be decoded alone; without live video it ends at the next frame. A stream that sends no key frame for another
 //! half of the limit is cut anyway: the limit bounds files, and joined in order they still lose nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use media::{AacConfig, AvcConfig, Codec, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
+use media::{AacConfig, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
 use crate::notes::Notes;
 use crate::past::Past;
+use crate::picture::Picture;
 use crate::sound::Sound;
 use crate::{Format, Mark, Rejected, Summary};
 
@@ -37,6 +37,8 @@ pub(crate) enum Change {
     None,
     /// Different from that of frames in the open file.
     Changed,
+    /// Of another codec than the frames in the open file; those that follow count from their first key frame.
+    Recoded,
     /// The codec cannot be carried; the track is left out from here on.
     Unsupported,
 }
@@ -45,7 +47,7 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Split {
     /// Current configurations.
-    pub(crate) video: Option<Arc<AvcConfig>>,
+    pub(crate) video: Option<Picture>,
     /// See `video`.
     pub(crate) audio: Option<Sound>,
     /// What the open object is to note with its next mark.
@@ -70,7 +72,7 @@ pub(crate) struct Split {
 /// Configurations in use.
 #[derive(Debug, Default)]
 struct Used {
-    video: Option<Arc<AvcConfig>>,
+    video: Option<Picture>,
     audio: Option<Sound>,
 }
 
@@ -99,16 +101,23 @@ impl Split {
     pub(crate) fn configure(&mut self, track: TrackKind, config: &CodecConfig) -> Change {
         let tally = self.file.as_ref();
         match (track, config) {
-            (TrackKind::Video, CodecConfig::Avc(avc)) if self.format.carries(Codec::H264) => {
+            (TrackKind::Video, config) => {
+                let Some(picture) = Picture::of(config).filter(|picture| self.format.carries(picture.codec())) else {
+                    self.video = None;
+                    return Change::Unsupported;
+                };
                 let used = tally.is_some_and(|tally| tally.video.frames > 0);
-                let changed = used && self.video.as_ref().is_some_and(|old| old != avc);
+                let changed = used && self.video.as_ref().is_some_and(|old| *old != picture);
+                let coded = self.used.video.as_ref().filter(|_| used).map(Picture::codec);
+                let recoded = coded.is_some_and(|coded| coded != picture.codec());
+                self.needs_key |= recoded;
                 // One that is only repeated stays the very same, which makes it cheap to compare.
-                self.video = self.video.take().filter(|old| old == avc).or_else(|| Some(avc.clone()));
-                if changed { Change::Changed } else { Change::None }
-            }
-            (TrackKind::Video, _) => {
-                self.video = None;
-                Change::Unsupported
+                self.video = self.video.take().filter(|old| *old == picture).or(Some(picture));
+                match (recoded, changed) {
+                    (true, _) => Change::Recoded,
+                    (false, true) => Change::Changed,
+                    (false, false) => Change::None,
+                }
             }
             (TrackKind::Audio, config) => {
                 let sound = Sound::of(config).filter(|sound| self.format.carries(sound.codec()));
@@ -261,7 +270,11 @@ impl Split {
     #[inline]
     pub(crate) fn add(&mut self, frame: &Frame) {
         let is_same = match frame.track {
-            TrackKind::Video => same(self.noted.video.as_ref(), self.video.as_ref()),
+            TrackKind::Video => match (&self.noted.video, &self.video) {
+                (Some(noted), Some(picture)) => noted.is(picture),
+                (None, None) => true,
+                _ => false,
+            },
             TrackKind::Audio => match (&self.noted.audio, &self.audio) {
                 (Some(noted), Some(sound)) => noted.is(sound),
                 (None, None) => true,
@@ -281,7 +294,7 @@ impl Split {
         match track {
             TrackKind::Video => {
                 (self.noted.video, self.used.video) = (self.video.clone(), self.video.clone());
-                self.video.iter().for_each(|avc| self.notes.avc(avc));
+                self.video.iter().for_each(|picture| self.notes.picture(picture));
             }
             TrackKind::Audio => {
                 (self.noted.audio, self.used.audio) = (self.audio.clone(), self.audio.clone());
@@ -329,7 +342,7 @@ impl Split {
             ends_at: tally.ends_at,
             video_frames: tally.video.frames,
             audio_frames: tally.audio.frames,
-            video: self.used.video.clone().filter(|_| tally.video.frames > 0).map(CodecConfig::Avc),
+            video: self.used.video.as_ref().filter(|_| tally.video.frames > 0).map(Picture::config),
             audio: self.used.audio.as_ref().filter(|_| tally.audio.frames > 0).map(Sound::config),
         }
     }
@@ -413,14 +426,5 @@ impl TrackTally {
         self.frames = self.frames.saturating_add(1);
         self.last = Some(dts);
         dts + MediaTime(if self.duration > 0 { self.duration } else { DEFAULT_DURATION })
-    }
-}
-
-/// The very same configuration.
-fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        _ => false,
     }
 }

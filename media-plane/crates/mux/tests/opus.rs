@@ -153,7 +153,7 @@ fn real(directory: &Path) -> Option<(PathBuf, Vec<Step>)> {
     assert_eq!(media.audio[0][2..4], [1, 56], "a pre-skip of 312");
     let mut steps = vec![Step::Config(TrackKind::Audio, opus(312))];
     steps.extend(media.samples.into_iter().map(|sample| {
-        let demux::Sample { track, dts, pts, keyframe, payload } = sample;
+        let demux::Sample { track, dts, pts, keyframe, payload, .. } = sample;
         Step::Frame(Frame { track, dts, pts, keyframe, data: payload })
     }));
     Some((path, steps))

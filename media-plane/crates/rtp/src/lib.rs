@@ -2,7 +2,7 @@
 //! no clock of its own, no thread.
 //!
 //! ```text
-//! Packet ──> Session ─> reorder ─> h264 | opus ─> simulcast ─> release ──> Event::{Config, Lost, Frame, Rejected}
+//! Packet ──> Session ─> reorder ─> picture | opus ─> simulcast ─> release ──> Event::{Config, Lost, Frame, Rejected}
 //! sender report ────────────────> clock ────────────────────────^         KeyFrameRequest
 //! ```
 //!
@@ -48,10 +48,10 @@
 mod clock;
 mod composition;
 mod counts;
-mod h264;
 mod keyframes;
 mod opus;
 mod packet;
+mod picture;
 mod release;
 mod reorder;
 mod retransmission;

@@ -34,6 +34,17 @@ pub enum Format {
         /// `sprop-parameter-sets` of the SDP, decoded: parameter sets that need not come in band. May be empty.
         parameter_sets: Vec<Bytes>,
     },
+    /// H.265 (RFC 7798), 90 kHz.
+    H265 {
+        /// `sprop-vps`, `sprop-sps` and `sprop-pps` of the SDP, decoded. May be empty.
+        parameter_sets: Vec<Bytes>,
+    },
+    /// AV1 (RTP Payload Format for AV1, version 1.0), 90 kHz.
+    Av1,
+    /// VP9 (RFC 9628), 90 kHz.
+    Vp9,
+    /// VP8 (RFC 7741), 90 kHz.
+    Vp8,
     /// Opus (RFC 7587), 48 kHz.
     Opus {
         /// Channels to decode to: 1 or 2. 2 unless the SDP says that the sender never sends stereo.

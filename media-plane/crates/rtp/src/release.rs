@@ -8,9 +8,8 @@ use media::{CodecConfig, TrackKind};
 
 use crate::clock::{self, Clock};
 use crate::composition::DecodeTimes;
-use crate::h264::Missing;
 use crate::opus;
-use crate::session::is_same;
+use crate::picture::{Missing, reorders};
 use crate::stream::Unit;
 
 /// Frames held at most, of each track.
@@ -137,9 +136,9 @@ impl Release {
 
 impl Queue {
     fn deliver(&mut self, kind: TrackKind, ssrc: u32, unit: Unit, clock: &mut Clock, emit: &mut impl FnMut(Event)) {
-        if self.config.as_ref().is_none_or(|config| !is_same(config, &unit.config)) {
+        if self.config.as_ref().is_none_or(|config| *config != unit.config) {
             self.config = Some(unit.config.clone());
-            emit(Event::Config(kind, unit.config));
+            emit(Event::Config(kind, unit.config.clone()));
         }
         let shown = clock.time(kind, ssrc, unit.timestamp);
         let is_switch = self.source.replace(ssrc).is_some_and(|source| source != ssrc);
@@ -147,8 +146,8 @@ impl Queue {
             self.decode_times.turn();
         }
         let ticks = match kind {
-            TrackKind::Video => self.decode_times.next(shown),
-            TrackKind::Audio => self.decode_times.in_order(shown),
+            TrackKind::Video if reorders(&unit.config) => self.decode_times.next(shown),
+            TrackKind::Video | TrackKind::Audio => self.decode_times.in_order(shown),
         };
         let hole = self.ends.map_or(0, |ends| ticks - ends);
         // What a new source lost before its first frame it cannot know; only time tells.

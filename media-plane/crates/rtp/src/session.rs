@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use media::TrackKind;
 use media::ingest::Event;
-use media::{CodecConfig, TrackKind};
 
 use crate::clock::Clock;
 use crate::counts::{Counts, TrackCounts};
@@ -383,13 +383,5 @@ fn counts_of(counts: &mut Counts, kind: TrackKind) -> &mut TrackCounts {
     match kind {
         TrackKind::Video => &mut counts.video,
         TrackKind::Audio => &mut counts.audio,
-    }
-}
-
-/// Whether two configurations are the same, cheaply when they are the very same.
-pub(crate) fn is_same(one: &CodecConfig, other: &CodecConfig) -> bool {
-    match (one, other) {
-        (CodecConfig::Avc(one), CodecConfig::Avc(other)) => std::sync::Arc::ptr_eq(one, other) || one == other,
-        (one, other) => one == other,
     }
 }

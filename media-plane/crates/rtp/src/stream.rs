@@ -9,10 +9,10 @@ use media::ingest::Rejection;
 use media::{CodecConfig, OpusConfig, TrackKind};
 
 use crate::counts::TrackCounts;
-use crate::h264::{self, Depacketizer, Missing};
 use crate::keyframes::{KeyFrames, Want};
 use crate::opus;
 use crate::packet::{Format, Packet};
+use crate::picture::{self, Coding as PictureCoding, Depacketizer, Missing};
 use crate::reorder::{Item, Reorder};
 use crate::simulcast::Layer;
 
@@ -40,7 +40,7 @@ pub(crate) enum Given {
 
 #[derive(Debug)]
 enum Coding {
-    H264(Box<Depacketizer>),
+    Picture(Box<Depacketizer>),
     Opus { config: Arc<OpusConfig>, missing: Missing, is_fresh: bool },
 }
 
@@ -63,7 +63,9 @@ pub(crate) struct Stream {
 /// The track a format belongs to and the rate of its clock in Hz; `None` for retransmissions.
 pub(crate) fn track_of(format: &Format) -> Option<(TrackKind, u32)> {
     match format {
-        Format::H264 { .. } => Some((TrackKind::Video, 90_000)),
+        Format::H264 { .. } | Format::H265 { .. } | Format::Av1 | Format::Vp9 | Format::Vp8 => {
+            Some((TrackKind::Video, 90_000))
+        }
         Format::Opus { .. } => Some((TrackKind::Audio, media::opus::SAMPLE_RATE)),
         Format::Retransmission { .. } => None,
     }
@@ -73,8 +75,13 @@ impl Stream {
     /// The source of `packet`, the `order`th; `None` for retransmissions.
     pub(crate) fn new(packet: &Packet, format: &Format, order: u64) -> Option<Self> {
         let (kind, _) = track_of(format)?;
+        let picture = |coding, sets: &[Bytes]| Coding::Picture(Box::new(Depacketizer::new(coding, sets)));
         let coding = match format {
-            Format::H264 { parameter_sets } => Coding::H264(Box::new(Depacketizer::new(parameter_sets))),
+            Format::H264 { parameter_sets } => picture(PictureCoding::H264, parameter_sets),
+            Format::H265 { parameter_sets } => picture(PictureCoding::H265, parameter_sets),
+            Format::Av1 => picture(PictureCoding::Av1, &[]),
+            Format::Vp9 => picture(PictureCoding::Vp9, &[]),
+            Format::Vp8 => picture(PictureCoding::Vp8, &[]),
             Format::Opus { channels } => {
                 let config = opus::config(*channels);
                 Coding::Opus { config, missing: Missing::default(), is_fresh: true }
@@ -117,7 +124,7 @@ impl Stream {
     pub(crate) fn advance(&mut self, now: Duration, wait: Duration, counts: &mut TrackCounts) {
         self.reorder.advance(now, wait, counts);
         self.pump(counts);
-        if let Coding::H264(depacketizer) = &mut self.coding {
+        if let Coding::Picture(depacketizer) = &mut self.coding {
             depacketizer.advance(now, counts);
         }
         self.collect();
@@ -126,7 +133,7 @@ impl Stream {
     /// When [`Self::advance`] has something to do.
     pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
         let picture = match &self.coding {
-            Coding::H264(depacketizer) => depacketizer.deadline(),
+            Coding::Picture(depacketizer) => depacketizer.deadline(),
             Coding::Opus { .. } => None,
         };
         [self.reorder.deadline(wait), picture].into_iter().flatten().min()
@@ -136,7 +143,7 @@ impl Stream {
     pub(crate) fn end(&mut self, counts: &mut TrackCounts) {
         self.reorder.end(counts);
         self.pump(counts);
-        if let Coding::H264(depacketizer) = &mut self.coding {
+        if let Coding::Picture(depacketizer) = &mut self.coding {
             depacketizer.end(counts);
         }
         self.collect();
@@ -190,7 +197,7 @@ impl Stream {
     /// Why no picture leaves, if none does.
     pub(crate) fn needs_key_frame(&self) -> Option<Want> {
         match &self.coding {
-            Coding::H264(depacketizer) => {
+            Coding::Picture(depacketizer) => {
                 let was_whole = depacketizer.needs_key_frame()?;
                 Some(if was_whole { Want::Loss } else { Want::Start })
             }
@@ -201,7 +208,7 @@ impl Stream {
     fn pump(&mut self, counts: &mut TrackCounts) {
         while let Some(item) = self.reorder.poll() {
             match &mut self.coding {
-                Coding::H264(depacketizer) => {
+                Coding::Picture(depacketizer) => {
                     depacketizer.push(item, counts);
                     self.collect();
                 }
@@ -212,21 +219,22 @@ impl Stream {
 
     /// Pictures that are complete.
     fn collect(&mut self) {
-        let Coding::H264(depacketizer) = &mut self.coding else { return };
+        let Coding::Picture(depacketizer) = &mut self.coding else { return };
         for output in depacketizer.drain() {
             self.given.push_back(match output {
-                h264::Output::Picture(picture) => {
-                    self.layer.pixels = u64::from(picture.config.width) * u64::from(picture.config.height);
+                picture::Output::Picture(picture) => {
+                    let (width, height) = picture.config.picture_size().unwrap_or_default();
+                    self.layer.pixels = u64::from(width) * u64::from(height);
                     Given::Unit(Unit {
                         timestamp: picture.timestamp,
                         keyframe: picture.keyframe,
                         data: picture.data,
-                        config: CodecConfig::Avc(picture.config),
+                        config: picture.config,
                         missing: picture.missing,
                     })
                 }
-                h264::Output::BeforeConfig => Given::Rejected(Rejection::BeforeConfig),
-                h264::Output::BadConfig => Given::Rejected(Rejection::Malformed),
+                picture::Output::BeforeConfig => Given::Rejected(Rejection::BeforeConfig),
+                picture::Output::BadConfig => Given::Rejected(Rejection::Malformed),
             });
         }
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{AacConfig, AvcConfig, Codec, CodecConfig, MediaTime, OpusConfig};
+use media::{
+    AacConfig, Av1Config, AvcConfig, Codec, CodecConfig, ConfigError, HevcConfig, MediaTime, OpusConfig, VpxConfig,
+};
 use mux::Summary;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -48,7 +50,24 @@ enum ConfigForm {
         pre_skip: u16,
         sample_rate_in: u32,
     },
+    /// The record tells everything else.
+    Hevc {
+        record: String,
+        length_size: u8,
+    },
+    Av1 {
+        record: String,
+    },
+    Vp8(VpxForm),
+    Vp9(VpxForm),
     Unsupported(CodecForm),
+}
+
+#[derive(Serialize, Deserialize)]
+struct VpxForm {
+    record: String,
+    width: u32,
+    height: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,8 +101,7 @@ pub(crate) fn serialize<S: Serializer>(summary: &Summary, serializer: S) -> Resu
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Summary, D::Error> {
     let form = SummaryForm::deserialize(deserializer)?;
-    let config =
-        |form: Option<ConfigForm>| form.map(from_form).transpose().map_err(|_| D::Error::custom("not hexadecimal"));
+    let config = |form: Option<ConfigForm>| form.map(from_form).transpose().map_err(D::Error::custom);
     Ok(Summary {
         starts_at: MediaTime(form.starts_at),
         ends_at: MediaTime(form.ends_at),
@@ -120,12 +138,31 @@ fn to_form(config: &CodecConfig) -> ConfigForm {
         CodecConfig::Opus(opus) => {
             ConfigForm::Opus { channels: opus.channels, pre_skip: opus.pre_skip, sample_rate_in: opus.sample_rate_in }
         }
+        CodecConfig::Hevc(hevc) => {
+            ConfigForm::Hevc { record: hex::encode(&hevc.record), length_size: hevc.length_size }
+        }
+        CodecConfig::Av1(av1) => ConfigForm::Av1 { record: hex::encode(&av1.record) },
+        CodecConfig::Vp8(vpx) => ConfigForm::Vp8(vpx_form(vpx)),
+        CodecConfig::Vp9(vpx) => ConfigForm::Vp9(vpx_form(vpx)),
         CodecConfig::Unsupported(codec) => ConfigForm::Unsupported(CodecForm(*codec)),
     }
 }
 
-fn from_form(form: ConfigForm) -> Result<CodecConfig, hex::FromHexError> {
-    let bytes = |text: String| hex::decode(text).map(Bytes::from);
+fn vpx_form(vpx: &VpxConfig) -> VpxForm {
+    VpxForm { record: hex::encode(&vpx.record), width: vpx.width, height: vpx.height }
+}
+
+fn from_vpx_form(form: &VpxForm) -> Result<Arc<VpxConfig>, String> {
+    let record = hex::decode(&form.record).map_err(|_| NOT_HEX)?;
+    let config = VpxConfig::parse(&record).map_err(|error| error.to_string())?;
+    Ok(Arc::new(VpxConfig { width: form.width, height: form.height, ..config }))
+}
+
+const NOT_HEX: &str = "not hexadecimal";
+
+fn from_form(form: ConfigForm) -> Result<CodecConfig, String> {
+    let bytes = |text: String| hex::decode(text).map(Bytes::from).map_err(|_| NOT_HEX);
+    let unreadable = |error: ConfigError| error.to_string();
     let all = |texts: Vec<String>| texts.into_iter().map(bytes).collect::<Result<Vec<_>, _>>();
     Ok(match form {
         ConfigForm::Avc { record, sps, pps, length_size, width, height, profile, level } => {
@@ -162,6 +199,13 @@ fn from_form(form: ConfigForm) -> Result<CodecConfig, hex::FromHexError> {
         ConfigForm::Opus { channels, pre_skip, sample_rate_in } => {
             CodecConfig::Opus(Arc::new(OpusConfig { channels, pre_skip, sample_rate_in }))
         }
+        ConfigForm::Hevc { record, length_size } => {
+            let config = HevcConfig::parse(bytes(record)?).map_err(unreadable)?;
+            CodecConfig::Hevc(Arc::new(HevcConfig { length_size, ..config }))
+        }
+        ConfigForm::Av1 { record } => CodecConfig::Av1(Arc::new(Av1Config::parse(bytes(record)?).map_err(unreadable)?)),
+        ConfigForm::Vp8(form) => CodecConfig::Vp8(from_vpx_form(&form)?),
+        ConfigForm::Vp9(form) => CodecConfig::Vp9(from_vpx_form(&form)?),
         ConfigForm::Unsupported(codec) => CodecConfig::Unsupported(codec.0),
     })
 }

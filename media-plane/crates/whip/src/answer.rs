@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::offer::Declined;
+
 /// Where publishers send to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reachable {
@@ -75,6 +77,19 @@ pub fn present(answer: &str, reachable: &Reachable, sound: Option<u8>) -> String
     text
 }
 
+/// Says no to a picture, in its place (RFC 3264, section 6).
+pub fn decline(answer: String, declined: Option<&Declined>) -> String {
+    let Some(Declined { mid, is_first, format }) = declined else { return answer };
+    let section = format!("m=video 0 UDP/TLS/RTP/SAVPF {format}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\na=mid:{mid}\r\n");
+    match answer.find("\r\nm=").filter(|_| *is_first) {
+        Some(place) => {
+            let (session, media) = answer.split_at(place + 2);
+            [session, &section, media].concat()
+        }
+        None => answer + &section,
+    }
+}
+
 /// An ICE restart as it is answered (RFC 8840).
 pub fn restart_fragment(ufrag: &str, password: &str, mid: &str, kind: &str, reachable: &Reachable) -> String {
     format!(
@@ -101,6 +116,19 @@ mod tests {
         assert!(first.contains(" 203.0.113.9 8190 typ host tcptype passive\r\n"), "{text}");
         let only = present("v=0\r\nm=video 9 X 96\r\na=mid:0\r\n", &Reachable::new(&addresses[..1], 1, None), None);
         assert!(only.ends_with("typ host\r\na=end-of-candidates\r\n"), "{only}");
+    }
+
+    #[test]
+    fn a_declined_picture_keeps_its_place() {
+        let answer = "v=0\r\nt=0 0\r\nm=audio 9 X 111\r\na=mid:s\r\n".to_owned();
+        assert_eq!(decline(answer.clone(), None), answer);
+        for is_first in [true, false] {
+            let declined = Declined { mid: "p".to_owned(), is_first, format: "34".to_owned() };
+            let text = decline(answer.clone(), Some(&declined));
+            let (picture, sound) = (text.find("m=video 0 ").unwrap(), text.find("m=audio 9 ").unwrap());
+            assert_eq!(picture < sound, is_first, "{text}");
+            assert!(text.contains("m=video 0 UDP/TLS/RTP/SAVPF 34\r\n") && text.contains("a=mid:p\r\n"), "{text}");
+        }
     }
 
     #[test]

@@ -7,14 +7,71 @@ use bytes::Bytes;
 use crate::refused::Refused;
 use crate::sdp::{Media, short};
 
+/// A codec of pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum VideoCodec {
+    #[default]
+    H264,
+    H265,
+    Av1,
+    Vp9,
+    Vp8,
+}
+
+impl VideoCodec {
+    /// Every one, those first that play in most places.
+    pub const ALL: [Self; 5] = [Self::H264, Self::H265, Self::Av1, Self::Vp9, Self::Vp8];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "H.264",
+            Self::H265 => "H.265",
+            Self::Av1 => "AV1",
+            Self::Vp9 => "VP9",
+            Self::Vp8 => "VP8",
+        }
+    }
+
+    /// What SDP calls it.
+    fn encoding(self) -> &'static str {
+        match self {
+            Self::H264 => "H264",
+            Self::H265 => "H265",
+            other => other.name(),
+        }
+    }
+}
+
+/// Which pictures may be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// These, most wanted first.
+    pub codecs: Vec<VideoCodec>,
+    /// Why others may not, as the rest of a sentence that begins with the codec: `cannot be carried by FLV`.
+    pub others: Vec<(VideoCodec, String)>,
+    /// An offer whose picture cannot be taken is worth its sound.
+    pub sound_is_enough: bool,
+}
+
+impl Default for Wanted {
+    /// Every codec, and no offer without a picture that can be taken.
+    fn default() -> Self {
+        Self { codecs: VideoCodec::ALL.to_vec(), others: Vec::new(), sound_is_enough: false }
+    }
+}
+
 /// The picture of an offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Video {
-    /// Payload type of H.264.
+    /// What it is coded in.
+    pub codec: VideoCodec,
+    /// Its payload type.
     pub payload_type: u8,
     /// Its format parameters, as offered.
     pub parameters: String,
-    /// 0 = every NAL unit in one packet, 1 = aggregated and fragmented ones too (RFC 6184, section 6).
+    /// Of H.264: 0 = every NAL unit in one packet, 1 = aggregated and fragmented ones too (RFC 6184, section 6).
     pub packetization_mode: u8,
     /// Payload type of its retransmissions (RFC 4588).
     pub retransmission: Option<u8>,
@@ -26,7 +83,8 @@ pub struct Video {
     pub fir: bool,
     /// Simulcast layers, in the publisher's order.
     pub layers: Vec<String>,
-    /// `sprop-parameter-sets`, decoded: parameter sets that need not come with the picture.
+    /// `sprop-parameter-sets` of H.264, `sprop-vps`, `-sps` and `-pps` of H.265, decoded: parameter sets that need not
+    /// come with the picture.
     pub parameter_sets: Vec<Bytes>,
 }
 
@@ -74,17 +132,18 @@ fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// H.264, whatever its profile: recordings carry what the stream says of itself.
-pub fn choose_video(media: &Media<'_>) -> Result<Video, Refused> {
+/// The most wanted of the offered codecs, whatever its profile: recordings carry what the stream says of itself.
+pub fn choose_video(media: &Media<'_>, wanted: &Wanted) -> Result<Video, Refused> {
     let codecs = codecs(media);
-    let h264 = codecs.iter().filter(|codec| codec.name.eq_ignore_ascii_case("H264") && codec.clock_rate == "90000");
-    // Stable, so that the publisher's own order decides among equals.
-    let Some(chosen) = h264.min_by_key(|codec| rank(codec.parameters)) else {
-        return Err(Refused::unacceptable(format!(
-            "video is recorded as H.264 only; the offer has {}. Put H.264 into the offer \
-             (browsers: RTCRtpTransceiver.setCodecPreferences; OBS: choose an H.264 encoder)",
-            names(&codecs)
-        )));
+    let best = |wanted: &VideoCodec| {
+        let is_it =
+            |codec: &&Codec<'_>| codec.name.eq_ignore_ascii_case(wanted.encoding()) && codec.clock_rate == "90000";
+        let ranked = codecs.iter().filter(is_it).filter_map(|codec| Some((rank(*wanted, codec.parameters)?, codec)));
+        // Stable, so that the publisher's own order decides among equals.
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, codec)| (*wanted, codec))
+    };
+    let Some((codec, chosen)) = wanted.codecs.iter().find_map(best) else {
+        return Err(Refused::unacceptable(refusal(&codecs, wanted)));
     };
     let number = chosen.payload_type.to_string();
     let is_its_own = |codec: &&Codec<'_>| {
@@ -98,6 +157,7 @@ pub fn choose_video(media: &Media<'_>) -> Result<Video, Refused> {
         })
     };
     Ok(Video {
+        codec,
         payload_type: chosen.payload_type,
         parameters: chosen.parameters.to_owned(),
         packetization_mode: mode(chosen.parameters),
@@ -106,8 +166,28 @@ pub fn choose_video(media: &Media<'_>) -> Result<Video, Refused> {
         pli: feedback("nack pli"),
         fir: feedback("ccm fir"),
         layers: Vec::new(),
-        parameter_sets: parameter_sets(chosen.parameters),
+        parameter_sets: parameter_sets(codec, chosen.parameters),
     })
+}
+
+/// Which codecs are there, why none of them is taken, and which would be.
+fn refusal(codecs: &[Codec<'_>], wanted: &Wanted) -> String {
+    let offered = |codec: &VideoCodec| codecs.iter().any(|other| other.name.eq_ignore_ascii_case(codec.encoding()));
+    let reasons = wanted.others.iter().filter(|(codec, _)| offered(codec));
+    let reasons: String = reasons.map(|(codec, why)| format!("; {} {why}", codec.name())).collect();
+    let taken = match wanted.codecs.split_last() {
+        None => "no video at all is taken here".to_owned(),
+        Some((only, [])) => format!("{} is taken", only.name()),
+        Some((last, first)) => {
+            let first: Vec<_> = first.iter().map(|codec| codec.name()).collect();
+            format!("{} and {} are taken", first.join(", "), last.name())
+        }
+    };
+    format!(
+        "the video of this offer cannot be recorded: it has {}{reasons}. For this stream {taken} \
+         (browsers: RTCRtpTransceiver.setCodecPreferences; OBS: choose another encoder)",
+        names(codecs)
+    )
 }
 
 /// Opus; stereo is how it is always announced (RFC 7587, section 7).
@@ -122,20 +202,53 @@ pub fn choose_sound(media: &Media<'_>) -> Result<Sound, Refused> {
     Ok(Sound { payload_type: opus.payload_type, parameters: opus.parameters.to_owned(), channels })
 }
 
-/// RFC 6184, section 8.1; at most one of each kind makes sense, a few more do no harm.
-fn parameter_sets(parameters: &str) -> Vec<Bytes> {
-    let list = parameter(parameters, "sprop-parameter-sets").unwrap_or_default();
+/// RFC 6184, section 8.1, and RFC 7798, section 7.1; at most one of each kind makes sense, a few more do no harm.
+fn parameter_sets(codec: VideoCodec, parameters: &str) -> Vec<Bytes> {
+    let fields: &[&str] = match codec {
+        VideoCodec::H264 => &["sprop-parameter-sets"],
+        VideoCodec::H265 => &["sprop-vps", "sprop-sps", "sprop-pps"],
+        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => &[],
+    };
     let decode = |set: &str| STANDARD_NO_PAD.decode(set.trim().trim_end_matches('=')).ok();
-    list.split(',').take(8).filter_map(decode).filter(|set| !set.is_empty()).map(Bytes::from).collect()
+    let lists = fields.iter().filter_map(|field| parameter(parameters, field));
+    let sets = lists.flat_map(|list| list.split(',').take(8)).filter_map(decode);
+    sets.filter(|set| !set.is_empty()).map(Bytes::from).collect()
 }
 
 fn mode(parameters: &str) -> u8 {
     if parameter(parameters, "packetization-mode") == Some("1") { 1 } else { 0 }
 }
 
-/// Lower is better. Interleaved mode 2 is obsolete and nobody's default; profiles beyond High (4:2:2, 4:4:4, 10 bit) play
-/// in few players; of the rest a larger packet mode costs the publisher less.
-fn rank(parameters: &str) -> u8 {
+/// Lower is better; `None` = its packets cannot be put together here. Profiles beyond the usual (4:2:2, 4:4:4, 10 bit)
+/// play in few players.
+fn rank(codec: VideoCodec, parameters: &str) -> Option<u8> {
+    let number = |name: &str, otherwise: u8| {
+        parameter(parameters, name).map_or(Some(otherwise), |value| value.parse().ok()).unwrap_or(u8::MAX)
+    };
+    Some(match codec {
+        VideoCodec::H264 => rank_h264(parameters),
+        VideoCodec::H265 => {
+            // Packets out of decoding order, and streams in several sessions (RFC 7798, section 7.1), have no senders.
+            let in_order = number("sprop-max-don-diff", 0) == 0;
+            let is_single = parameter(parameters, "tx-mode").is_none_or(|mode| mode.eq_ignore_ascii_case("SRST"));
+            if !in_order || !is_single {
+                return None;
+            }
+            number("profile-id", 1).saturating_sub(1)
+        }
+        VideoCodec::Av1 => number("profile", 0),
+        // Profile 2 is 4:2:0 too.
+        VideoCodec::Vp9 => match number("profile-id", 0) {
+            0 => 0,
+            2 => 1,
+            other => other.saturating_add(1),
+        },
+        VideoCodec::Vp8 => 0,
+    })
+}
+
+/// Interleaved mode 2 is obsolete and nobody's default; a larger packet mode costs the publisher less.
+fn rank_h264(parameters: &str) -> u8 {
     let profile = parameter(parameters, "profile-level-id").and_then(|id| id.get(..2));
     let plays_everywhere =
         profile.is_none_or(|profile| matches!(profile.to_ascii_lowercase().as_str(), "42" | "4d" | "58" | "64"));

@@ -21,9 +21,9 @@ mod stun;
 mod table;
 
 pub use answer::Reachable;
-pub use codecs::{Sound, Video};
+pub use codecs::{Sound, Video, VideoCodec, Wanted};
 pub use endpoint::Endpoint;
-pub use offer::Offer;
+pub use offer::{Declined, Offer};
 pub use packet::{KeyFrameRequest, Packet, SenderReport};
 pub use peer::{Event, Peer, Shared, interface_addresses};
 pub use refused::Refused;

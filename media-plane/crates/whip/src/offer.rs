@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::codecs::{Sound, Video, choose_sound, choose_video};
+use crate::codecs::{Sound, Video, Wanted, choose_sound, choose_video};
 use crate::limits::{MAX_FORMATS, MAX_LAYERS};
 use crate::refused::Refused;
 use crate::sdp::{Description, Media, short};
@@ -18,41 +18,62 @@ pub struct Offer {
     pub ufrag: String,
     /// Its password.
     pub password: String,
-    /// The offer without what is of no use: candidates, which a lite agent does not contact.
+    /// The offer without what is of no use: candidates, which a lite agent does not contact, codecs of the picture that
+    /// were not chosen, and a picture that was declined.
     pub reduced: String,
+    /// The picture that is answered with no.
+    pub declined: Option<Declined>,
     /// What the publisher calls itself (`s=` or `a=tool`), fit for a log; often empty.
     pub encoder: String,
     /// The publisher waits for this end to begin the DTLS handshake.
     pub passive: bool,
-    /// Kind of the first media section: `audio` or `video`.
+    /// Kind of the first media section that is taken: `audio` or `video`.
     pub first_kind: &'static str,
     /// Its name.
     pub first_mid: String,
 }
 
+/// A video section that cannot be recorded, of an offer that is taken for its sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// Its name.
+    pub mid: String,
+    /// It stands before the sound.
+    pub is_first: bool,
+    /// Its first payload type.
+    pub format: String,
+}
+
 impl Offer {
-    /// Parses and judges.
-    pub fn parse(text: &str) -> Result<Self, Refused> {
+    /// Parses and judges: which of the offered pictures is taken is for `wanted` to say.
+    pub fn parse(text: &str, wanted: &Wanted) -> Result<Self, Refused> {
         let description = Description::parse(text)?;
         check_sections(&description)?;
         check_bundle(&description)?;
-        let (mut video, mut sound) = (None, None);
-        for media in &description.media {
+        let (mut video, mut sound, mut declined) = (None, None, None);
+        let has_sound = description.media.iter().any(|media| media.kind == "audio");
+        for (index, media) in description.media.iter().enumerate() {
             check_media(&description, media)?;
-            if media.kind == "video" {
-                video = Some(Video { layers: layers(media)?, ..choose_video(media)? });
-            } else {
+            if media.kind != "video" {
                 sound = Some(choose_sound(media)?);
+                continue;
+            }
+            match choose_video(media, wanted) {
+                Ok(chosen) => video = Some(Video { layers: layers(media)?, ..chosen }),
+                Err(_) if wanted.sound_is_enough && has_sound => declined = Some(decline(media, index == 0)),
+                Err(refused) => return Err(refused),
             }
         }
-        let (ufrag, password) = credentials(&description)?;
-        let first = description.media.first();
+        let taken = |media: &&Media<'_>| media.kind == "audio" || video.is_some();
+        let first = description.media.iter().find(taken);
+        let (ufrag, password) = credentials(&description, first)?;
         Ok(Self {
+            reduced: reduced(&description, video.as_ref(), declined.as_ref()),
             video,
             sound,
             ufrag,
             password,
-            reduced: reduced(&description),
+            declined,
             encoder: encoder(&description),
             passive: first.and_then(|media| description.inherited(media, "setup")) == Some("passive"),
             first_kind: if first.is_some_and(|media| media.kind == "video") { "video" } else { "audio" },
@@ -135,8 +156,8 @@ fn check_media(description: &Description<'_>, media: &Media<'_>) -> Result<(), R
 }
 
 /// The bundle's transport is described in its first section, or in all alike.
-fn credentials(description: &Description<'_>) -> Result<(String, String), Refused> {
-    let first = description.media.first().ok_or_else(|| Refused::unacceptable("the offer has no media"))?;
+fn credentials(description: &Description<'_>, first: Option<&Media<'_>>) -> Result<(String, String), Refused> {
+    let first = first.ok_or_else(|| Refused::unacceptable("the offer has no media"))?;
     let ufrag = description.inherited(first, "ice-ufrag").unwrap_or_default();
     let password = description.inherited(first, "ice-pwd").unwrap_or_default();
     check_credentials(ufrag, password)?;
@@ -181,23 +202,54 @@ fn layers(media: &Media<'_>) -> Result<Vec<String>, Refused> {
     Ok(names)
 }
 
+fn decline(media: &Media<'_>, is_first: bool) -> Declined {
+    let mid = media.section.attribute("mid").unwrap_or_default().to_owned();
+    Declined { mid, is_first, format: media.formats.first().copied().unwrap_or("0").to_owned() }
+}
+
 /// What a lite agent needs of the offer. Candidates are left out: names in them (mDNS) would be looked up, numbers kept.
-fn reduced(description: &Description<'_>) -> String {
+/// So are codecs that were not chosen: nothing else can be negotiated.
+fn reduced(description: &Description<'_>, video: Option<&Video>, declined: Option<&Declined>) -> String {
     let wanted = |line: &&str| {
         !["a=candidate:", "a=end-of-candidates", "a=remote-candidates:"].iter().any(|useless| line.starts_with(useless))
     };
+    let chosen: Vec<String> = video.map_or_else(Vec::new, |video| {
+        [Some(video.payload_type), video.retransmission]
+            .into_iter()
+            .flatten()
+            .map(|number| number.to_string())
+            .collect()
+    });
     let mut text = String::new();
     for line in description.session.lines().filter(wanted) {
-        let _ = write!(text, "{line}\r\n");
+        match declined.filter(|_| line.starts_with("a=group:BUNDLE")) {
+            Some(Declined { mid, .. }) => {
+                let others: Vec<_> = line.split(' ').filter(|word| word != mid).collect();
+                let _ = write!(text, "{}\r\n", others.join(" "));
+            }
+            None => drop(write!(text, "{line}\r\n")),
+        }
     }
     for media in &description.media {
-        let formats = media.formats.join(" ");
-        let _ = write!(text, "m={} 9 {} {formats}\r\n", media.kind, media.protocol);
-        for line in media.section.lines().filter(wanted) {
+        let is_video = media.kind == "video";
+        if is_video && video.is_none() {
+            continue;
+        }
+        let is_chosen = |format: &&str| !is_video || chosen.iter().any(|chosen| chosen == format);
+        let formats: Vec<&str> = media.formats.iter().copied().filter(is_chosen).collect();
+        let _ = write!(text, "m={} 9 {} {}\r\n", media.kind, media.protocol, formats.join(" "));
+        for line in media.section.lines().filter(wanted).filter(|line| format_of(line).is_none_or(|of| is_chosen(&of)))
+        {
             let _ = write!(text, "{line}\r\n");
         }
     }
     text
+}
+
+/// The payload type that a line is about.
+fn format_of(line: &str) -> Option<&str> {
+    let rest = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().find_map(|name| line.strip_prefix(name))?;
+    rest.split(' ').next().filter(|of| *of != "*")
 }
 
 fn encoder(description: &Description<'_>) -> String {

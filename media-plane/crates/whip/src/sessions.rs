@@ -9,7 +9,8 @@ use rand::distr::Alphanumeric;
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::answer::{Reachable, present, restart_fragment};
+use crate::answer::{Reachable, decline, present, restart_fragment};
+use crate::codecs::Wanted;
 use crate::endpoint::Endpoint;
 use crate::limits::MAX_OFFER_BYTES;
 use crate::offer::Offer;
@@ -83,6 +84,8 @@ pub struct Request<'a> {
     pub token: Option<&'a str>,
     /// Under which addresses this publisher reaches the node.
     pub reachable: &'a Reachable,
+    /// Which pictures can be recorded.
+    pub wanted: &'a Wanted,
 }
 
 /// What a POST has led to.
@@ -166,7 +169,7 @@ impl Sessions {
         if request.body.len() > MAX_OFFER_BYTES {
             return Err(Refused::new(413, "size", format!("an offer may have {MAX_OFFER_BYTES} bytes")));
         }
-        let offer = Offer::parse(request.body)?;
+        let offer = Offer::parse(request.body, request.wanted)?;
         self.make_room(request.stream)?;
         let (id, ufrag, password) = (random(24), random(12), random(32));
         let (peer, answer) = Peer::answer(&self.shared, &offer, &ufrag, &password, crate::endpoint::now())?;
@@ -193,6 +196,7 @@ impl Sessions {
         let socket = endpoint.open(&ufrag);
         let session = Session::new(peer, socket, endpoint, inbox, place, self.limits.idle_timeout);
         let answer = present(&answer, request.reachable, offer.sound.as_ref().map(|sound| sound.payload_type));
+        let answer = decline(answer, offer.declined.as_ref());
         Ok(Opened { session, offer, etag, answer })
     }
 

@@ -100,6 +100,40 @@ async fn max_duration_began_anew_with_every_epoch() {
     life.die().await;
 }
 
+/// A format whose container cannot carry the picture has no file and says why; the others go on.
+#[tokio::test]
+async fn pictures_that_a_format_cannot_carry_are_told_by_it_alone() {
+    const VP9: &[u8] = &[0x82, 0x49, 0x83, 0x42, 0x00, 0x14, 0x10, 0x0b, 0x50, 0x5a, 0x5a];
+    let place = Place::new();
+    let mut life = place.start();
+    let mut recording = record(&life.node);
+    let config = media::CodecConfig::Vp9(media::VpxConfig::from_vp9_keyframe(VP9).unwrap().into());
+    recording.take(super::Feed::Both, &[Timed::Config(TrackKind::Video, config)]);
+    for n in 0..50 {
+        let dts = MediaTime::from_millis(n * 40);
+        let data = Bytes::from_static(VP9);
+        let frame = Frame { track: TrackKind::Video, dts, pts: dts, keyframe: true, data };
+        assert_eq!(recording.take(super::Feed::Both, &[Timed::Frame(frame)]), None);
+    }
+    recording.finish(EndReason::PublisherEnded);
+    let available = |life: &Life| life.facts().iter().filter(|fact| matches!(fact, FactKind::FileAvailable(_))).count();
+    life.until("two files", |life| available(life) == 2).await;
+    let facts = life.facts();
+    let ended = facts.iter().find_map(|fact| if let FactKind::RecordingEnded(it) = fact { Some(it) } else { None });
+    let outputs = &ended.unwrap().outputs;
+    let failed: Vec<_> = outputs.iter().filter_map(|output| Some((output.format, output.error.clone()?))).collect();
+    let [(recorder_proto::format::Format::Hls, error)] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!(error.reason, "CODEC_NOT_CARRIED");
+    assert_eq!(error.message, "hls cannot carry the picture, which is vp9, and there was no sound");
+    for fact in &facts {
+        if let FactKind::FileAvailable(file) = fact {
+            let video = file.video.as_ref().unwrap();
+            assert_eq!((video.codec.as_str(), video.width, video.height), ("vp9", 322, 182));
+        }
+    }
+    life.die().await;
+}
+
 /// The process is on its way out: the next start goes on, as after a crash.
 #[tokio::test]
 async fn a_closed_spool_made_recordings_fail() {

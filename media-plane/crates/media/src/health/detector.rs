@@ -130,13 +130,10 @@ impl Detector {
         };
         own.expect(other.walked);
         let Some(before) = own.config.replace(config.clone()).filter(|before| before != config) else { return };
-        let kind = match (&before, config) {
-            (CodecConfig::Avc(before), CodecConfig::Avc(now))
-                if (before.width, before.height) != (now.width, now.height) =>
-            {
-                Kind::ResolutionChanged
-            }
-            _ => Kind::CodecChanged,
+        let is_other_size = before.picture_size() != config.picture_size();
+        let kind = match before.codec() == config.codec() && is_other_size {
+            true => Kind::ResolutionChanged,
+            false => Kind::CodecChanged,
         };
         self.tally.add(kind, 1, at);
     }

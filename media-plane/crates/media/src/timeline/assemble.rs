@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::ingest::RawFrame;
-use crate::{TrackKind, h264};
+use crate::{Codec, TrackKind, h264, h265};
 
 /// Sound held behind an incomplete picture: enough for a picture every half second, little enough to cost nothing.
 const MAX_HELD_AUDIO: usize = 32;
@@ -23,13 +23,43 @@ pub(super) type Emit<'a> = dyn FnMut(RawFrame, Duration, u64) + 'a;
 /// Holds back the newest picture until the next one shows that it is complete, and the sound after it.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
+    coding: Coding,
     picture: Option<Picture>,
     audio: VecDeque<(RawFrame, Duration)>,
     audio_bytes: usize,
 }
 
+/// How it is seen that a picture is complete.
+#[derive(Clone, Copy, Debug, Default)]
+enum Coding {
+    #[default]
+    Avc,
+    Hevc,
+    /// Nothing has to be seen: a message is a picture.
+    Whole,
+}
+
+impl Coding {
+    fn contains_vcl(self, data: &[u8]) -> bool {
+        match self {
+            Self::Avc => h264::contains_vcl(data),
+            Self::Hevc => h265::contains_vcl(data),
+            Self::Whole => true,
+        }
+    }
+
+    fn starts_new_access_unit(self, data: &[u8]) -> bool {
+        match self {
+            Self::Avc => h264::starts_new_access_unit(data),
+            Self::Hevc => h265::starts_new_access_unit(data),
+            Self::Whole => true,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Picture {
+    coding: Coding,
     frame: RawFrame,
     arrival: Duration,
     /// Further messages of the same access unit.
@@ -39,6 +69,15 @@ struct Picture {
 }
 
 impl Assembler {
+    /// Pictures that follow are of this codec. Call it when nothing is held.
+    pub(super) fn configured(&mut self, codec: Codec) {
+        self.coding = match codec {
+            Codec::Av1 | Codec::Vp8 | Codec::Vp9 => Coding::Whole,
+            Codec::H265 => Coding::Hevc,
+            _ => Coding::Avc,
+        };
+    }
+
     pub(super) fn push(&mut self, frame: RawFrame, arrival: Duration, emit: &mut Emit<'_>) {
         if frame.track == TrackKind::Audio {
             if self.picture.is_none() {
@@ -57,7 +96,10 @@ impl Assembler {
             }
             self.flush(emit);
         }
-        self.picture = Some(Picture::new(frame, arrival));
+        if let Coding::Whole = self.coding {
+            return emit(frame, arrival, 0);
+        }
+        self.picture = Some(Picture::new(self.coding, frame, arrival));
     }
 
     pub(super) fn flush(&mut self, emit: &mut Emit<'_>) {
@@ -73,9 +115,9 @@ impl Assembler {
 }
 
 impl Picture {
-    fn new(frame: RawFrame, arrival: Duration) -> Self {
-        let (bytes, has_slice) = (frame.data.len(), h264::contains_vcl(&frame.data));
-        Self { frame, arrival, parts: Vec::new(), bytes, has_slice }
+    fn new(coding: Coding, frame: RawFrame, arrival: Duration) -> Self {
+        let (bytes, has_slice) = (frame.data.len(), coding.contains_vcl(&frame.data));
+        Self { coding, frame, arrival, parts: Vec::new(), bytes, has_slice }
     }
 
     /// The slices decide; the time only has a say where the bitstream has none.
@@ -87,11 +129,11 @@ impl Picture {
             return true;
         }
         let same_time = next.time == self.frame.time;
-        !h264::starts_new_access_unit(&next.data) && (same_time || !h264::contains_vcl(&next.data))
+        !self.coding.starts_new_access_unit(&next.data) && (same_time || !self.coding.contains_vcl(&next.data))
     }
 
     fn add(&mut self, next: RawFrame, arrival: Duration) {
-        if !self.has_slice && h264::contains_vcl(&next.data) {
+        if !self.has_slice && self.coding.contains_vcl(&next.data) {
             // The time of an access unit is that of its picture, not of the SEI sent ahead.
             (self.frame.time, self.frame.composition) = (next.time, next.composition);
             self.has_slice = true;

@@ -231,6 +231,48 @@ fn e6_messages_of_one_picture_are_merged() {
     assert_eq!((counts.merged, counts.jumps), (5, 0));
 }
 
+/// Slices of H.265 are told apart by another bit, and what has no slices is complete as it comes.
+#[test]
+fn e6_pictures_of_other_codecs_are_complete_when_they_are() {
+    const VPS: &[u8] = &[0, 0, 0, 3, 0x40, 1, 7];
+    const FIRST: &[u8] = &[0, 0, 0, 3, 0x26, 1, 0x80];
+    const FURTHER: &[u8] = &[0, 0, 0, 3, 0x26, 1, 0x20];
+    const FRAME: &[u8] = &[0x32, 1, 0x30];
+    let (hevc, vp9) = ([VPS, FIRST, FURTHER, FIRST], [FRAME, FRAME, FRAME, FRAME]);
+    for (config, messages, expected) in [(hevc_config(), hevc, 2), (vp9_config(), vp9, 4)] {
+        let mut run = Run::new();
+        run.timeline.config(Video, config, &mut run.out);
+        for (millis, data) in [0, 0, 0, 40].into_iter().zip(messages) {
+            let frame = RawFrame { data: Bytes::from_static(data), ..raw(Video, millis) };
+            run.timeline.push(frame, Duration::ZERO, &mut run.out);
+        }
+        let held = usize::from(expected == 2);
+        assert_eq!(frames(&run.out).count(), expected - held, "the newest may be incomplete");
+        run.timeline.flush(&mut run.out);
+        let sizes: Vec<usize> = frames(&run.out).map(|frame| frame.data.len()).collect();
+        assert_eq!(sizes, if held == 1 { vec![21, 7] } else { vec![3; 4] });
+    }
+}
+
+fn hevc_config() -> CodecConfig {
+    CodecConfig::Hevc(Arc::new(crate::HevcConfig {
+        record: Bytes::new(),
+        vps: Vec::new(),
+        sps: Vec::new(),
+        pps: Vec::new(),
+        length_size: 4,
+        width: 64,
+        height: 64,
+        profile: 1,
+        level: 60,
+    }))
+}
+
+fn vp9_config() -> CodecConfig {
+    let record = Bytes::new();
+    CodecConfig::Vp9(Arc::new(crate::VpxConfig { record, width: 64, height: 64, profile: 0, level: 10 }))
+}
+
 #[test]
 fn empty_frames_and_scale_zero_are_rejected_and_absurd_composition_ignored() {
     let mut run = Run::new();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use media::aac::{SAMPLE_RATES, program_config_length};
-use media::{MediaTime, TrackKind};
+use media::{Codec, MediaTime, TrackKind};
 
 use super::cursor::Cursor;
 use super::{Corrupt, Media, Sample};
@@ -42,7 +42,14 @@ pub(super) fn frames(data: &Bytes, start: MediaTime, media: &mut Media) -> Resul
             let Some(layout) = program_config_length(&payload) else { return file.corrupt("no channel layout") };
             payload = payload.slice(layout..);
         }
-        media.samples.push(Sample { track: TrackKind::Audio, dts, pts: dts, keyframe: true, payload });
+        media.samples.push(Sample {
+            track: TrackKind::Audio,
+            dts,
+            pts: dts,
+            keyframe: true,
+            codec: Codec::Aac,
+            payload,
+        });
         samples += FRAME;
     }
     Ok(())

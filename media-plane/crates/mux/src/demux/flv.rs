@@ -1,7 +1,7 @@
-//! FLV tags (Adobe Flash Video File Format 10.1, annex E).
+//! FLV tags (Adobe Flash Video File Format 10.1, annex E, and Enhanced RTMP v2).
 
 use bytes::Bytes;
-use media::{MediaTime, TrackKind};
+use media::{Codec, MediaTime, TrackKind};
 
 use super::cursor::Cursor;
 use super::{Corrupt, Media, Sample};
@@ -47,7 +47,14 @@ fn audio(mut body: Cursor, dts: MediaTime, media: &mut Media) -> Result<(), Corr
     let is_frame = body.u8()? == 1;
     let payload = body.take(body.remaining())?;
     if is_frame {
-        media.samples.push(Sample { track: TrackKind::Audio, dts, pts: dts, keyframe: true, payload });
+        media.samples.push(Sample {
+            track: TrackKind::Audio,
+            dts,
+            pts: dts,
+            keyframe: true,
+            codec: Codec::Aac,
+            payload,
+        });
     } else {
         media.audio.push(payload);
     }
@@ -56,6 +63,9 @@ fn audio(mut body: Cursor, dts: MediaTime, media: &mut Media) -> Result<(), Corr
 
 fn video(mut body: Cursor, dts: MediaTime, media: &mut Media) -> Result<(), Corrupt> {
     let first = body.u8()?;
+    if first & 0x80 != 0 {
+        return enhanced(first, body, dts, media);
+    }
     if first & 15 != 7 {
         return body.corrupt("not H.264");
     }
@@ -64,11 +74,32 @@ fn video(mut body: Cursor, dts: MediaTime, media: &mut Media) -> Result<(), Corr
     let payload = body.take(body.remaining())?;
     match packet {
         0 => media.video.push(payload),
-        1 => {
-            let pts = dts + MediaTime::from_millis(offset);
-            media.samples.push(Sample { track: TrackKind::Video, dts, pts, keyframe: first >> 4 == 1, payload });
-        }
+        1 => media.samples.push(picture(Codec::H264, first >> 4 == 1, dts, offset, payload)),
         _ => {}
     }
     Ok(())
+}
+
+/// The extended header of Enhanced RTMP.
+fn enhanced(first: u8, mut body: Cursor, dts: MediaTime, media: &mut Media) -> Result<(), Corrupt> {
+    let codec = match &body.u32()?.to_be_bytes() {
+        b"hvc1" => Codec::H265,
+        b"av01" => Codec::Av1,
+        b"vp09" => Codec::Vp9,
+        b"vp08" => Codec::Vp8,
+        name => return body.corrupt(format!("codec {}", name.escape_ascii())),
+    };
+    let packet = first & 15;
+    let offset = if packet == 1 && codec == Codec::H265 { (body.uint(3)? as i64) << 40 >> 40 } else { 0 };
+    let payload = body.take(body.remaining())?;
+    match packet {
+        0 => media.video.push(payload),
+        1 | 3 => media.samples.push(picture(codec, first >> 4 & 7 == 1, dts, offset, payload)),
+        _ => return body.corrupt(format!("packet type {packet}")),
+    }
+    Ok(())
+}
+
+fn picture(codec: Codec, keyframe: bool, dts: MediaTime, offset: i64, payload: Bytes) -> Sample {
+    Sample { track: TrackKind::Video, dts, pts: dts + MediaTime::from_millis(offset), keyframe, codec, payload }
 }

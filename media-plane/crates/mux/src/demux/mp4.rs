@@ -1,7 +1,7 @@
 //! MP4 in both layouts (ISO/IEC 14496-12): sample tables and movie fragments, with edit lists applied.
 
 use bytes::Bytes;
-use media::{MediaTime, TrackKind};
+use media::{Codec, MediaTime, TrackKind};
 
 use super::cursor::Cursor;
 use super::{Corrupt, Media, Sample};
@@ -13,6 +13,8 @@ const MAX_DEPTH: u32 = 12;
 struct Track {
     id: u32,
     kind: TrackKind,
+    /// That of its last sample description.
+    codec: Codec,
     scale: i64,
     /// Delay and media time of the edit list, in timeline ticks and track ticks.
     edit: (i64, i64),
@@ -78,7 +80,8 @@ fn moov(moov: &mut Cursor, tracks: &mut Vec<Track>, media: &mut Media) -> Result
             }
             b"trak" => {
                 let edit = (0, 0);
-                let mut track = Track { id: 0, kind: TrackKind::Video, scale: 1, edit, stbl: None };
+                let mut track =
+                    Track { id: 0, kind: TrackKind::Video, codec: Codec::Other(0), scale: 1, edit, stbl: None };
                 trak(&mut body, &mut track, movie_scale, media, 0)?;
                 tracks.push(track);
             }
@@ -112,7 +115,7 @@ fn trak(cursor: &mut Cursor, track: &mut Track, movie: i64, media: &mut Media, d
                     if body.u32()? == u32::from_be_bytes(*b"soun") { TrackKind::Audio } else { TrackKind::Video };
             }
             b"elst" => track.edit = elst(&mut body, movie)?,
-            b"stsd" => stsd(&mut body, media)?,
+            b"stsd" => stsd(&mut body, track, media)?,
             kind => table(kind, &mut body, track.stbl.get_or_insert_default())?,
         }
     }
@@ -133,18 +136,21 @@ fn elst(body: &mut Cursor, movie: i64) -> Result<(i64, i64), Corrupt> {
     Ok((delay, media_time))
 }
 
-fn stsd(body: &mut Cursor, media: &mut Media) -> Result<(), Corrupt> {
+fn stsd(body: &mut Cursor, track: &mut Track, media: &mut Media) -> Result<(), Corrupt> {
     body.u32()?;
     for _ in 0..body.u32()? {
         let (kind, mut entry) = next(body)?;
+        track.codec = match &kind {
+            b"avc1" => Codec::H264,
+            b"hvc1" | b"hev1" => Codec::H265,
+            b"av01" => Codec::Av1,
+            b"vp09" => Codec::Vp9,
+            b"vp08" => Codec::Vp8,
+            b"mp4a" => Codec::Aac,
+            b"Opus" => Codec::Opus,
+            _ => return body.corrupt("sample description"),
+        };
         match &kind {
-            b"avc1" => {
-                entry.skip(78)?;
-                let (kind, mut record) = next(&mut entry)?;
-                if &kind == b"avcC" {
-                    media.video.push(record.take(record.remaining())?);
-                }
-            }
             b"mp4a" => {
                 entry.skip(28)?;
                 let (_, mut esds) = next(&mut entry)?;
@@ -158,7 +164,20 @@ fn stsd(body: &mut Cursor, media: &mut Media) -> Result<(), Corrupt> {
                     media.audio.push(record.take(record.remaining())?);
                 }
             }
-            _ => return body.corrupt("sample description"),
+            _ => {
+                entry.skip(78)?;
+                let (kind, mut record) = next(&mut entry)?;
+                match &kind {
+                    b"avcC" | b"hvcC" | b"av1C" => media.video.push(record.take(record.remaining())?),
+                    b"vpcC" => {
+                        if record.u32()? != 0x100_0000 {
+                            return record.corrupt("version and flags of vpcC");
+                        }
+                        media.video.push(record.take(record.remaining())?);
+                    }
+                    _ => return entry.corrupt("no configuration in the sample description"),
+                }
+            }
         }
     }
     Ok(())
@@ -266,7 +285,7 @@ impl Track {
         };
         let ticks = ticks.saturating_sub(media_time);
         let (dts, pts) = (on_timeline(ticks), on_timeline(ticks.saturating_add(composition)));
-        Sample { track: self.kind, dts, pts, keyframe, payload }
+        Sample { track: self.kind, dts, pts, keyframe, codec: self.codec, payload }
     }
 }
 

@@ -1,9 +1,9 @@
-//! Transport stream (ISO/IEC 13818-1): one program of H.264 and AAC.
+//! Transport stream (ISO/IEC 13818-1): one program of H.264 or H.265, and AAC.
 
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{MediaTime, TrackKind, h264};
+use media::{Codec, MediaTime, TrackKind, h264, h265};
 
 use super::cursor::Cursor;
 use super::{Corrupt, Media, Sample, adts};
@@ -16,7 +16,7 @@ const WRAP: i64 = 1 << 33;
 struct Demuxer {
     media: Media,
     pmt: Option<u16>,
-    streams: BTreeMap<u16, TrackKind>,
+    streams: BTreeMap<u16, Codec>,
     /// Next continuity counter by PID.
     counters: BTreeMap<u16, u8>,
     open: BTreeMap<u16, Pes>,
@@ -112,8 +112,9 @@ impl Demuxer {
         self.streams.clear();
         while body.remaining() > 0 {
             let kind = match body.u8()? {
-                0x1b => TrackKind::Video,
-                0x0f => TrackKind::Audio,
+                0x1b => Codec::H264,
+                0x24 => Codec::H265,
+                0x0f => Codec::Aac,
                 kind => return body.corrupt(format!("stream type {kind}")),
             };
             let pid = body.uint(2)? as u16 & 0x1fff;
@@ -135,7 +136,8 @@ impl Demuxer {
 
     fn finish(&mut self, pid: u16, pes: Pes) -> Result<(), Corrupt> {
         let corrupt = |problem: &str| Err(Corrupt { at: pes.at, problem: problem.to_owned() });
-        let Some(track) = self.streams.get(&pid).copied() else { return corrupt("stream is gone") };
+        let Some(codec) = self.streams.get(&pid).copied() else { return corrupt("stream is gone") };
+        let track = if codec == Codec::Aac { TrackKind::Audio } else { TrackKind::Video };
         let mut body = Cursor::new(pes.data.freeze());
         if body.uint(3)? != 1 {
             return corrupt("no PES start code");
@@ -163,7 +165,11 @@ impl Demuxer {
             return adts::frames(&data, dts, &mut self.media);
         }
         let mut nals = h264::annex_b_nals(&data).peekable();
-        if nals.next_if(|nal| h264::nal_type(nal) == Some(h264::AUD)).is_none() {
+        let is_delimiter = |nal: &&[u8]| match codec {
+            Codec::H265 => h265::nal_type(nal) == Some(h265::AUD),
+            _ => h264::nal_type(nal) == Some(h264::AUD),
+        };
+        if nals.next_if(is_delimiter).is_none() {
             return corrupt("no access unit delimiter");
         }
         let mut payload = BytesMut::with_capacity(data.len());
@@ -171,7 +177,8 @@ impl Demuxer {
             payload.put_u32(nal.len() as u32);
             payload.put_slice(nal);
         }
-        self.media.samples.push(Sample { track, dts, pts, keyframe: pes.random_access, payload: payload.freeze() });
+        let (keyframe, payload) = (pes.random_access, payload.freeze());
+        self.media.samples.push(Sample { track, dts, pts, keyframe, codec, payload });
         Ok(())
     }
 

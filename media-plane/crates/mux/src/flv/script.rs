@@ -1,7 +1,10 @@
 //! The `onMetaData` script tag in AMF0: what is known before the first frame, and nothing that would need patching.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{AacConfig, AvcConfig};
+use media::AacConfig;
+
+use super::video;
+use crate::picture::Picture;
 
 const NUMBER: u8 = 0;
 const BOOLEAN: u8 = 1;
@@ -15,12 +18,13 @@ enum Value {
 }
 
 /// The payload of the tag.
-pub(super) fn on_meta_data(video: Option<&AvcConfig>, audio: Option<&AacConfig>) -> Bytes {
+pub(super) fn on_meta_data(video: Option<&Picture>, audio: Option<&AacConfig>) -> Bytes {
     let mut entries: Vec<(&str, Value)> = Vec::new();
-    if let Some(avc) = video {
-        entries.push(("width", Value::Number(avc.width.into())));
-        entries.push(("height", Value::Number(avc.height.into())));
-        entries.push(("videocodecid", Value::Number(7.0)));
+    if let Some(picture) = video {
+        let (width, height) = picture.size();
+        entries.push(("width", Value::Number(width.into())));
+        entries.push(("height", Value::Number(height.into())));
+        entries.push(("videocodecid", Value::Number(video::codec_id(picture.codec()))));
     }
     if let Some(aac) = audio {
         entries.push(("audiosamplerate", Value::Number(aac.output_sample_rate.into())));

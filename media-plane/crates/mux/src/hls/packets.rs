@@ -12,6 +12,7 @@ const PMT_PID: u16 = 0x1000;
 const VIDEO_PID: u16 = 0x100;
 const AUDIO_PID: u16 = 0x101;
 const STREAM_H264: u8 = 0x1b;
+const STREAM_H265: u8 = 0x24;
 const STREAM_AAC: u8 = 0x0f;
 
 /// Timestamps have 33 bits.
@@ -78,8 +79,8 @@ impl Continuity {
         Self { pat: counter(), pmt: counter(), video: counter(), audio: counter() }
     }
 
-    /// Program association and map: two packets.
-    pub(super) fn tables(&mut self, out: &mut BytesMut, streams: Streams) {
+    /// Program association and map: two packets. `is_hevc`: the picture is H.265, not H.264.
+    pub(super) fn tables(&mut self, out: &mut BytesMut, streams: Streams, is_hevc: bool) {
         let [high, low] = PMT_PID.to_be_bytes();
         section(out, PAT_PID, &mut self.pat, &[0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe0 | high, low]);
         let clock_pid = if streams.video { VIDEO_PID } else { AUDIO_PID };
@@ -87,7 +88,8 @@ impl Continuity {
         let count = u8::from(streams.video) + u8::from(streams.audio);
         let mut map = Vec::with_capacity(22);
         map.extend_from_slice(&[2, 0xb0, 13 + 5 * count, 0, 1, 0xc1, 0, 0, 0xe0 | high, low, 0xf0, 0]);
-        for (present, kind, pid) in [(streams.video, STREAM_H264, VIDEO_PID), (streams.audio, STREAM_AAC, AUDIO_PID)] {
+        let picture = if is_hevc { STREAM_H265 } else { STREAM_H264 };
+        for (present, kind, pid) in [(streams.video, picture, VIDEO_PID), (streams.audio, STREAM_AAC, AUDIO_PID)] {
             if present {
                 let [high, low] = pid.to_be_bytes();
                 map.extend_from_slice(&[kind, 0xe0 | high, low, 0xf0, 0]);

@@ -2,18 +2,21 @@
 //! backwards.
 
 use bytes::{Bytes, BytesMut};
-use media::{AvcConfig, Frame, TrackKind, h264};
+use media::{Frame, TrackKind, h264, h265};
 
 use super::packets::{Continuity, Pes, Stream, Streams};
 use crate::adts::Adts;
+use crate::picture::Picture;
 
 /// Added to every time, in 1/90 000 s: the timeline may begin 10 s before zero, and PTS may precede the first DTS.
 pub(super) const TIME_OFFSET: i64 = 20 * 90_000;
 /// Memory is taken from the allocator in pieces of at least this.
 const CHUNK: usize = 16 << 10;
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
-/// An access unit delimiter that allows any slice type.
-const DELIMITER: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
+/// Access unit delimiters that allow any slice type.
+const AVC_DELIMITER: &[u8] = &[9, 0xf0];
+/// See `AVC_DELIMITER`.
+const HEVC_DELIMITER: &[u8] = &[h265::AUD << 1, 1, 0x50];
 
 /// Writes one program, whose counters and clocks go on across segments and files.
 #[derive(Debug, Default)]
@@ -33,29 +36,36 @@ impl Writer {
     }
 
     /// PAT and PMT, with which every segment begins.
-    pub(super) fn tables(&mut self, streams: Streams) {
+    pub(super) fn tables(&mut self, streams: Streams, is_hevc: bool) {
         self.reserve(1_024);
-        self.continuity.tables(&mut self.buffer, streams);
+        self.continuity.tables(&mut self.buffer, streams, is_hevc);
     }
 
-    pub(super) fn video(&mut self, frame: &Frame, avc: &AvcConfig) {
+    pub(super) fn video(&mut self, frame: &Frame, picture: &Picture) {
         let (pts, dts) = self.video_times(frame);
-        let has_delimiter = h264::nals(&frame.data).next().and_then(h264::nal_type) == Some(h264::AUD);
-        let sets = frame.keyframe && !h264::contains_sps(&frame.data);
-        let sets = || avc.sps.iter().chain(&avc.pps).filter(move |_| sets);
+        let first = h264::nals(&frame.data).next().unwrap_or_default();
+        let (delimiter, has_delimiter, has_sets, sets): (_, _, _, [&[Bytes]; 3]) = match picture {
+            Picture::Avc(avc) => {
+                let has_delimiter = h264::nal_type(first) == Some(h264::AUD);
+                (AVC_DELIMITER, has_delimiter, h264::contains_sps(&frame.data), [&[], &avc.sps, &avc.pps])
+            }
+            Picture::Hevc(hevc) => {
+                let has_delimiter = h265::nal_type(first) == Some(h265::AUD);
+                (HEVC_DELIMITER, has_delimiter, h265::contains_sps(&frame.data), [&hevc.vps, &hevc.sps, &hevc.pps])
+            }
+            // Transport streams do not carry the others, and so they are never configured.
+            Picture::Av1(_) | Picture::Vp8(_) | Picture::Vp9(_) => return,
+        };
+        let sets = || sets.into_iter().flatten().filter(|_| frame.keyframe && !has_sets);
         let before = sets().map(|set| set.len() + START_CODE.len()).sum::<usize>();
         // Length prefixes and start codes are equally long.
-        let size = before + frame.data.len() + if has_delimiter { 0 } else { DELIMITER.len() };
+        let size = before + frame.data.len() + if has_delimiter { 0 } else { START_CODE.len() + delimiter.len() };
         self.reserve(size + size / 16 + 1_024);
         let pes = Pes { stream: Stream::Video, pts, dts, random_access: frame.keyframe, clock: true };
         let mut writer = self.continuity.pes(&mut self.buffer, pes, size);
         let mut nals = h264::nals(&frame.data);
-        if has_delimiter {
-            writer.write(&START_CODE);
-            writer.write(nals.next().unwrap_or_default());
-        } else {
-            writer.write(&DELIMITER);
-        }
+        writer.write(&START_CODE);
+        writer.write(if has_delimiter { nals.next().unwrap_or_default() } else { delimiter });
         for nal in sets().map(|set| &set[..]).chain(nals) {
             writer.write(&START_CODE);
             writer.write(nal);

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use media::{AacConfig, AvcConfig, CodecConfig, OpusConfig, TrackKind, opus};
+use media::{AacConfig, CodecConfig, OpusConfig, TrackKind, h265, opus};
 
 /// Ticks per second of the movie header and of edits: the timeline's own, so that offsets are exact.
 pub(super) const MOVIE_SCALE: u32 = 90_000;
@@ -112,10 +112,7 @@ pub(super) fn tkhd(boxes: &mut Boxes, kind: TrackKind, created: u64, duration: u
         TrackKind::Video => (VIDEO_ID, 0),
         TrackKind::Audio => (AUDIO_ID, 0x100),
     };
-    let (width, height) = match config {
-        Some(CodecConfig::Avc(avc)) => (avc.width, avc.height),
-        _ => (0, 0),
-    };
+    let (width, height) = config.and_then(CodecConfig::picture_size).unwrap_or_default();
     // Enabled, in movie.
     boxes.full(b"tkhd", wide.into(), 3, |b| {
         b.sized(wide, created);
@@ -129,8 +126,9 @@ pub(super) fn tkhd(boxes: &mut Boxes, kind: TrackKind, created: u64, duration: u
         b.u16(volume);
         b.u16(0);
         MATRIX.iter().for_each(|value| b.u32(*value));
-        b.u32(width << 16);
-        b.u32(height << 16);
+        // 16.16 fixed point.
+        b.u32(width.min(u16::MAX.into()) << 16);
+        b.u32(height.min(u16::MAX.into()) << 16);
     });
 }
 
@@ -178,8 +176,13 @@ pub(super) fn stsd(boxes: &mut Boxes, configs: &[CodecConfig]) {
     boxes.full(b"stsd", 0, 0, |b| {
         b.u32(configs.len() as u32);
         for config in configs {
+            let size = config.picture_size().unwrap_or_default();
             match config {
-                CodecConfig::Avc(avc) => avc1(b, avc),
+                CodecConfig::Avc(avc) => picture(b, b"avc1", size, |b| b.nest(b"avcC", |b| b.put(&avc.record))),
+                CodecConfig::Hevc(hevc) => picture(b, b"hvc1", size, |b| b.nest(b"hvcC", |b| hvcc(b, &hevc.record))),
+                CodecConfig::Av1(av1) => picture(b, b"av01", size, |b| b.nest(b"av1C", |b| b.put(&av1.record))),
+                CodecConfig::Vp8(vpx) => picture(b, b"vp08", size, |b| vpcc(b, &vpx.record)),
+                CodecConfig::Vp9(vpx) => picture(b, b"vp09", size, |b| vpcc(b, &vpx.record)),
                 CodecConfig::Aac(aac) => mp4a(b, aac),
                 CodecConfig::Opus(config) => opus(b, config),
                 CodecConfig::Unsupported(_) => {}
@@ -188,13 +191,14 @@ pub(super) fn stsd(boxes: &mut Boxes, configs: &[CodecConfig]) {
     });
 }
 
-fn avc1(boxes: &mut Boxes, avc: &AvcConfig) {
-    boxes.nest(b"avc1", |b| {
+/// A sample entry of pictures, with the box that holds the decoder's configuration.
+fn picture(boxes: &mut Boxes, kind: &[u8; 4], (width, height): (u32, u32), configuration: impl FnOnce(&mut Boxes)) {
+    boxes.nest(kind, |b| {
         b.zeros(6);
         b.u16(1);
         b.zeros(16);
-        b.u16(u16::try_from(avc.width).unwrap_or(u16::MAX));
-        b.u16(u16::try_from(avc.height).unwrap_or(u16::MAX));
+        b.u16(u16::try_from(width).unwrap_or(u16::MAX));
+        b.u16(u16::try_from(height).unwrap_or(u16::MAX));
         b.u32(0x48_0000);
         b.u32(0x48_0000);
         b.u32(0);
@@ -202,8 +206,35 @@ fn avc1(boxes: &mut Boxes, avc: &AvcConfig) {
         b.zeros(32);
         b.u16(24);
         b.u16(u16::MAX);
-        b.nest(b"avcC", |b| b.put(&avc.record));
+        configuration(b);
     });
+}
+
+/// VP Codec ISO Media File Format Binding: the only configuration with version and flags.
+fn vpcc(boxes: &mut Boxes, record: &[u8]) {
+    boxes.full(b"vpcC", 1, 0, |b| b.put(record));
+}
+
+/// `hvc1` promises that the parameter sets in the record are all there are (ISO/IEC 14496-15, 8.4.1.1.1), which records of
+/// live encoders leave open.
+fn hvcc(boxes: &mut Boxes, record: &[u8]) {
+    /// Where the first array begins, and the bit of an array that is complete.
+    const ARRAYS: usize = 23;
+    const COMPLETE: u8 = 0x80;
+    let start = boxes.bytes.len();
+    boxes.put(record);
+    let Some(copy) = boxes.bytes.get_mut(start..) else { return };
+    let mut at = ARRAYS;
+    while let Some(&mut [ref mut kind, high, low]) = copy.get_mut(at..at + 3) {
+        if (h265::VPS..=h265::PPS).contains(&(*kind & 63)) {
+            *kind |= COMPLETE;
+        }
+        at += 3;
+        for _ in 0..u16::from_be_bytes([high, low]) {
+            let Some(&[high, low]) = copy.get(at..at + 2) else { return };
+            at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        }
+    }
 }
 
 /// What sample entries of sound begin with.

@@ -326,7 +326,7 @@ impl Muxer for Fragmented {
         }
         match self.split.configure(track, config) {
             Change::Unsupported => Reaction::Unsupported,
-            Change::Changed => {
+            Change::Changed | Change::Recoded => {
                 self.split.cut_now();
                 Reaction::CutHere
             }

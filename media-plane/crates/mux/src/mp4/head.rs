@@ -40,6 +40,10 @@ fn file_head(boxes: &mut Boxes, tracks: &[&Track], order: &[u32], base: u64, wid
         b.put(b"isom");
         b.u32(0x200);
         b.put(b"isomiso2avc1mp41");
+        let is_av1 = |track: &&Track| matches!(track.configs.first(), Some(CodecConfig::Av1(_)));
+        if tracks.iter().any(is_av1) {
+            b.put(b"av01");
+        }
     });
     // The earliest frame shown is the start of the movie.
     let start = tracks.iter().map(|track| track.shown_at().0).min().unwrap_or(0);
@@ -186,6 +190,9 @@ pub(super) fn init(configs: &[(TrackKind, CodecConfig, u32)], created: u64) -> V
         b.put(b"iso6");
         b.u32(0x200);
         b.put(b"iso6mp41");
+        if configs.iter().any(|(_, config, _)| matches!(config, CodecConfig::Av1(_))) {
+            b.put(b"av01");
+        }
     });
     boxes.nest(b"moov", |b| {
         mvhd(b, created, 0);

@@ -81,7 +81,7 @@ pub(super) fn replay(notes: &[u8], len: u64, mut each: impl FnMut(&Sample, &Code
     let (mut bytes, mut fits, mut story) = (0, true, Story::new(notes));
     for record in story.by_ref() {
         match record {
-            Record::Avc(avc) => video = Some(CodecConfig::Avc(avc)),
+            Record::Picture(picture) => video = Some(picture.config()),
             Record::Sound(sound) => audio = Some(sound.config()),
             Record::Sample(sample) => {
                 let config = if sample.track == TrackKind::Video { &video } else { &audio };

@@ -43,7 +43,7 @@ pub fn steps_of(flv: &Bytes) -> Vec<Step> {
         steps.push(Step::Config(TrackKind::Audio, CodecConfig::Aac(Arc::new(config))));
     }
     let frame = |sample: demux::Sample| {
-        let demux::Sample { track, dts, pts, keyframe, payload } = sample;
+        let demux::Sample { track, dts, pts, keyframe, payload, .. } = sample;
         Step::Frame(Frame { track, dts, pts, keyframe, data: payload })
     };
     steps.extend(media.samples.into_iter().map(frame));

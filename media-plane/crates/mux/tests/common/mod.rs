@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use media::{AacConfig, AvcConfig, CodecConfig, Frame, Gap, Lineup, MediaTime, Timed, Timeline, TrackKind};
+use media::{AacConfig, AvcConfig, Codec, CodecConfig, Frame, Gap, Lineup, MediaTime, Timed, Timeline, TrackKind};
 use mux::{
     Format, Layout, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Summary, demux,
 };
@@ -163,6 +163,8 @@ pub struct Store {
     pub taken: Vec<Frame>,
     pub refused: Vec<(Frame, Rejected)>,
     pub reactions: Vec<Reaction>,
+    /// Codec of pictures, by the number of frames taken before: H.264 unless told.
+    pub codecs: BTreeMap<usize, Codec>,
 }
 
 impl Store {
@@ -258,8 +260,12 @@ impl Store {
 
     /// Payloads that went in.
     pub fn sent(&self, track: TrackKind) -> Vec<Bytes> {
-        let of_track = self.taken.iter().filter(|frame| frame.track == track);
-        of_track.map(|frame| demux::canonical(track, &frame.data)).collect()
+        let of_track = self.taken.iter().enumerate().filter(|(_, frame)| frame.track == track);
+        let codec = |at| match track {
+            TrackKind::Video => self.codecs.range(..=at).next_back().map_or(Codec::H264, |(_, codec)| *codec),
+            TrackKind::Audio => Codec::Aac,
+        };
+        of_track.map(|(at, frame)| demux::canonical(codec(at), &frame.data)).collect()
     }
 
     /// Every frame that was taken is in exactly one file, in order.
@@ -300,7 +306,12 @@ pub fn go_on(mut muxer: Box<dyn Muxer>, mut store: Store, steps: &[Step]) -> Sto
 
 pub fn tell(muxer: &mut Box<dyn Muxer>, store: &mut Store, step: &Step) {
     match step {
-        Step::Config(track, config) => store.reactions.push(muxer.config(*track, config)),
+        Step::Config(track, config) => {
+            if *track == TrackKind::Video {
+                store.codecs.insert(store.taken.len(), config.codec());
+            }
+            store.reactions.push(muxer.config(*track, config));
+        }
         Step::Frame(frame) => match muxer.push(frame) {
             Ok(()) => store.taken.push(frame.clone()),
             Err(why) => store.refused.push((frame.clone(), why)),

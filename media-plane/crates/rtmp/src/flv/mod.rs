@@ -6,13 +6,14 @@ mod adts;
 mod audio;
 mod enhanced;
 mod metadata;
+mod picture;
 mod video;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use media::ingest::{Event, Metadata, RawFrame, Rejection, SourceTime};
-use media::{AacConfig, Codec, CodecConfig, TrackKind};
+use media::{AacConfig, Codec, CodecConfig, TrackKind, VpxConfig};
 
 /// RTMP counts milliseconds.
 const SCALE: u32 = 1000;
@@ -32,7 +33,12 @@ enum Current {
 #[derive(Debug)]
 pub struct TagReader {
     video: Current,
-    nal_length_size: u8,
+    /// The configuration of pictures that was told last.
+    picture: Option<CodecConfig>,
+    /// What the record of VP8 or VP9 said, which becomes a configuration with the first key frame.
+    announced: Option<(Codec, VpxConfig)>,
+    /// H.265 comes under the number of H.264, as OBS sent it before 29.1.
+    is_hevc_as_avc: bool,
     audio: Current,
     aac: Option<AacConfig>,
     metadata: Option<Metadata>,
@@ -50,7 +56,9 @@ impl TagReader {
     pub fn new() -> Self {
         Self {
             video: Current::None,
-            nal_length_size: 4,
+            picture: None,
+            announced: None,
+            is_hevc_as_avc: false,
             audio: Current::None,
             aac: None,
             metadata: None,
@@ -81,7 +89,10 @@ impl TagReader {
     /// A configuration, or a frame, of a codec that no output carries.
     fn unsupported(&mut self, track: TrackKind, codec: Codec, is_frame: bool) {
         let current = match track {
-            TrackKind::Video => &mut self.video,
+            TrackKind::Video => {
+                (self.picture, self.announced) = (None, None);
+                &mut self.video
+            }
             TrackKind::Audio => &mut self.audio,
         };
         if *current != Current::Unsupported(codec) {

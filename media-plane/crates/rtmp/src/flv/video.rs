@@ -1,13 +1,12 @@
 //! Video tags (FLV 10.1 section E.4.3, Enhanced RTMP v2).
 
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
-use media::ingest::{Event, Rejection};
-use media::{AvcConfig, Codec, CodecConfig, TrackKind, h264};
+use media::ingest::Rejection;
+use media::{Codec, TrackKind};
 
+use super::TagReader;
 use super::enhanced::{self, Packet, packet};
-use super::{Current, TagReader};
+use super::picture::{self, Coded};
 
 const VIDEO: TrackKind = TrackKind::Video;
 /// Frame types, the upper half of the first byte.
@@ -33,21 +32,25 @@ impl TagReader {
         }
         let keyframe = frame_type == KEYFRAME;
         match first & 0x0f {
-            CODEC_AVC => self.avc_packet(time, keyframe, body),
-            CODEC_HEVC => {
-                let is_frame = body.first() == Some(&AVC_NALU);
-                self.unsupported(VIDEO, Codec::H265, is_frame);
-            }
+            CODEC_AVC => self.legacy_packet(time, keyframe, Codec::H264, body),
+            CODEC_HEVC => self.legacy_packet(time, keyframe, Codec::H265, body),
             other => self.unsupported(VIDEO, Codec::Other(other), true),
         }
     }
 
-    fn avc_packet(&mut self, time: u32, keyframe: bool, mut body: Bytes) {
+    /// H.265 under its unofficial number is laid out like H.264.
+    fn legacy_packet(&mut self, time: u32, keyframe: bool, codec: Codec, mut body: Bytes) {
         let Ok(kind) = body.try_get_u8() else { return self.reject(VIDEO, Rejection::Malformed) };
         let composition = enhanced::take_i24(&mut body);
         match (kind, composition) {
-            (AVC_SEQUENCE_HEADER, Some(_)) => self.avc_config(&body),
-            (AVC_NALU, Some(composition)) => self.avc_frame(time, composition, keyframe, body),
+            (AVC_SEQUENCE_HEADER, Some(_)) => {
+                self.is_hevc_as_avc = codec == Codec::H264 && picture::is_hevc(&body);
+                self.picture_config(if self.is_hevc_as_avc { Codec::H265 } else { codec }, &body);
+            }
+            (AVC_NALU, Some(composition)) => {
+                let codec = if self.is_hevc_as_avc { Codec::H265 } else { codec };
+                self.coded_picture(Coded { codec, time, composition, keyframe, body });
+            }
             (AVC_SEQUENCE_HEADER | AVC_NALU, None) => self.reject(VIDEO, Rejection::Malformed),
             // 2 is the end of the sequence, which the next header or the end of the stream tells as well; OBS stamps
             // it with time zero.
@@ -74,51 +77,22 @@ impl TagReader {
     fn enhanced_packet(&mut self, time: u32, keyframe: bool, found: Packet) {
         let Packet { kind, four_cc, mut body } = found;
         let codec = enhanced::codec(&four_cc);
-        match (kind, codec) {
-            (packet::SEQUENCE_START, Codec::H264) => self.avc_config(&body),
-            (packet::CODED_FRAMES, Codec::H264) => match enhanced::take_i24(&mut body) {
-                Some(composition) => self.avc_frame(time, composition, keyframe, body),
-                None => self.reject(VIDEO, Rejection::Malformed),
-            },
-            (packet::CODED_FRAMES_X, Codec::H264) => self.avc_frame(time, 0, keyframe, body),
-            (packet::SEQUENCE_START | packet::MPEG2TS_SEQUENCE_START, _) => self.unsupported(VIDEO, codec, false),
-            (packet::CODED_FRAMES | packet::CODED_FRAMES_X, _) => self.unsupported(VIDEO, codec, true),
+        let is_known = matches!(codec, Codec::H264 | Codec::H265 | Codec::Av1 | Codec::Vp8 | Codec::Vp9);
+        match kind {
+            packet::SEQUENCE_START if is_known => self.picture_config(codec, &body),
+            // A descriptor of transport streams; key frames tell the same in the codecs that have no parameter sets.
+            packet::MPEG2TS_SEQUENCE_START if matches!(codec, Codec::Av1 | Codec::Vp8 | Codec::Vp9) => {}
+            packet::SEQUENCE_START | packet::MPEG2TS_SEQUENCE_START => self.unsupported(VIDEO, codec, false),
+            packet::CODED_FRAMES | packet::CODED_FRAMES_X if is_known => {
+                let has_composition = kind == packet::CODED_FRAMES && matches!(codec, Codec::H264 | Codec::H265);
+                match if has_composition { enhanced::take_i24(&mut body) } else { Some(0) } {
+                    Some(composition) => self.coded_picture(Coded { codec, time, composition, keyframe, body }),
+                    None => self.reject(VIDEO, Rejection::Malformed),
+                }
+            }
+            packet::CODED_FRAMES | packet::CODED_FRAMES_X => self.unsupported(VIDEO, codec, true),
             // End of sequence (with time zero from OBS), HDR metadata, and packet types to come.
             _ => {}
-        }
-    }
-
-    fn avc_config(&mut self, record: &Bytes) {
-        if matches!(&self.video, Current::Record(current) if current == record) {
-            return;
-        }
-        // Copied: parameter sets live as long as the stream and must not keep a read buffer alive.
-        let record = Bytes::copy_from_slice(record);
-        match AvcConfig::parse(record.clone()) {
-            Ok(config) => {
-                self.nal_length_size = config.length_size;
-                self.video = Current::Record(record);
-                self.events.push_back(Event::Config(VIDEO, CodecConfig::Avc(Arc::new(config))));
-            }
-            Err(_) => self.reject(VIDEO, Rejection::Malformed),
-        }
-    }
-
-    fn avc_frame(&mut self, time: u32, composition: i32, keyframe: bool, body: Bytes) {
-        if body.is_empty() {
-            return;
-        }
-        if !matches!(self.video, Current::Record(_)) {
-            return self.reject(VIDEO, Rejection::BeforeConfig);
-        }
-        match h264::normalise(body, self.nal_length_size) {
-            Ok(data) if data.is_empty() => {}
-            Ok(data) => {
-                // The tag may know better (open GOP without recovery points), and so may the picture.
-                let keyframe = keyframe || h264::is_keyframe(&data);
-                self.frame(VIDEO, time, composition, keyframe, data);
-            }
-            Err(_) => self.reject(VIDEO, Rejection::Malformed),
         }
     }
 }

@@ -163,11 +163,13 @@ fn capabilities(client: u32) -> Vec<(String, Value)> {
     let decodes = |codecs: &[&str]| {
         Value::Object(codecs.iter().map(|codec| ((*codec).to_owned(), Value::Number(CAN_DECODE))).collect())
     };
-    let list = ["avc1", "mp4a", "Opus"].map(|codec| Value::String(codec.to_owned()));
+    let pictures = ["avc1", "hvc1", "av01", "vp09", "vp08"];
+    let sounds = ["mp4a", "Opus"];
+    let list = pictures.iter().chain(&sounds).map(|codec| Value::String((*codec).to_owned())).collect();
     vec![
-        ("fourCcList".to_owned(), Value::StrictArray(list.into())),
-        ("videoFourCcInfoMap".to_owned(), decodes(&["avc1"])),
-        ("audioFourCcInfoMap".to_owned(), decodes(&["mp4a", "Opus"])),
+        ("fourCcList".to_owned(), Value::StrictArray(list)),
+        ("videoFourCcInfoMap".to_owned(), decodes(&pictures)),
+        ("audioFourCcInfoMap".to_owned(), decodes(&sounds)),
         ("capsEx".to_owned(), Value::Number(f64::from(client & caps::SUPPORTED))),
     ]
 }

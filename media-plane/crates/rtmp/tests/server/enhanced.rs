@@ -84,20 +84,12 @@ fn e16_of_many_tracks_the_first_is_read() {
 
 #[test]
 fn e13_codecs_by_four_cc() {
-    for (four_cc, codec) in [
-        (b"hvc1", Codec::H265),
-        (b"av01", Codec::Av1),
-        (b"vp08", Codec::Vp8),
-        (b"vp09", Codec::Vp9),
-        (b"vvc1", Codec::Other(9)),
-    ] {
-        let mut peer = Peer::publishing();
-        for packet_type in [0, 1, 3, 2] {
-            peer.feed(&peer.client.video(0, &[&[0x90 | packet_type], &four_cc[..], &[0; 8]].concat())).unwrap();
-        }
-        assert_eq!(peer.configs(), [&CodecConfig::Unsupported(codec)]);
-        assert_eq!(peer.rejections(), [(Video, Rejection::UnsupportedCodec); 2]);
+    let mut peer = Peer::publishing();
+    for packet_type in [0, 1, 3, 2] {
+        peer.feed(&peer.client.video(0, &[&[0x90 | packet_type], &b"vvc1"[..], &[0; 8]].concat())).unwrap();
     }
+    assert_eq!(peer.configs(), [&CodecConfig::Unsupported(Codec::Other(9))]);
+    assert_eq!(peer.rejections(), [(Video, Rejection::UnsupportedCodec); 2]);
     for (four_cc, codec) in [(b".mp3", Codec::Mp3), (b"ac-3", Codec::Other(9))] {
         let mut peer = Peer::publishing();
         for packet_type in [0, 4, 1, 2] {

@@ -11,5 +11,6 @@ mod handshakes;
 mod memory;
 mod names;
 mod peer;
+mod pictures;
 mod properties;
 mod sound;

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bits;
+mod captured;
 mod changes;
 mod clocks;
+mod codecs;
 mod hostile;
 mod hour;
 mod judge;

@@ -8,7 +8,9 @@ use rtc::ice::candidate::candidate_host::CandidateHostConfig;
 use rtc::interceptor::Slot;
 use rtc::peer_connection::RTCPeerConnectionBuilder;
 use rtc::peer_connection::certificate::CertificateParams;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_RTX};
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_HEVC, MIME_TYPE_OPUS, MIME_TYPE_RTX, MIME_TYPE_VP8, MIME_TYPE_VP9,
+};
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
@@ -23,7 +25,7 @@ use webrtc::peer_connection::{
 
 use super::deliver::DeliverReports;
 use super::lite::Credentials;
-use crate::codecs::{Sound, Video};
+use crate::codecs::{Sound, Video, VideoCodec};
 use crate::offer::Offer;
 
 /// The interceptor that is nearest to the application.
@@ -137,7 +139,14 @@ fn register_video(media: &mut MediaEngine, video: &Video) -> Result<()> {
         },
         payload_type,
     };
-    let picture = codec(MIME_TYPE_H264, video.parameters.clone(), rtcp_feedback, video.payload_type);
+    let mime_type = match video.codec {
+        VideoCodec::H264 => MIME_TYPE_H264,
+        VideoCodec::H265 => MIME_TYPE_HEVC,
+        VideoCodec::Av1 => MIME_TYPE_AV1,
+        VideoCodec::Vp9 => MIME_TYPE_VP9,
+        VideoCodec::Vp8 => MIME_TYPE_VP8,
+    };
+    let picture = codec(mime_type, video.parameters.clone(), rtcp_feedback, video.payload_type);
     media.register_codec(picture, RtpCodecKind::Video)?;
     if let Some(payload_type) = video.retransmission {
         let again = codec(MIME_TYPE_RTX, format!("apt={}", video.payload_type), Vec::new(), payload_type);

@@ -23,7 +23,7 @@ use webrtc::peer_connection::{
     MediaEngine, RTCIceCandidate, RTCIceCandidateInit, RTCPeerConnection, RTCPeerConnectionState,
     RTCSessionDescription, Registry, SettingEngineBuilder, register_default_interceptors,
 };
-use whip::{Endpoint, Limits, Opened, Reachable, Refused, Request, SDP, Sessions};
+use whip::{Endpoint, Limits, Opened, Reachable, Refused, Request, SDP, Sessions, Wanted};
 
 pub const VIDEO: u32 = 0x1111_1111;
 pub const AUDIO: u32 = 0x2222_2222;
@@ -56,7 +56,14 @@ impl Server {
 
     pub fn open_as(&self, offer: &str, stream: &str, token: Option<&str>) -> Result<Opened, Refused> {
         let reachable = &self.reachable;
-        self.sessions.open(Request { content_type: Some(SDP), body: offer, stream, token, reachable })
+        self.sessions.open(Request {
+            content_type: Some(SDP),
+            body: offer,
+            stream,
+            token,
+            reachable,
+            wanted: &Wanted::default(),
+        })
     }
 }
 

@@ -137,6 +137,15 @@ fn m100_m120_new_configurations_are_told_apart() {
     scene.config(Video, avc(1_280, 720));
     scene.config(Audio, opus());
     assert_eq!(scene.found(), [(Kind::ResolutionChanged, 2), (Kind::CodecChanged, 1)]);
+    let vp9 = |side| {
+        let (record, width, height) = (bytes::Bytes::new(), side, side);
+        crate::CodecConfig::Vp9(crate::VpxConfig { record, width, height, profile: 0, level: 10 }.into())
+    };
+    let mut other = Scene::rtmp();
+    other.config(Video, vp9(64));
+    other.config(Video, vp9(128));
+    other.config(Video, avc(128, 128));
+    assert_eq!(other.found(), [(Kind::ResolutionChanged, 1), (Kind::CodecChanged, 1)]);
 }
 
 #[test]

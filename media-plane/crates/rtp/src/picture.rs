@@ -1,31 +1,34 @@
-//! H.264 over RTP (RFC 6184, packetization modes 0 and 1): packets of one source to pictures a decoder can show.
+//! Packets of one source to pictures a decoder can show, whatever the codec.
 //!
 //! A picture ends where the timestamp changes. The marker says the same earlier, but some senders set it on every slice
 //! and others never, so that it decides only where nothing else can: in front of a hole and in front of silence. After a
 //! hole nothing leaves until the next picture that builds on none before it.
 
-mod parameter_sets;
+mod av1;
+mod coding;
+mod configs;
+mod h264;
+mod h265;
 mod unit;
+mod vp8;
+mod vp9;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use media::AvcConfig;
-use media::h264::{IDR, PPS, SPS};
+use media::CodecConfig;
 
 use crate::counts::TrackCounts;
 use crate::packet::Packet;
 use crate::reorder::Item;
-use parameter_sets::ParameterSets;
+pub(crate) use coding::{Coding, reorders};
+use configs::Configs;
 use unit::Unit;
 
-const STAP_A: u8 = 24;
-const FU_A: u8 = 28;
 /// Silence after a marker that shows that the picture was complete.
 const SETTLED: Duration = Duration::from_millis(60);
-/// A source that sends no IDR picture for so long works with recovery points alone (open GOP, intra refresh).
-const IDR_PATIENCE: Duration = Duration::from_secs(10);
+/// A source that sends no picture to start from for so long works with recovery points alone (open GOP, intra refresh).
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is missing in front of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +47,7 @@ pub(crate) struct Picture {
     /// As [`media::Frame::data`] says.
     pub(crate) data: Bytes,
     /// What decodes it.
-    pub(crate) config: Arc<AvcConfig>,
+    pub(crate) config: CodecConfig,
     /// `None` when it follows the one before.
     pub(crate) missing: Option<Missing>,
 }
@@ -73,10 +76,15 @@ enum State {
 /// The depacketizer of one source.
 #[derive(Debug)]
 pub(crate) struct Depacketizer {
+    coding: Coding,
     unit: Option<Unit>,
-    sets: ParameterSets,
-    /// The newest IDR picture came with parameter sets, so that one after a hole without them is not whole.
+    configs: Configs,
+    /// The newest picture to start from came with parameter sets, so that one after a hole without them is not whole.
     sets_in_band: bool,
+    /// Pictures that lead the newest one to start from build on what was not delivered.
+    leads_nowhere: bool,
+    /// Temporal layers seen, less one: pictures of the highest are those that none builds on.
+    highest_layer: u8,
     state: State,
     missing: Missing,
     /// A hole lies in front of the next packet.
@@ -87,11 +95,14 @@ pub(crate) struct Depacketizer {
 
 impl Depacketizer {
     /// With the parameter sets that SDP told.
-    pub(crate) fn new(parameter_sets: &[Bytes]) -> Self {
+    pub(crate) fn new(coding: Coding, parameter_sets: &[Bytes]) -> Self {
         Self {
+            coding,
             unit: None,
-            sets: ParameterSets::new(parameter_sets),
+            configs: Configs::new(coding, parameter_sets),
             sets_in_band: false,
+            leads_nowhere: false,
+            highest_layer: 0,
             state: State::Fresh { since: None },
             missing: Missing::default(),
             hole: false,
@@ -158,7 +169,8 @@ impl Depacketizer {
             self.hole = hole;
             return;
         }
-        let begins = unit::begins_access_unit(&packet.payload);
+        self.highest_layer = self.highest_layer.max(self.coding.temporal_layer(&packet.payload));
+        let begins = self.coding.begins_access_unit(&packet.payload);
         let goes_on = self.unit.as_ref().is_some_and(|unit| {
             let same = unit.timestamp == packet.timestamp;
             if unit.has_slice { same && !(unit.ended && begins == Some(true)) } else { same || !hole }
@@ -169,13 +181,13 @@ impl Depacketizer {
         if !goes_on {
             self.finish(counts);
         }
-        let unit = self.unit.get_or_insert_with(|| Unit::new(packet.timestamp));
-        unit.at(&packet);
+        let unit = self.unit.get_or_insert_with(|| Unit::new(self.coding, packet.timestamp));
+        unit.at(&packet, self.highest_layer);
         if hole && !goes_on && begins != Some(true) {
             unit.damage();
         }
         unit.after_hole |= hole;
-        if !take_payload(unit, &packet.payload) {
+        if !self.coding.take_payload(unit, &packet.payload) {
             counts.malformed += u64::from(!unit.is_damaged());
             unit.damage();
         }
@@ -188,7 +200,7 @@ impl Depacketizer {
         let inside = goes_on && unit.timestamp == packet.timestamp && unit.has_slice && !begins;
         unit.damage();
         // A picture that none builds on may be lost alone.
-        if !inside || unit.is_reference || is_reference(&packet.payload) {
+        if !inside || unit.is_reference || self.coding.is_reference(&packet.payload, self.highest_layer) {
             self.break_chain();
         }
     }
@@ -202,39 +214,38 @@ impl Depacketizer {
     fn finish(&mut self, counts: &mut TrackCounts) {
         let Some(mut unit) = self.unit.take() else { return };
         if !unit.has_slice {
-            self.sets.learn(&unit.sets);
+            self.configs.learn(&unit.sets);
             return;
         }
         let keyframe = unit.is_keyframe();
-        let lacks_sets = unit.after_hole && unit.has_idr && self.sets_in_band && unit.sets.is_empty();
+        let lacks_sets = unit.after_hole && unit.restarts && self.sets_in_band && unit.sets.is_empty();
         if unit.is_damaged() || lacks_sets {
             if unit.is_reference {
                 self.break_chain();
             }
-            self.sets.learn(&unit.sets);
+            self.configs.learn(&unit.sets);
             return self.drop_frame(counts);
         }
-        let may_start = match &mut self.state {
-            State::Whole => true,
-            State::Fresh { since } => {
-                let since = *since.get_or_insert(self.now);
-                unit.has_idr || (keyframe && self.now >= since + IDR_PATIENCE)
-            }
-            State::Broken { since } => unit.has_idr || (keyframe && self.now >= *since + IDR_PATIENCE),
-        };
+        let may_start = self.may_start(unit.restarts, keyframe);
         let sets = std::mem::take(&mut unit.sets);
-        let news = if keyframe { Vec::new() } else { self.sets.news(&sets) };
-        self.sets.learn(&sets);
+        let news = if keyframe { Vec::new() } else { self.configs.news(&sets) };
+        self.configs.learn(&sets);
         if !may_start {
             return self.drop_frame(counts);
         }
-        if unit.has_idr {
-            self.sets_in_band = !sets.is_empty();
+        if unit.is_leading && self.leads_nowhere {
+            // Not lost: no decoder that starts here shows it (ITU-T H.265, 8.1.3).
+            counts.frames_dropped += 1;
+            return;
         }
-        if keyframe && self.sets.activate(&sets).is_err() {
+        if unit.restarts {
+            self.sets_in_band = !sets.is_empty();
+            self.leads_nowhere = self.state != State::Whole || unit.breaks_link;
+        }
+        if keyframe && self.configs.activate(&sets, &unit).is_err() {
             self.out.push(Output::BadConfig);
         }
-        let Some(config) = self.sets.active() else {
+        let Some(config) = self.configs.active() else {
             self.out.push(Output::BeforeConfig);
             return self.drop_frame(counts);
         };
@@ -246,49 +257,18 @@ impl Depacketizer {
         self.out.push(Output::Picture(Picture { timestamp, keyframe, data, config, missing }));
     }
 
+    /// Whether a picture can be shown: after what was shown before it, or because it builds on nothing.
+    fn may_start(&mut self, restarts: bool, keyframe: bool) -> bool {
+        let since = match &mut self.state {
+            State::Whole => return true,
+            State::Fresh { since } => *since.get_or_insert(self.now),
+            State::Broken { since } => *since,
+        };
+        restarts || (keyframe && self.now >= since + PATIENCE)
+    }
+
     fn drop_frame(&mut self, counts: &mut TrackCounts) {
         counts.frames_dropped += 1;
         self.missing.frames += 1;
     }
-}
-
-fn is_reference(payload: &[u8]) -> bool {
-    payload.first().is_none_or(|header| header & 0x60 != 0)
-}
-
-/// Adds the NAL units, or the part of one, of a packet. False when it does not parse.
-fn take_payload(unit: &mut Unit, payload: &Bytes) -> bool {
-    let Some(&header) = payload.first() else { return true };
-    match header & 31 {
-        1..=23 => unit.add(payload.clone()),
-        STAP_A => {
-            let mut rest = payload.slice(1..);
-            let mut whole = true;
-            while let Some((&[high, low], _)) = rest.split_first_chunk::<2>() {
-                let size = usize::from(u16::from_be_bytes([high, low]));
-                if size == 0 || size + 2 > rest.len() {
-                    return false;
-                }
-                whole &= unit.add(rest.slice(2..2 + size));
-                rest = rest.slice(2 + size..);
-            }
-            whole && rest.is_empty()
-        }
-        FU_A => {
-            let &[_, fragment, ..] = &payload[..] else { return false };
-            let nal = (header & 0xe0) | (fragment & 31);
-            unit.add_fragment(nal, fragment & 0x80 != 0, fragment & 0x40 != 0, payload.slice(2..))
-        }
-        _ => false,
-    }
-}
-
-/// Whether a NAL unit of this type is a parameter set.
-fn is_set(kind: u8) -> bool {
-    matches!(kind, SPS | PPS)
-}
-
-/// Whether a NAL unit of this type is a coded slice.
-fn is_slice(kind: u8) -> bool {
-    matches!(kind, 1..=IDR)
 }
