@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use media::{CodecConfig, Frame, MediaTime, Timed, TrackKind};
-use mux::registry::{self, Format, Options, Wish};
+use mux::registry::{self, Format, Options, Segment, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
 use spool::{OutputKey, Writer};
 
@@ -25,6 +25,8 @@ pub struct Count {
 /// A muxer and where its bytes go.
 pub struct OutputPipe {
     format: Format,
+    /// How its segments are packed, if it has any.
+    segment: Segment,
     muxer: Box<dyn Muxer>,
     writer: Writer,
     count: Count,
@@ -57,6 +59,7 @@ impl OutputPipe {
     ) -> Result<Self, registry::Unavailable> {
         Ok(Self {
             format,
+            segment: options.segment,
             count: Count { files: state.files, bytes, rejected: 0 },
             muxer: mux::restore(format, options, state)?,
             writer,
@@ -83,7 +86,7 @@ impl OutputPipe {
 
     /// In which form it takes the stream.
     pub fn feed(&self) -> Feed {
-        Feed::of(self.format, self.wish)
+        Feed::of(self.format, self.segment, self.wish)
     }
 
     /// Goes on where `failed` lost its disk; `begun` is where the recording began.
@@ -167,7 +170,7 @@ impl OutputPipe {
         self.unsupported.retain(|other| *other != track);
         self.configs.retain(|(other, _)| *other != track);
         self.configs.push((track, config.clone()));
-        let reaction = if track == TrackKind::Audio && is_left_out(self.format, self.wish, config) {
+        let reaction = if track == TrackKind::Audio && is_left_out(self.format, self.segment, self.wish, config) {
             self.muxer.config(track, &CodecConfig::Unsupported(config.codec()))
         } else {
             self.muxer.config(track, config)
