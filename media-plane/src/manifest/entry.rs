@@ -151,6 +151,7 @@ impl Packed {
                 ObjectPart::Segment(number) => (1, number),
                 ObjectPart::Init(number) => (2, number),
                 ObjectPart::Playlist => (3, 0),
+                ObjectPart::Fragment(number) => (4, number),
             };
             bytes.push(kind);
             bytes.extend_from_slice(&number.to_be_bytes());
@@ -177,6 +178,7 @@ fn unpack(bytes: &[u8]) -> Option<Piece> {
         1 => ObjectPart::Segment(number),
         2 => ObjectPart::Init(number),
         3 => ObjectPart::Playlist,
+        4 => ObjectPart::Fragment(number),
         _ => return None,
     };
     let crc32c = u32::from_be_bytes(*rest.first_chunk::<4>()?);
@@ -192,6 +194,7 @@ mod tests {
         let pieces = [
             Piece { part: ObjectPart::Init(2), size: 1, crc32c: u32::MAX },
             Piece { part: ObjectPart::Segment(u32::MAX), size: u64::MAX, crc32c: 0 },
+            Piece { part: ObjectPart::Fragment(3), size: 4, crc32c: 5 },
             Piece { part: ObjectPart::Whole, size: 5 << 40, crc32c: 7 },
             Piece { part: ObjectPart::Playlist, size: 0, crc32c: 1 },
         ];

@@ -1,6 +1,7 @@
 //! Formats that could not begin because the track they are made of had not come: they begin with its first frame.
 
 use media::{Presence, Timed, TrackKind, Tracks};
+use mux::registry::Segment;
 use recorder_proto::pb::v1::Template;
 
 use super::report::{api_format, mux_format};
@@ -64,7 +65,8 @@ impl Recording {
         }
         let template: Template = self.meta.plan().and_then(|plan| plan.template).unwrap_or_default();
         let wish = formats::wish(&template);
-        self.late.iter().any(|late| Feed::of(mux_format(late.format), wish) == Feed::Aac)
+        // Only AAC begins late, which has no segments.
+        self.late.iter().any(|late| Feed::of(mux_format(late.format), Segment::Ts, wish) == Feed::Aac)
     }
 
     fn begin_format(&mut self, template: &Template, late: &Late) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use media::{Codec, CodecConfig, Frame, MediaTime, Timed, TrackKind};
 use metrics::Counter;
-use mux::registry::{self, Format, Options, Wish};
+use mux::registry::{self, Format, Options, Segment, Wish};
 use mux::{Muxer, Output, Reaction, Restored};
 use spool::{OutputKey, Writer};
 
@@ -26,6 +26,8 @@ pub struct Count {
 /// A muxer and where its bytes go.
 pub struct OutputPipe {
     format: Format,
+    /// How its segments are packed, if it has any.
+    segment: Segment,
     muxer: Box<dyn Muxer>,
     writer: Writer,
     count: Count,
@@ -61,6 +63,7 @@ impl OutputPipe {
     ) -> Result<Self, registry::Unavailable> {
         Ok(Self {
             format,
+            segment: options.segment,
             count: Count { files: state.files, bytes, rejected: 0 },
             muxed: meter::muxed(format),
             muxer: mux::restore(format, options, state)?,
@@ -89,7 +92,7 @@ impl OutputPipe {
 
     /// In which form it takes the stream.
     pub fn feed(&self) -> Feed {
-        Feed::of(self.format, self.wish)
+        Feed::of(self.format, self.segment, self.wish)
     }
 
     /// Goes on where `failed` lost its disk; `begun` is where the recording began.
@@ -173,7 +176,7 @@ impl OutputPipe {
         self.unsupported.retain(|other| *other != track);
         self.configs.retain(|(other, _)| *other != track);
         self.configs.push((track, config.clone()));
-        let reaction = if track == TrackKind::Audio && is_left_out(self.format, self.wish, config) {
+        let reaction = if track == TrackKind::Audio && is_left_out(self.format, self.segment, self.wish, config) {
             self.muxer.config(track, &CodecConfig::Unsupported(config.codec()))
         } else {
             self.muxer.config(track, config)

@@ -267,7 +267,9 @@ impl<'a> Left<'a> {
         let released = self.output.released.iter().filter(|released| released.file == file);
         let gone = released.flat_map(|released| &released.objects).filter_map(|object| {
             let closed = object.summary.clone()?;
-            let spec = ObjectSpec { object: object.object, extension: "ts", content_type: "video/mp2t" };
+            // What they were called nobody asks any more.
+            let (extension, content_type) = ("released", "application/octet-stream");
+            let spec = ObjectSpec { object: object.object, extension, content_type };
             Some(RestoredObject { spec, notes: Default::default(), len: object.size, mark: None, closed: Some(closed) })
         });
         let playlist = self.output.playlists.iter().find(|playlist| playlist.object.file == file);

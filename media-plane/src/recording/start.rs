@@ -109,7 +109,7 @@ pub fn is_wanted(template: &Template, tracks: Tracks) -> bool {
 /// Whether any of what is made of these tracks may have its sound in AAC although it comes in another codec.
 pub fn wants_aac(template: &Template, tracks: Tracks) -> bool {
     let wish = formats::wish(template);
-    wanted(template, tracks, None).iter().any(|(format, _)| Feed::of(*format, wish) == Feed::Aac)
+    wanted(template, tracks, None).iter().any(|(format, options)| Feed::of(*format, options.segment, wish) == Feed::Aac)
 }
 
 fn wanted(template: &Template, tracks: Tracks, wall: Option<Wall>) -> Vec<(Format, Options)> {

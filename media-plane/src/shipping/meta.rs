@@ -152,6 +152,7 @@ impl OutputMeta {
         let part = match object.part {
             ObjectPart::Whole => key::ObjectPart::Whole,
             ObjectPart::Segment(number) => key::ObjectPart::Segment(number.into()),
+            ObjectPart::Fragment(number) => key::ObjectPart::Fragment(number.into()),
             ObjectPart::Init(number) => key::ObjectPart::Init(number.into()),
             ObjectPart::Playlist => key::ObjectPart::Playlist,
         };

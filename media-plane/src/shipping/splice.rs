@@ -63,6 +63,11 @@ pub fn splice(previous: &str, previous_key: &str, own: &str, own_key: &str) -> O
     if !old.iter().any(|line| !line.starts_with('#')) {
         return None;
     }
+    // An initialisation section holds for all that follows: transport stream cannot stand behind fMP4.
+    let is_bare = new.iter().take_while(|line| line.starts_with('#')).all(|line| !line.starts_with(MAP));
+    if is_bare && !new.is_empty() && old.iter().any(|line| line.starts_with(MAP)) {
+        return None;
+    }
     let mut text = format!("#EXTM3U\n{VERSION}{}\n", before.version.max(after.version));
     if before.independent && after.independent {
         text.push_str(&format!("{INDEPENDENT}\n"));
@@ -181,6 +186,18 @@ mod tests {
         assert_eq!(found, ["a/b%20c/x/0.ts", "a/b%20c/x/1.ts", "a/b%20c/x-e2/0.ts", "z/x-e3/0.ts"]);
         assert_eq!(text.matches(DISCONTINUITY).count(), 3, "{text}");
         assert!(text.ends_with("0.ts\n#EXT-X-ENDLIST\n"));
+    }
+
+    #[test]
+    fn each_epoch_has_its_own_initialisation_section() {
+        let map = "#EXT-X-MAP:URI=\"init-0.mp4\"\n#EXTINF:4,\n0.m4s\n";
+        let fmp4 = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n{map}");
+        let text = splice(&fmp4, "a/index.m3u8", &fmp4, "b/index.m3u8").unwrap();
+        let before = map.replace("init", "../a/init").replace("0.m4s", "../a/0.m4s");
+        assert!(text.ends_with(&format!("{before}#EXT-X-DISCONTINUITY\n{map}")), "{text}");
+        let ts = playlist(4, &[("0.ts".into(), false)], false);
+        assert_eq!(splice(&fmp4, "a/index.m3u8", &ts, "b/index.m3u8"), None, "nothing ends a section");
+        assert!(splice(&ts, "a/index.m3u8", &fmp4, "b/index.m3u8").unwrap().starts_with("#EXTM3U\n#EXT-X-VERSION:7\n"));
     }
 
     #[test]

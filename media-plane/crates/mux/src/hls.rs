@@ -1,9 +1,10 @@
-//! HTTP Live Streaming with transport stream segments.
+//! HTTP Live Streaming with segments of transport stream or fragmented MP4.
 //!
 //! A segment ends at the first key frame after its aim (sound alone: at the frame). The playlist's target duration is
 //! twice the aim and never changes; a picture group that would not fit below it is cut inside, which loses nothing: the
 //! segments still join byte for byte. Holes and changes of coding begin a segment with a discontinuity.
 
+mod fmp4;
 mod packets;
 mod playlist;
 mod resume;
@@ -13,7 +14,9 @@ use std::collections::VecDeque;
 
 use media::{CodecConfig, Frame, Gap, MediaTime, TrackKind};
 
+use crate::Segment as Kind;
 use crate::adts::Adts;
+use crate::mp4::{MAX_SAMPLE, description};
 use crate::notes::Opening;
 use crate::picture::Picture;
 use crate::split::{Change, Place, Split, Tally};
@@ -21,12 +24,13 @@ use crate::{
     Finished, Format, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Restored, Summary,
 };
 
+use fmp4::Fmp4;
 use packets::Streams;
 use playlist::{Entry, Playlist};
 use writer::{Writer, is_carried};
 
 pub(crate) use packets::crc32;
-pub use playlist::segment_name;
+pub use playlist::{init_name, segment_name};
 
 /// Name of the playlist beside its segments.
 pub const PLAYLIST_NAME: &str = "index.m3u8";
@@ -34,6 +38,8 @@ pub const PLAYLIST_NAME: &str = "index.m3u8";
 const SEGMENT: (&str, &str) = ("ts", "video/mp2t");
 /// Extension and content type of playlists.
 const PLAYLIST: (&str, &str) = ("m3u8", "application/vnd.apple.mpegurl");
+/// The longest aim of a segment: twice this is the longest target duration that a playlist is believed after a crash.
+pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(playlist::MAX_TARGET / 2);
 /// Timestamps in milliseconds make a picture group of exactly the aim appear a little shorter.
 const TOLERANCE: MediaTime = MediaTime(MediaTime::SCALE / 20);
 /// A segment is cut inside its picture group this long before it would exceed the target duration.
@@ -49,14 +55,36 @@ pub(crate) struct Hls {
     aim: MediaTime,
     /// `EXT-X-TARGETDURATION` in seconds.
     target: u64,
-    adts: Option<Adts>,
+    packing: Packing,
     outputs: VecDeque<Output>,
-    writer: Writer,
     file: Option<File>,
     /// What comes next does not continue what came before.
     broken: bool,
     /// Coding has changed since the open segment began.
     changed: bool,
+}
+
+/// What segments are made of.
+#[derive(Debug)]
+enum Packing {
+    Ts { writer: Writer, adts: Option<Adts> },
+    Fmp4(Fmp4),
+}
+
+impl Packing {
+    fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Ts => Self::Ts { writer: Writer::default(), adts: None },
+            Kind::Fmp4 => Self::Fmp4(Fmp4::default()),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Ts { .. } => Kind::Ts,
+            Self::Fmp4(_) => Kind::Fmp4,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,13 +93,15 @@ struct File {
     playlist: Playlist,
     segment: Option<Segment>,
     segments: u32,
+    /// Initialisation segments begun.
+    inits: u32,
     /// A segment that an earlier process has opened without a byte in it.
     reserved: Option<ObjectId>,
 }
 
 impl File {
-    fn new(index: u32, target: u64) -> Self {
-        Self { index, playlist: Playlist::new(target), segment: None, segments: 0, reserved: None }
+    fn new(index: u32, playlist: Playlist) -> Self {
+        Self { index, playlist, segment: None, segments: 0, inits: 0, reserved: None }
     }
 
     fn playlist(&self, last: bool) -> Output {
@@ -86,6 +116,10 @@ struct Segment {
     number: u32,
     streams: Streams,
     discontinuity: bool,
+    /// What is noted of it with its first fragment (fMP4).
+    opening: Option<Opening>,
+    /// Its initialisation segment, once that is known.
+    init: Option<u32>,
     tally: Tally,
 }
 
@@ -93,13 +127,12 @@ impl Hls {
     pub(crate) fn new(options: &Options) -> Self {
         let aim = options.segment_duration.max(std::time::Duration::from_secs(1));
         Self {
-            split: Split::new(options.max_file_duration, Format::Hls),
+            split: Split::new(options.max_file_duration, Format::Hls).packed(options.segment),
             options: options.clone(),
             aim: MediaTime::from_duration(aim),
             target: (aim * 2).as_secs_f64().ceil() as u64,
-            adts: None,
+            packing: Packing::new(options.segment),
             outputs: VecDeque::new(),
-            writer: Writer::default(),
             file: None,
             broken: false,
             changed: false,
@@ -107,7 +140,9 @@ impl Hls {
     }
 
     pub(crate) fn restore(options: &Options, state: Restored) -> Self {
-        let mut muxer = Self::new(options);
+        // A file goes on as it was begun.
+        let segment = state.open.as_ref().and_then(resume::packing).unwrap_or(options.segment);
+        let mut muxer = Self::new(&Options { segment, ..options.clone() });
         muxer.split.restore(state.files);
         if let Some(open) = state.open {
             muxer.reopen(open);
@@ -120,7 +155,10 @@ impl Hls {
         let object = ObjectId { file: index, part: ObjectPart::Playlist };
         let (extension, content_type) = PLAYLIST;
         self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
-        self.file = Some(File::new(index, self.target));
+        self.file = Some(File::new(index, Playlist::new(self.target, self.packing.kind())));
+        if let Packing::Fmp4(fmp4) = &mut self.packing {
+            fmp4.fragments.forget_head();
+        }
         (self.broken, self.changed) = (false, false);
     }
 
@@ -138,15 +176,25 @@ impl Hls {
     }
 
     fn open_segment(&mut self, frame: &Frame) {
-        let streams = Streams {
-            video: frame.track == TrackKind::Video || self.split.is_live(TrackKind::Video, frame.dts),
-            audio: frame.track == TrackKind::Audio || self.split.is_live(TrackKind::Audio, frame.dts),
+        let (streams, is_new) = match &mut self.packing {
+            Packing::Ts { .. } => {
+                let is_in = |track| frame.track == track || self.split.is_live(track, frame.dts);
+                (Streams { video: is_in(TrackKind::Video), audio: is_in(TrackKind::Audio) }, false)
+            }
+            Packing::Fmp4(fmp4) => {
+                let is_new = fmp4.begin(&self.split, frame);
+                (fmp4.streams(), is_new)
+            }
+        };
+        let part = match self.packing {
+            Packing::Ts { .. } => ObjectPart::Segment,
+            Packing::Fmp4(_) => ObjectPart::Fragment,
         };
         let Some(file) = &mut self.file else { return };
         let reserved = file.reserved.take();
-        let object = reserved.unwrap_or(ObjectId { file: file.index, part: ObjectPart::Segment(file.segments) });
-        let number = if let ObjectPart::Segment(number) = object.part { number } else { file.segments };
-        let discontinuity = std::mem::take(&mut self.broken) && number > 0;
+        let object = reserved.unwrap_or(ObjectId { file: file.index, part: part(file.segments) });
+        let number = resume::number(object.part).unwrap_or(file.segments);
+        let discontinuity = (std::mem::take(&mut self.broken) || is_new) && number > 0;
         let Some(whole) = self.split.tally() else { return };
         let opening = Opening {
             discontinuity,
@@ -155,18 +203,25 @@ impl Hls {
             starts_at: whole.starts_at,
             video_frames: whole.video.frames,
             audio_frames: whole.audio.frames,
+            init: None,
         };
-        file.segment = Some(Segment { object, number, streams, discontinuity, tally: whole.part(frame.dts) });
+        let (tally, mut noted) = (whole.part(frame.dts), Some(opening));
+        self.split.begin_object();
+        let (extension, content_type) = match &mut self.packing {
+            Packing::Ts { writer, .. } => {
+                writer.tables(streams, matches!(self.split.video, Some(Picture::Hevc(_))));
+                self.split.notes.segment(&opening);
+                noted = None;
+                SEGMENT
+            }
+            Packing::Fmp4(_) => fmp4::SEGMENT,
+        };
+        file.segment = Some(Segment { object, number, streams, discontinuity, opening: noted, init: None, tally });
         file.segments = number.saturating_add(1);
         self.changed = false;
         if reserved.is_none() {
-            let (extension, content_type) = SEGMENT;
             self.outputs.push_back(Output::Open(ObjectSpec { object, extension, content_type }));
         }
-        self.split.begin_object();
-        self.split.notes.segment(&opening);
-        let is_hevc = matches!(self.split.video, Some(Picture::Hevc(_)));
-        self.writer.tables(streams, is_hevc);
     }
 
     /// Ends the open segment in front of `next`, and names it in the playlist.
@@ -176,6 +231,7 @@ impl Hls {
     }
 
     fn close_segment(&mut self, next: Option<&Frame>) {
+        self.fragment(next);
         let Some(file) = &mut self.file else { return };
         let Some(segment) = file.segment.take() else { return };
         let (starts_at, ends_at) = (segment.tally.starts_at, segment.tally.ends_at);
@@ -184,8 +240,8 @@ impl Hls {
             Some(next) if next.dts > starts_at && next.dts <= ends_at + HOLE => next.dts,
             _ => ends_at,
         };
-        let Segment { object, number, discontinuity, tally, .. } = segment;
-        let entry = Entry { number, duration: end - starts_at, discontinuity, wall_time: None };
+        let Segment { object, number, discontinuity, init, tally, .. } = segment;
+        let entry = Entry { number, init, duration: end - starts_at, discontinuity, wall_time: None };
         self.list(starts_at, entry);
         self.outputs.push_back(Output::Close(object, self.split.describe(&tally)));
     }
@@ -205,6 +261,9 @@ impl Hls {
         if self.broken || !is_carried(segment.streams, frame.track) {
             return Some(true);
         }
+        if self.changed && self.is_described_otherwise(frame.track) {
+            return Some(true);
+        }
         let is_exceeding = length + MARGIN > MediaTime::from_millis(self.target as i64 * 1_000);
         let is_picture = frame.track == TrackKind::Video;
         let can_start =
@@ -215,11 +274,55 @@ impl Hls {
         None
     }
 
+    /// The initialisation segment does not fit the frames of this track any more.
+    fn is_described_otherwise(&self, track: TrackKind) -> bool {
+        match &self.packing {
+            Packing::Ts { .. } => false,
+            Packing::Fmp4(fmp4) => fmp4.fragments.is_described_otherwise(&self.split, track),
+        }
+    }
+
     fn check(&self, frame: &Frame) -> Result<(), Rejected> {
-        if frame.track == TrackKind::Audio {
-            self.adts.as_ref().ok_or(Rejected::NoConfig)?.frame_length(frame.data.len())?;
+        match &self.packing {
+            Packing::Ts { adts, .. } if frame.track == TrackKind::Audio => {
+                adts.as_ref().ok_or(Rejected::NoConfig)?.frame_length(frame.data.len())?;
+            }
+            Packing::Fmp4(_) if frame.data.len() > MAX_SAMPLE => {
+                return Err(Rejected::Malformed(format!("{} bytes do not fit into a sample", frame.data.len())));
+            }
+            _ => {}
         }
         Ok(())
+    }
+
+    /// The open segment has this frame: it is written, or kept for the fragment it belongs to.
+    fn write(&mut self, frame: &Frame) {
+        let Some(segment) = self.file.as_mut().and_then(|file| file.segment.as_mut()) else { return };
+        segment.tally.count(frame, self.split.audio.as_ref());
+        self.split.note_start_at(segment.tally.starts_at);
+        let bytes = match &mut self.packing {
+            Packing::Fmp4(fmp4) => return fmp4.fragments.add(frame),
+            Packing::Ts { writer, adts } => {
+                match (frame.track, &self.split.video, adts) {
+                    (TrackKind::Video, Some(picture), _) => writer.video(frame, picture),
+                    (TrackKind::Audio, _, Some(adts)) => writer.audio(frame, adts, !segment.streams.video),
+                    _ => {}
+                }
+                writer.take()
+            }
+        };
+        self.outputs.push_back(Output::Append(segment.object, bytes));
+        if let Some(note) = self.split.notes.take() {
+            self.outputs.push_back(Output::Note(segment.object, note));
+        }
+        self.outputs.push_back(Output::Commit(segment.object, segment.tally.mark()));
+    }
+
+    /// The configuration of sound as segments need it.
+    fn adapt(&mut self) -> bool {
+        let Packing::Ts { adts, .. } = &mut self.packing else { return true };
+        *adts = self.split.aac().and_then(Adts::new);
+        adts.is_some()
     }
 }
 
@@ -230,6 +333,11 @@ impl Muxer for Hls {
         if place == Place::NewFile {
             self.end_file(Some(frame));
             self.open_file(frame);
+        }
+        if let Packing::Fmp4(fmp4) = &self.packing
+            && fmp4.fragments.is_over(&self.split, frame)
+        {
+            self.fragment(Some(frame));
         }
         let segment = self.file.as_ref().and_then(|file| file.segment.as_ref());
         match segment.map(|segment| self.segment_break(frame, segment)) {
@@ -243,31 +351,22 @@ impl Muxer for Hls {
         }
         self.split.see(frame);
         self.split.add(frame);
-        let Some(segment) = self.file.as_mut().and_then(|file| file.segment.as_mut()) else { return Ok(()) };
-        segment.tally.count(frame, self.split.audio.as_ref());
-        self.split.note_start_at(segment.tally.starts_at);
-        match (frame.track, &self.split.video, &self.adts) {
-            (TrackKind::Video, Some(picture), _) => self.writer.video(frame, picture),
-            (TrackKind::Audio, _, Some(adts)) => self.writer.audio(frame, adts, !segment.streams.video),
-            _ => {}
-        }
-        self.outputs.push_back(Output::Append(segment.object, self.writer.take()));
-        if let Some(note) = self.split.notes.take() {
-            self.outputs.push_back(Output::Note(segment.object, note));
-        }
-        self.outputs.push_back(Output::Commit(segment.object, segment.tally.mark()));
+        self.write(frame);
         Ok(())
     }
 
     fn config(&mut self, track: TrackKind, config: &CodecConfig) -> Reaction {
-        let change = self.split.configure(track, config);
-        if track == TrackKind::Audio {
-            self.adts = self.split.aac().and_then(Adts::new);
-            if self.adts.is_none() {
-                self.split.audio = None;
-                return Reaction::Unsupported;
-            }
+        // The open fragment belongs to the configuration before this one.
+        let before = description(&self.split, track);
+        if before.is_some() && before.as_ref() != Some(config) {
+            self.fragment(None);
         }
+        let change = self.split.configure(track, config);
+        if track == TrackKind::Audio && !self.adapt() {
+            self.split.audio = None;
+            return Reaction::Unsupported;
+        }
+        self.changed |= self.is_described_otherwise(track);
         match change {
             Change::Unsupported => Reaction::Unsupported,
             Change::Changed | Change::Recoded => {
@@ -281,7 +380,11 @@ impl Muxer for Hls {
     fn gap(&mut self, gap: Gap) {
         self.split.gap(gap);
         // Timestamps go on across frames that did not arrive: for a player that is no discontinuity.
-        self.broken |= self.file.is_some() && gap.reason != media::GapReason::FramesLost;
+        let is_broken = self.file.is_some() && gap.reason != media::GapReason::FramesLost;
+        if is_broken {
+            self.fragment(None);
+        }
+        self.broken |= is_broken;
     }
 
     fn cut(&mut self) {

@@ -5,6 +5,7 @@
 //! moment in which `moov` is made.
 
 mod boxes;
+mod fragment;
 mod fragmented;
 mod head;
 mod index;
@@ -28,13 +29,15 @@ use crate::{
 
 use index::{Outline, replay};
 
+pub(crate) use boxes::creation_time;
+pub(crate) use fragment::Fragments;
 pub(crate) use fragmented::Fragmented;
 pub use index::Index;
 
 /// Extension and content type.
 const KIND: (&str, &str) = ("mp4", "video/mp4");
 /// A sample's size shares 32 bits with its track.
-const MAX_SAMPLE: usize = i32::MAX as usize;
+pub(crate) const MAX_SAMPLE: usize = i32::MAX as usize;
 
 const fn track_id(kind: TrackKind) -> u32 {
     match kind {
@@ -44,7 +47,7 @@ const fn track_id(kind: TrackKind) -> u32 {
 }
 
 /// The configuration of a track as a sample description.
-fn description(split: &Split, kind: TrackKind) -> Option<CodecConfig> {
+pub(crate) fn description(split: &Split, kind: TrackKind) -> Option<CodecConfig> {
     match kind {
         TrackKind::Video => split.video.as_ref().map(Picture::config),
         TrackKind::Audio => split.audio.as_ref().map(Sound::config),

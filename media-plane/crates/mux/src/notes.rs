@@ -54,6 +54,8 @@ pub(crate) struct Opening {
     /// Frames of the file in the segments before.
     pub(crate) video_frames: u64,
     pub(crate) audio_frames: u64,
+    /// Number of its initialisation segment, if it has one.
+    pub(crate) init: Option<u32>,
 }
 
 /// One thing noted.
@@ -139,12 +141,16 @@ impl Notes {
     }
 
     pub(crate) fn segment(&mut self, opening: &Opening) {
-        let Opening { discontinuity, video, audio, starts_at, video_frames, audio_frames } = *opening;
-        let flags = u8::from(video) | u8::from(audio) << 1 | u8::from(discontinuity) << 2;
+        let Opening { discontinuity, video, audio, starts_at, video_frames, audio_frames, init } = *opening;
+        let flags =
+            u8::from(video) | u8::from(audio) << 1 | u8::from(discontinuity) << 2 | u8::from(init.is_some()) << 3;
         self.bytes.put_slice(&[SEGMENT, flags]);
         signed(&mut self.bytes, starts_at.0);
         unsigned(&mut self.bytes, video_frames);
         unsigned(&mut self.bytes, audio_frames);
+        if let Some(init) = init {
+            unsigned(&mut self.bytes, init.into());
+        }
     }
 
     /// What was noted since the last call.
@@ -310,7 +316,8 @@ impl<'a> Story<'a> {
                 let starts_at = sane(self.signed()?)?;
                 let (video_frames, audio_frames) = (count(self.unsigned()?)?, count(self.unsigned()?)?);
                 let (video, audio, discontinuity) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-                Record::Segment(Opening { discontinuity, video, audio, starts_at, video_frames, audio_frames })
+                let init = if flags & 8 == 0 { None } else { Some(u32::try_from(self.unsigned()?).ok()?) };
+                Record::Segment(Opening { discontinuity, video, audio, starts_at, video_frames, audio_frames, init })
             }
             first if first & FRAME != 0 => {
                 let mut samples = std::mem::take(&mut self.samples);

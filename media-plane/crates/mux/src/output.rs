@@ -19,8 +19,10 @@ pub struct ObjectId {
 pub enum ObjectPart {
     /// The only object of the file.
     Whole,
-    /// A media segment, counted from 0 within the file.
+    /// A media segment (transport stream), counted from 0 within the file.
     Segment(u32),
+    /// A media segment (fMP4), counted likewise.
+    Fragment(u32),
     /// An initialisation segment (fMP4), counted from 0.
     Init(u32),
     /// The media playlist.

@@ -7,7 +7,7 @@ use media::Codec;
 
 use crate::aac::Aac;
 use crate::flv::Flv;
-use crate::hls::Hls;
+use crate::hls::{self, Hls};
 use crate::mp4::{FastStart, Fragmented};
 use crate::{Muxer, Restored};
 
@@ -25,7 +25,7 @@ pub enum Format {
 }
 
 /// How media segments of HLS are packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Segment {
     /// MPEG-2 transport stream.
     #[default]
@@ -109,6 +109,8 @@ pub struct Row {
     pub content_type: &'static str,
     /// Codecs it carries as they come, if that is asked for.
     pub carries: &'static [Codec],
+    /// Codecs it carries besides when its segments are fMP4.
+    pub fragmented: &'static [Codec],
     /// Codecs of sound that become AAC-LC unless something else is asked for.
     pub encodes: &'static [Codec],
     /// Bytes are only ever added at the end: fit for upload while recording.
@@ -135,9 +137,11 @@ pub const FORMATS: [Row; 4] = [
         extension: "m3u8",
         content_type: "application/vnd.apple.mpegurl",
         carries: &[Codec::H264, Codec::H265, Codec::Aac],
+        // As for MP4: in the standards, but not in every player.
+        fragmented: &[Codec::Av1, Codec::Vp9, Codec::Opus],
         encodes: &[Codec::Opus],
         appendable: true,
-        about: "event playlist and TS segments cut at key frames; discontinuity at holes and changes",
+        about: "event playlist and segments (TS or fMP4) cut at key frames; discontinuity at holes and changes",
     },
     Row {
         format: Format::Flv,
@@ -145,6 +149,7 @@ pub const FORMATS: [Row; 4] = [
         extension: "flv",
         content_type: "video/x-flv",
         carries: &[Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Vp8, Codec::Aac],
+        fragmented: &[],
         encodes: &[Codec::Opus],
         appendable: true,
         about: "tags with millisecond timestamps, of Enhanced RTMP for all but H.264; sequence headers repeated on change",
@@ -156,6 +161,7 @@ pub const FORMATS: [Row; 4] = [
         content_type: "video/mp4",
         // Opus is in the standard, but not in every player.
         carries: &[Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Vp8, Codec::Aac, Codec::Opus],
+        fragmented: &[],
         encodes: &[Codec::Opus],
         appendable: false,
         about: "fast start (moov first, edit lists, 64-bit offsets) or fragmented",
@@ -166,6 +172,7 @@ pub const FORMATS: [Row; 4] = [
         extension: "aac",
         content_type: "audio/aac",
         carries: &[Codec::Aac],
+        fragmented: &[],
         encodes: &[Codec::Opus],
         appendable: true,
         about: "ADTS frames, sound only",
@@ -194,9 +201,14 @@ impl Format {
         self.row().carries.contains(&codec)
     }
 
-    /// What becomes of sound of this codec.
-    pub fn treats(self, sound: Codec, wish: Wish) -> Treatment {
-        let (copies, encodes) = (self.carries(sound), self.row().encodes.contains(&sound));
+    /// The same with segments that are packed like this.
+    pub fn carries_in(self, segment: Segment, codec: Codec) -> bool {
+        self.carries(codec) || segment == Segment::Fmp4 && self.row().fragmented.contains(&codec)
+    }
+
+    /// What becomes of sound of this codec; `segment` counts where there are any.
+    pub fn treats(self, segment: Segment, sound: Codec, wish: Wish) -> Treatment {
+        let (copies, encodes) = (self.carries_in(segment, sound), self.row().encodes.contains(&sound));
         match wish {
             Wish::Any | Wish::Aac if encodes => Treatment::Encode,
             Wish::Any | Wish::AsItComes if copies => Treatment::Copy,
@@ -217,10 +229,10 @@ pub fn open(format: Format, options: &Options) -> Result<Box<dyn Muxer>, Unavail
 /// Whatever `state` holds, this does not fail because of it: what is missing or damaged there costs no more than itself.
 pub fn restore(format: Format, options: &Options, state: Restored) -> Result<Box<dyn Muxer>, Unavailable> {
     Ok(match (format, options.segment, options.layout) {
-        (Format::Hls, Segment::Ts, _) => Box::new(Hls::restore(options, state)),
-        (Format::Hls, Segment::Fmp4, _) => {
-            return Err(Unavailable { format, problem: "only TS segments are carried now" });
+        (Format::Hls, ..) if options.segment_duration > hls::LONGEST => {
+            return Err(Unavailable { format, problem: "segments are not longer than 12 hours" });
         }
+        (Format::Hls, ..) => Box::new(Hls::restore(options, state)),
         (Format::Flv, ..) => Box::new(Flv::restore(options, state)),
         (Format::Mp4, _, Layout::FastStart) => Box::new(FastStart::restore(options, state)),
         (Format::Mp4, _, Layout::Fragmented) => Box::new(Fragmented::restore(options, state)),
@@ -236,7 +248,10 @@ pub fn matrix() -> String {
     text.push_str("|---|---|---|---|---|---|---|\n");
     for row in &FORMATS {
         let names = |codecs: &[Codec]| codecs.iter().map(|codec| format!("{codec:?}")).collect::<Vec<_>>().join(", ");
-        let (carries, encodes) = (names(row.carries), names(row.encodes));
+        let (mut carries, encodes) = (names(row.carries), names(row.encodes));
+        if !row.fragmented.is_empty() {
+            let _ = write!(carries, "; in fMP4 segments also {}", names(row.fragmented));
+        }
         let upload = if row.appendable { "uploadable" } else { "uploadable, index last" };
         let Row { name, extension, content_type, about, .. } = row;
         let _ =

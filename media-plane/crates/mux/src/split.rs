@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use media::{AacConfig, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
+use media::{AacConfig, Codec, CodecConfig, Frame, Gap, GapReason, MediaTime, TrackKind};
 
 use crate::notes::Notes;
 use crate::past::Past;
 use crate::picture::Picture;
 use crate::sound::Sound;
-use crate::{Format, Mark, Rejected, Summary};
+use crate::{Format, Mark, Rejected, Segment, Summary};
 
 /// A track without a frame for this long is not waited for: without a picture, sound alone decides where to cut.
 const SILENCE: MediaTime = MediaTime(10 * MediaTime::SCALE);
@@ -58,6 +58,8 @@ pub(crate) struct Split {
     noted: Used,
     noted_start: Option<MediaTime>,
     format: Format,
+    /// How segments are packed, where there are any.
+    segment: Segment,
     limit: Option<MediaTime>,
     file: Option<Tally>,
     files: u32,
@@ -86,6 +88,7 @@ impl Split {
             noted: Used::default(),
             noted_start: None,
             format,
+            segment: Segment::Ts,
             limit: limit.map(MediaTime::from_duration),
             file: None,
             files: 0,
@@ -97,12 +100,21 @@ impl Split {
         }
     }
 
+    /// Of segments that are packed like this.
+    pub(crate) fn packed(self, segment: Segment) -> Self {
+        Self { segment, ..self }
+    }
+
+    fn carries(&self, codec: Codec) -> bool {
+        self.format.carries_in(self.segment, codec)
+    }
+
     /// Takes over a configuration.
     pub(crate) fn configure(&mut self, track: TrackKind, config: &CodecConfig) -> Change {
         let tally = self.file.as_ref();
         match (track, config) {
             (TrackKind::Video, config) => {
-                let Some(picture) = Picture::of(config).filter(|picture| self.format.carries(picture.codec())) else {
+                let Some(picture) = Picture::of(config).filter(|picture| self.carries(picture.codec())) else {
                     self.video = None;
                     return Change::Unsupported;
                 };
@@ -120,7 +132,7 @@ impl Split {
                 }
             }
             (TrackKind::Audio, config) => {
-                let sound = Sound::of(config).filter(|sound| self.format.carries(sound.codec()));
+                let sound = Sound::of(config).filter(|sound| self.carries(sound.codec()));
                 let used = tally.is_some_and(|tally| tally.audio.frames > 0);
                 let changed = used && self.audio.is_some() && self.audio != sound;
                 match sound {
@@ -222,6 +234,15 @@ impl Split {
         let is_overdue = self.limit.is_some_and(|limit| length.0 >= limit.0 / 2 * 3);
         let is_video_live = self.last_video.is_some() && self.is_live(TrackKind::Video, frame.dts);
         is_overdue || !is_video_live || (frame.track == TrackKind::Video && frame.keyframe)
+    }
+
+    /// Frames of the track have come, and not only long ago.
+    pub(crate) fn is_heard(&self, track: TrackKind, at: MediaTime) -> bool {
+        let last = match track {
+            TrackKind::Video => self.last_video,
+            TrackKind::Audio => self.last_audio,
+        };
+        last.is_some() && self.is_live(track, at)
     }
 
     /// The track is configured and its frames come.

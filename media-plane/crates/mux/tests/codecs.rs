@@ -72,7 +72,7 @@ fn config_of(codec: Codec, record: &Bytes, first: &[u8]) -> CodecConfig {
 /// The formats that carry a codec.
 fn carrying(codec: Codec) -> Vec<(&'static str, Format, Options)> {
     let options = Options { segment_duration: Duration::from_secs(1), ..options() };
-    variants(&options).into_iter().filter(|(_, format, _)| format.carries(codec)).collect()
+    variants(&options).into_iter().filter(|(_, format, options)| format.carries_in(options.segment, codec)).collect()
 }
 
 /// Everything is in the files once, decode times and composition as sent, key frames marked.
@@ -229,7 +229,7 @@ fn a_format_that_cannot_carry_a_codec_leaves_the_picture_out() {
     steps.extend((0..20).flat_map(|n| [Step::Frame(vp9_picture(n * 40, 64)), Step::Frame(sound(n * 40, n as u32, 9))]));
     for (name, format, options) in variants(&options()) {
         let store = record(format, &options, &steps);
-        let carries = format.carries(Codec::Vp9);
+        let carries = format.carries_in(options.segment, Codec::Vp9);
         assert_eq!(store.reactions[0], if carries { Reaction::Continue } else { Reaction::Unsupported }, "{name}");
         assert_eq!(store.sent(TrackKind::Video).len(), if carries { 20 } else { 0 }, "{name}");
         assert_eq!(store.sent(TrackKind::Audio).len(), 20, "{name}");

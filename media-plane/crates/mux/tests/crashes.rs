@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::crash::{played, script};
 use common::{Step, Store, options, record, stream, variants};
-use mux::{Format, Layout, Options, Output, Summary};
+use mux::{Format, Layout, Options, Output, Segment, Summary};
 
 /// The shortest beginning of the steps with this many frames taken.
 fn beginning<'a>(format: Format, steps: &'a [Step], all: &Store, frames: usize) -> &'a [Step] {
@@ -33,6 +33,7 @@ fn limited() -> Options {
 
 fn is_fragmented(format: Format, options: &Options) -> bool {
     format == Format::Mp4 && options.layout == Layout::Fragmented
+        || format == Format::Hls && options.segment == Segment::Fmp4
 }
 
 /// Whatever is in the files: as if the process had been told to end at its last durable frame.

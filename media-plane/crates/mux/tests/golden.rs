@@ -5,8 +5,8 @@ mod common;
 
 use common::{Step, aac, avc, options, picture, record, sound};
 use media::{Codec, TrackKind};
+use mux::Options;
 use mux::registry::{FORMATS, Format, matrix};
-use mux::{Options, Segment};
 
 fn steps() -> Vec<Step> {
     let configs = [Step::Config(TrackKind::Video, avc()), Step::Config(TrackKind::Audio, aac())];
@@ -87,7 +87,8 @@ fn r9_the_registry_knows_every_format() {
     let text = matrix();
     assert_eq!(text.lines().count(), 2 + FORMATS.len());
     assert!(text.contains("| aac | .aac | audio/aac | Aac | Opus | uploadable |"));
-    let fmp4 = Options { segment: Segment::Fmp4, ..options() };
-    let refusal = mux::open(Format::Hls, &fmp4).map(|_| ()).unwrap_err();
-    assert_eq!(refusal.to_string(), "Hls: only TS segments are carried now");
+    assert!(text.contains("| H264, Aac; in fMP4 segments also Opus | Opus | uploadable |"));
+    let endless = Options { segment_duration: std::time::Duration::from_secs(43_201), ..options() };
+    let refusal = mux::open(Format::Hls, &endless).map(|_| ()).unwrap_err();
+    assert_eq!(refusal.to_string(), "Hls: segments are not longer than 12 hours");
 }

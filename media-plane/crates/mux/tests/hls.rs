@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Step, aac, avc, options, other_avc, picture, record, sound, stream};
+use common::{Step, aac, avc, fmp4, options, other_avc, picture, record, sound, stream};
 use m3u8_rs::{MediaPlaylist, MediaPlaylistType};
 use media::{Gap, GapReason, MediaTime, TrackKind};
 use mux::{Format, ObjectId, ObjectPart, Options, demux};
@@ -23,7 +23,8 @@ fn check(texts: &[(String, bool)]) -> MediaPlaylist {
     for (text, last) in texts {
         let playlist = parse(text);
         assert_eq!(playlist.target_duration, target, "R-9: it never changes");
-        assert_eq!((playlist.media_sequence, playlist.version), (0, Some(3)));
+        let version = if text.contains("#EXT-X-MAP:") { 7 } else { 3 };
+        assert_eq!((playlist.media_sequence, playlist.version), (0, Some(version)));
         assert_eq!(playlist.playlist_type, Some(MediaPlaylistType::Event));
         assert_eq!(playlist.end_list, *last);
         let rounded = |segment: &m3u8_rs::MediaSegment| segment.duration.round() as u64;
@@ -36,33 +37,51 @@ fn check(texts: &[(String, bool)]) -> MediaPlaylist {
     parse(&texts.last().unwrap().0)
 }
 
+/// The options with segments of both kinds.
+fn both(options: &Options) -> [Options; 2] {
+    [options.clone(), fmp4(options)]
+}
+
+/// A segment with its initialisation segment, if it has one.
 fn segment(store: &common::Store, number: u32) -> demux::Media {
-    let id = ObjectId { file: 0, part: ObjectPart::Segment(number) };
-    demux::ts(&store.objects[&id].bytes()).unwrap()
+    let bytes = |part| store.objects.get(&ObjectId { file: 0, part }).map(|object| object.bytes());
+    if let Some(ts) = bytes(ObjectPart::Segment(number)) {
+        return demux::ts(&ts).unwrap();
+    }
+    let mut head = None;
+    for part in common::named(&store.playlists[&0].last().unwrap().0) {
+        match part {
+            ObjectPart::Init(_) => head = bytes(part),
+            ObjectPart::Fragment(found) if found == number => break,
+            _ => {}
+        }
+    }
+    demux::mp4(&[head.unwrap(), bytes(ObjectPart::Fragment(number)).unwrap()].concat().into()).unwrap()
 }
 
 #[test]
 fn r24_segments_of_ten_seconds_start_with_key_frames() {
-    let store = record(Format::Hls, &options(), &stream(35, 50));
-    let playlist = check(&store.playlists[&0]);
-    let durations: Vec<f32> = playlist.segments.iter().map(|segment| segment.duration).collect();
-    assert_eq!(durations[..3], [10.0, 10.0, 10.0]);
-    assert!((durations[3] - 5.0).abs() < 0.05);
-    assert_eq!(
-        playlist.segments.iter().map(|segment| segment.uri.as_str()).collect::<Vec<_>>(),
-        ["0.ts", "1.ts", "2.ts", "3.ts"]
-    );
-    for number in 0..4 {
-        // Every segment is complete in itself: tables, key frame first, parameter sets in band.
-        let media = segment(&store, number);
-        let first = media.track(TrackKind::Video).next().unwrap();
-        assert!(first.keyframe && media::h264::contains_sps(&first.payload));
-        let spec = store.objects[&ObjectId { file: 0, part: ObjectPart::Segment(number) }].spec.unwrap();
-        assert_eq!((spec.extension, spec.content_type), ("ts", "video/mp2t"));
+    for (options, kind) in both(&options()).iter().zip([("ts", "video/mp2t"), ("m4s", "video/iso.segment")]) {
+        let store = record(Format::Hls, options, &stream(35, 50));
+        let playlist = check(&store.playlists[&0]);
+        let durations: Vec<f32> = playlist.segments.iter().map(|segment| segment.duration).collect();
+        assert_eq!(durations[..3], [10.0, 10.0, 10.0]);
+        assert!((durations[3] - 5.0).abs() < 0.05);
+        let expected: Vec<String> = (0..4).map(|number| format!("{number}.{}", kind.0)).collect();
+        assert_eq!(playlist.segments.iter().map(|segment| segment.uri.as_str()).collect::<Vec<_>>(), expected);
+        for number in 0..4 {
+            // Every segment is complete in itself, or with its head: tables, key frame first, parameter sets.
+            let media = segment(&store, number);
+            let first = media.track(TrackKind::Video).next().unwrap();
+            assert!(first.keyframe && (media::h264::contains_sps(&first.payload) || !media.video.is_empty()));
+            let part = if kind.0 == "ts" { ObjectPart::Segment(number) } else { ObjectPart::Fragment(number) };
+            let spec = store.objects[&ObjectId { file: 0, part }].spec.unwrap();
+            assert_eq!((spec.extension, spec.content_type), kind);
+        }
+        let times: Vec<String> =
+            playlist.segments.iter().map(|segment| segment.program_date_time.unwrap().to_rfc3339()).collect();
+        assert_eq!(times[..2], ["2026-11-22T11:59:59+00:00", "2026-11-22T12:00:09+00:00"]);
     }
-    let times: Vec<String> =
-        playlist.segments.iter().map(|segment| segment.program_date_time.unwrap().to_rfc3339()).collect();
-    assert_eq!(times[..2], ["2026-11-22T11:59:59+00:00", "2026-11-22T12:00:09+00:00"]);
 }
 
 #[test]
@@ -75,23 +94,27 @@ fn r10_sound_alone_is_cut_by_duration() {
             _ => true,
         })
         .collect();
-    let store = record(Format::Hls, &options(), &steps);
-    store.assert_one_for_one("hls", Format::Hls);
-    let playlist = check(&store.playlists[&0]);
-    let durations: Vec<f32> = playlist.segments.iter().map(|segment| segment.duration).collect();
-    assert_eq!(durations.len(), 3);
-    assert!(durations[..2].iter().all(|duration| (duration - 10.0).abs() < 0.06), "{durations:?}");
+    for options in both(&options()) {
+        let store = record(Format::Hls, &options, &steps);
+        store.assert_one_for_one("hls", Format::Hls);
+        let playlist = check(&store.playlists[&0]);
+        let durations: Vec<f32> = playlist.segments.iter().map(|segment| segment.duration).collect();
+        assert_eq!(durations.len(), 3);
+        assert!(durations[..2].iter().all(|duration| (duration - 10.0).abs() < 0.06), "{durations:?}");
+    }
 }
 
 #[test]
 fn e12_a_group_longer_than_the_target_is_cut_inside() {
-    let store = record(Format::Hls, &options(), &stream(100, 25 * 60));
-    store.assert_one_for_one("hls", Format::Hls);
-    let playlist = check(&store.playlists[&0]);
-    assert_eq!(playlist.target_duration, 20);
-    assert!(playlist.segments.iter().all(|segment| !segment.discontinuity));
-    let total: f32 = playlist.segments.iter().map(|segment| segment.duration).sum();
-    assert!((total - 100.0).abs() < 0.1, "{total}");
+    for options in both(&options()) {
+        let store = record(Format::Hls, &options, &stream(100, 25 * 60));
+        store.assert_one_for_one("hls", Format::Hls);
+        let playlist = check(&store.playlists[&0]);
+        assert_eq!(playlist.target_duration, 20);
+        assert!(playlist.segments.iter().all(|segment| !segment.discontinuity));
+        let total: f32 = playlist.segments.iter().map(|segment| segment.duration).sum();
+        assert!((total - 100.0).abs() < 0.1, "{total}");
+    }
 }
 
 #[test]
@@ -115,16 +138,18 @@ fn e7_a_gap_and_a_changed_configuration_are_discontinuities() {
             frame.pts = frame.pts + MediaTime::from_millis(60_000);
         }
     }
-    let store = record(Format::Hls, &options(), &steps);
-    store.assert_one_for_one("hls", Format::Hls);
-    let playlist = check(&store.playlists[&0]);
-    let got: Vec<(i64, bool)> = playlist
-        .segments
-        .iter()
-        .map(|segment| ((segment.duration * 10.0).round() as i64, segment.discontinuity))
-        .collect();
-    // 0-10, 10-12 | 12-17 | 77-88 (first key frame after ten seconds), 88-90.
-    assert_eq!(got, [(100, false), (20, false), (50, true), (110, true), (20, false)]);
+    for options in both(&options()) {
+        let store = record(Format::Hls, &options, &steps);
+        store.assert_one_for_one("hls", Format::Hls);
+        let playlist = check(&store.playlists[&0]);
+        let got: Vec<(i64, bool)> = playlist
+            .segments
+            .iter()
+            .map(|segment| ((segment.duration * 10.0).round() as i64, segment.discontinuity))
+            .collect();
+        // 0-10, 10-12 | 12-17 | 77-88 (first key frame after ten seconds), 88-90.
+        assert_eq!(got, [(100, false), (20, false), (50, true), (110, true), (20, false)]);
+    }
 }
 
 #[test]
@@ -142,11 +167,13 @@ fn frames_that_did_not_arrive_are_no_discontinuity_and_cost_no_others() {
     let gap = Gap { starts_at: lost_at, resumes_at: back_at, reason: GapReason::FramesLost };
     steps.insert(next, Step::Gap(gap));
     let pictures = steps.iter().filter(|step| matches!(step, Step::Frame(f) if f.track == TrackKind::Video)).count();
-    let store = record(Format::Hls, &options(), &steps);
-    let playlist = check(&store.playlists[&0]);
-    assert!(playlist.segments.iter().all(|segment| !segment.discontinuity));
-    let of = |number: usize| segment(&store, number as u32).track(TrackKind::Video).count();
-    assert_eq!((0..playlist.segments.len()).map(of).sum::<usize>(), pictures);
+    for options in both(&options()) {
+        let store = record(Format::Hls, &options, &steps);
+        let playlist = check(&store.playlists[&0]);
+        assert!(playlist.segments.iter().all(|segment| !segment.discontinuity));
+        let of = |number: usize| segment(&store, number as u32).track(TrackKind::Video).count();
+        assert_eq!((0..playlist.segments.len()).map(of).sum::<usize>(), pictures);
+    }
 }
 
 #[test]
@@ -162,30 +189,34 @@ fn e9_a_late_or_vanished_track_changes_the_program_map() {
     let config = steps.remove(1);
     let first = steps.iter().position(|step| matches!(step, Step::Frame(f) if f.track == TrackKind::Audio)).unwrap();
     steps.insert(first, config);
-    let store = record(Format::Hls, &options(), &steps);
-    store.assert_one_for_one("hls", Format::Hls);
-    let playlist = check(&store.playlists[&0]);
-    assert!(playlist.segments[1].discontinuity, "sound appears");
-    let count = |number: u32, track| segment(&store, number).track(track).count();
-    assert_eq!(count(0, TrackKind::Audio), 0);
-    let kinds: Vec<(bool, bool)> = (0..playlist.segments.len() as u32)
-        .map(|number| (count(number, TrackKind::Video) > 0, count(number, TrackKind::Audio) > 0))
-        .collect();
-    assert!(kinds.contains(&(false, true)) && kinds.last() == Some(&(true, true)), "{kinds:?}");
+    for options in both(&options()) {
+        let store = record(Format::Hls, &options, &steps);
+        store.assert_one_for_one("hls", Format::Hls);
+        let playlist = check(&store.playlists[&0]);
+        assert!(playlist.segments[1].discontinuity, "sound appears");
+        let count = |number: u32, track| segment(&store, number).track(track).count();
+        assert_eq!(count(0, TrackKind::Audio), 0);
+        let kinds: Vec<(bool, bool)> = (0..playlist.segments.len() as u32)
+            .map(|number| (count(number, TrackKind::Video) > 0, count(number, TrackKind::Audio) > 0))
+            .collect();
+        assert!(kinds.contains(&(false, true)) && kinds.last() == Some(&(true, true)), "{kinds:?}");
+    }
 }
 
 #[test]
 fn every_api_file_has_a_playlist_of_its_own() {
     let options = Options { max_file_duration: Some(Duration::from_secs(12)), ..options() };
-    let store = record(Format::Hls, &options, &stream(30, 50));
-    store.assert_one_for_one("hls", Format::Hls);
-    assert_eq!(store.done.len(), 3);
-    for file in 0..3 {
-        let playlist = check(&store.playlists[&file]);
-        assert_eq!(playlist.segments[0].uri, "0.ts");
-        let length = (store.done[file as usize].ends_at - store.done[file as usize].starts_at).as_secs_f64();
-        let total: f32 = playlist.segments.iter().map(|segment| segment.duration).sum();
-        assert!((f64::from(total) - length).abs() < 0.1, "file {file}: {total} of {length}");
+    for options in both(&options) {
+        let store = record(Format::Hls, &options, &stream(30, 50));
+        store.assert_one_for_one("hls", Format::Hls);
+        assert_eq!(store.done.len(), 3);
+        for file in 0..3 {
+            let playlist = check(&store.playlists[&file]);
+            assert!(["0.ts", "0.m4s"].contains(&playlist.segments[0].uri.as_str()));
+            let length = (store.done[file as usize].ends_at - store.done[file as usize].starts_at).as_secs_f64();
+            let total: f32 = playlist.segments.iter().map(|segment| segment.duration).sum();
+            assert!((f64::from(total) - length).abs() < 0.1, "file {file}: {total} of {length}");
+        }
     }
 }
 
@@ -206,8 +237,10 @@ proptest! {
             steps.push(Step::Frame(if video { picture(now, 0, keyframe, serial, 30) } else { sound(now, serial, 9) }));
         }
         let options = Options { segment_duration: Duration::from_secs(aim), ..options() };
-        let store = record(Format::Hls, &options, &steps);
-        store.assert_one_for_one("hls", Format::Hls);
-        store.playlists.values().for_each(|texts| drop(check(texts)));
+        for options in both(&options) {
+            let store = record(Format::Hls, &options, &steps);
+            store.assert_one_for_one("hls", Format::Hls);
+            store.playlists.values().for_each(|texts| drop(check(texts)));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::ffmpeg::{decode, generate, is_installed, probe};
 use common::files::write;
-use common::{Step, Store, options, record, steps, variants};
+use common::{Step, Store, counts_samples, options, record, steps, variants};
 use media::TrackKind;
 use mux::{Format, Options};
 
@@ -26,7 +26,7 @@ fn judge(arguments: &[&str], options: &Options) {
         }
         let store = record(format, &options, &source);
         store.assert_one_for_one(name, format);
-        assert_times(&store, name, format);
+        assert_times(&store, name, format, counts_samples(format, &options));
         let paths = write(&store, directory.path(), name, format);
         // An opinion other than our demuxers': what ffmpeg decodes equals what it decodes of the source.
         let decoded: Vec<(Vec<String>, usize)> = paths.iter().map(|path| decode(path)).collect();
@@ -41,16 +41,14 @@ fn judge(arguments: &[&str], options: &Options) {
 }
 
 /// Distances of decode times within the rounding of the container.
-fn assert_times(store: &Store, name: &str, format: Format) {
+fn assert_times(store: &Store, name: &str, format: Format, by_samples: bool) {
     for track in [TrackKind::Video, TrackKind::Audio] {
         let mut sent = store.taken.iter().filter(|frame| frame.track == track).map(|frame| frame.dts.0);
         for file in 0..store.done.len() as u32 {
             let media = store.media(format, file);
             let back: Vec<i64> = media.track(track).map(|sample| sample.dts.0).collect();
             let sent: Vec<i64> = sent.by_ref().take(back.len()).collect();
-            // Sound in MP4 and AAC follows its sample count, which milliseconds only approximate.
-            let allowed =
-                if track == TrackKind::Audio && matches!(format, Format::Mp4 | Format::Aac) { 185 } else { 1 };
+            let allowed = if track == TrackKind::Audio && by_samples { 185 } else { 1 };
             for (back, sent) in steps(back.into_iter()).iter().zip(steps(sent.into_iter())) {
                 assert!((back - sent).abs() <= allowed, "{name}: {track:?} distance {back} instead of {sent}");
             }

@@ -178,6 +178,7 @@ impl<'a> Input<'a> {
             1 => ObjectPart::Segment(number),
             2 => ObjectPart::Init(number),
             3 => ObjectPart::Playlist,
+            4 => ObjectPart::Fragment(number),
             _ => return None,
         };
         Some(ObjectId { file, part })

@@ -226,6 +226,7 @@ fn put_object(object: ObjectId, out: &mut Vec<u8>) {
         ObjectPart::Segment(n) => (1, n),
         ObjectPart::Init(n) => (2, n),
         ObjectPart::Playlist => (3, 0),
+        ObjectPart::Fragment(n) => (4, n),
     };
     out.extend_from_slice(&object.file.to_le_bytes());
     out.push(tag);

@@ -52,12 +52,13 @@ impl OutputKey {
     }
 }
 
-/// `0-whole`, `0-s12`, `0-i0`, `0-playlist`: the object's name in file names, records and messages.
+/// `0-whole`, `0-s12`, `0-f12`, `0-i0`, `0-playlist`: the object's name in file names, records and messages.
 pub fn object_name(object: ObjectId) -> String {
     let file = object.file;
     match object.part {
         ObjectPart::Whole => format!("{file}-whole"),
         ObjectPart::Segment(n) => format!("{file}-s{n}"),
+        ObjectPart::Fragment(n) => format!("{file}-f{n}"),
         ObjectPart::Init(n) => format!("{file}-i{n}"),
         ObjectPart::Playlist => format!("{file}-playlist"),
     }
@@ -70,6 +71,7 @@ pub(crate) fn parse_object(name: &str) -> Option<ObjectId> {
         "whole" => ObjectPart::Whole,
         "playlist" => ObjectPart::Playlist,
         _ if part.starts_with('s') => ObjectPart::Segment(part.get(1..)?.parse().ok()?),
+        _ if part.starts_with('f') => ObjectPart::Fragment(part.get(1..)?.parse().ok()?),
         _ if part.starts_with('i') => ObjectPart::Init(part.get(1..)?.parse().ok()?),
         _ => return None,
     };

@@ -1,12 +1,14 @@
 //! Tasks of a live stream: what they begin with, and when they begin anew.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use recorder_proto::ids::SessionId;
 use recorder_proto::pb::node::directive::{Backlog, Scheduled};
 use recorder_proto::pb::node::{Directive, directive};
 use recorder_proto::pb::v1::recording::EndReason;
 use recorder_proto::time::{duration, timestamp};
 
 use super::*;
+use crate::publisher::Publisher;
 use crate::recording::tests::plan;
 
 /// A stream whose first publisher has sent so many milliseconds; the directives there are.
@@ -261,7 +263,8 @@ async fn a_second_recording_of_a_task_is_another_object() {
     scene.publish(3_000);
     assert_eq!(scene.running(), 1, "stopped is stopped");
     scene.publication.interrupt(&EndCause::ConnectionLost);
-    let next = Publisher { session: SessionId::new(scene.life.node.clock.now(), [2; 10]), ..publisher(&scene.life) };
+    let next =
+        Publisher { session: SessionId::new(scene.life.node.clock.now(), [2; 10]), ..publisher(&scene.life.node) };
     scene.publication.resume(next);
     scene.publish_from(10_000);
     scene.publish(12_000);

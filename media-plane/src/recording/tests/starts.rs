@@ -1,14 +1,13 @@
 //! How recordings begin, go on and end beside what goes wrong.
 
-use media::{Gap, GapReason};
-use recorder_proto::pb::v1::template::hls;
-
 use super::*;
 use crate::publication::Publication;
+use media::{Gap, GapReason};
 
-/// HLS in a form that no muxer of this release writes.
+/// HLS in a form that no muxer writes.
 fn with_impossible_hls() -> Template {
-    Template { hls: Some(Hls { segment: hls::Segment::Fmp4.into(), ..Hls::default() }), ..template() }
+    let day = recorder_proto::time::duration(Duration::from_secs(86_400));
+    Template { hls: Some(Hls { segment_duration: Some(day), ..Hls::default() }), ..template() }
 }
 
 pub(super) struct Place {

@@ -41,7 +41,11 @@ pub fn demux(data: &Bytes) -> Result<Media, Corrupt> {
         let start = file.at() as u64;
         let (kind, mut body) = next(&mut file)?;
         match &kind {
-            b"moov" => moov(&mut body, &mut tracks, &mut media)?,
+            b"moov" => {
+                // Fragments behind another head are those of its tracks.
+                tracks.retain(|track: &Track| track.stbl.as_ref().is_some_and(|table| !table.sizes.is_empty()));
+                moov(&mut body, &mut tracks, &mut media)?;
+            }
             b"moof" => moof(&mut body, start, &tracks, data, &mut found)?,
             _ => {}
         }

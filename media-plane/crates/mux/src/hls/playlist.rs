@@ -6,11 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use media::MediaTime;
 
+use crate::Segment;
+
 /// One finished segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     /// Number of the segment within the file.
     pub(super) number: u32,
+    /// Number of its initialisation segment (fMP4), if that is known.
+    pub(super) init: Option<u32>,
     pub(super) duration: MediaTime,
     /// Timestamps or coding do not go on from the segment before.
     pub(super) discontinuity: bool,
@@ -20,27 +24,36 @@ pub(super) struct Entry {
 
 const END: &str = "#EXT-X-ENDLIST\n";
 /// A day.
-const MAX_TARGET: u64 = 86_400;
+pub(super) const MAX_TARGET: u64 = 86_400;
 const TARGET: &str = "#EXT-X-TARGETDURATION:";
+const MAP: &str = "#EXT-X-MAP:URI=\"";
 
 /// The text so far.
 #[derive(Debug)]
 pub(super) struct Playlist {
     text: String,
+    packing: Segment,
+    /// The initialisation segment that holds for what is added next.
+    init: Option<u32>,
 }
 
 impl Playlist {
     /// `target` is `EXT-X-TARGETDURATION` in seconds, which can never change.
-    pub(super) fn new(target: u64) -> Self {
-        let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
-        let _ = writeln!(text, "{TARGET}{target}");
+    pub(super) fn new(target: u64, packing: Segment) -> Self {
+        // 6 is what an initialisation segment asks for, 7 what players of fMP4 have always been given.
+        let version = if packing == Segment::Fmp4 { 7 } else { 3 };
+        let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{version}\n{TARGET}{target}\n");
         text.push_str("#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n");
-        Self { text }
+        Self { text, packing, init: None }
     }
 
     pub(super) fn add(&mut self, entry: &Entry) {
         if entry.discontinuity {
             self.text.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if let Some(init) = entry.init.filter(|init| self.init != Some(*init)) {
+            let _ = writeln!(self.text, "{MAP}{}\"", init_name(init));
+            self.init = Some(init);
         }
         if let Some(time) = entry.wall_time {
             let _ = writeln!(self.text, "#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339(time));
@@ -48,7 +61,7 @@ impl Playlist {
         // No division into floating point: every tick is exact in six decimals, rounded down.
         let ticks = entry.duration.0.max(1);
         let (whole, micros) = (ticks / MediaTime::SCALE, ticks % MediaTime::SCALE * 100 / 9);
-        let _ = writeln!(self.text, "#EXTINF:{whole}.{micros:06},\n{}", segment_name(entry.number));
+        let _ = writeln!(self.text, "#EXTINF:{whole}.{micros:06},\n{}", segment_name(self.packing, entry.number));
     }
 
     pub(super) fn end(&mut self) {
@@ -61,7 +74,9 @@ impl Playlist {
             std::str::from_utf8(text).ok().filter(|text| text.starts_with("#EXTM3U\n") && text.ends_with('\n'))?;
         let text = text.to_owned();
         let has_end = text.ends_with(END);
-        let playlist = Self { text };
+        let inits: Vec<u32> = inits(&text).collect();
+        let packing = if inits.is_empty() { Segment::Ts } else { Segment::Fmp4 };
+        let playlist = Self { text, packing, init: inits.last().copied() };
         playlist.target().is_some().then_some((playlist, has_end))
     }
 
@@ -74,7 +89,22 @@ impl Playlist {
     /// Numbers of the segments it names.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
         let names = self.text.lines().filter(|line| !line.starts_with('#'));
-        names.filter_map(|name| name.strip_suffix(".ts")?.parse().ok())
+        names.filter_map(|name| name.strip_suffix(".ts").or_else(|| name.strip_suffix(".m4s"))?.parse().ok())
+    }
+
+    /// Numbers of the initialisation segments it names, in the order of its segments.
+    pub(super) fn inits(&self) -> impl Iterator<Item = u32> {
+        inits(&self.text)
+    }
+
+    /// How its segments are packed; of one that names none that is not known.
+    pub(super) fn packing(&self) -> Option<Segment> {
+        self.segments().next().map(|_| self.packing)
+    }
+
+    /// It has no entry yet, whose kind would say how the next are packed.
+    pub(super) fn pack(&mut self, packing: Segment) {
+        self.packing = packing;
     }
 
     pub(super) fn body(&self) -> Bytes {
@@ -83,8 +113,21 @@ impl Playlist {
 }
 
 /// Name of a segment relative to its playlist: what every playlist refers to, and its key must end with.
-pub fn segment_name(number: u32) -> String {
-    format!("{number}.ts")
+pub fn segment_name(packing: Segment, number: u32) -> String {
+    match packing {
+        Segment::Ts => format!("{number}.ts"),
+        Segment::Fmp4 => format!("{number}.m4s"),
+    }
+}
+
+/// The same of an initialisation segment.
+pub fn init_name(number: u32) -> String {
+    format!("init-{number}.mp4")
+}
+
+fn inits(text: &str) -> impl Iterator<Item = u32> {
+    let names = text.lines().filter_map(|line| line.strip_prefix(MAP)?.strip_suffix('"'));
+    names.filter_map(|name| name.strip_prefix("init-")?.strip_suffix(".mp4")?.parse().ok())
 }
 
 /// In UTC with milliseconds.
@@ -124,9 +167,10 @@ mod tests {
 
     #[test]
     fn the_text_is_what_players_expect() {
-        let mut playlist = Playlist::new(20);
+        let mut playlist = Playlist::new(20, Segment::Ts);
         let entry = |number, discontinuity, wall_time| Entry {
             number,
+            init: None,
             duration: MediaTime(9 * MediaTime::SCALE + 45),
             discontinuity,
             wall_time,
@@ -138,5 +182,33 @@ mod tests {
             #EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:00:00.000Z\n#EXTINF:9.000500,\n0.ts\n\
             #EXT-X-DISCONTINUITY\n#EXTINF:9.000500,\n1.ts\n#EXT-X-ENDLIST\n";
         assert_eq!(playlist.body(), expected);
+    }
+
+    #[test]
+    fn an_initialisation_segment_is_named_once_for_all_that_it_holds_for() {
+        let mut playlist = Playlist::new(20, Segment::Fmp4);
+        let entry = |number, init, discontinuity| Entry {
+            number,
+            init: Some(init),
+            duration: MediaTime(9 * MediaTime::SCALE),
+            discontinuity,
+            wall_time: Some(UNIX_EPOCH),
+        };
+        for (number, init, discontinuity) in [(0, 0, false), (1, 0, true), (2, 3, true), (3, 3, false)] {
+            playlist.add(&entry(number, init, discontinuity));
+        }
+        let time = "#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:00:00.000Z\n#EXTINF:9.000000,\n";
+        let expected = format!(
+            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:20\n#EXT-X-MEDIA-SEQUENCE:0\n\
+             #EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-MAP:URI=\"init-0.mp4\"\n{time}0.m4s\n#EXT-X-DISCONTINUITY\n{time}1.m4s\n\
+             #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-3.mp4\"\n{time}2.m4s\n{time}3.m4s\n"
+        );
+        assert_eq!(playlist.body(), expected);
+        let (mut again, has_end) = Playlist::resume(&playlist.body()).unwrap();
+        assert_eq!((has_end, again.packing()), (false, Some(Segment::Fmp4)));
+        assert_eq!((again.segments().collect(), again.inits().collect()), (vec![0, 1, 2, 3], vec![0, 3]));
+        // What goes on with the same one need not name it again.
+        again.add(&entry(4, 3, false));
+        assert_eq!(again.body(), format!("{expected}{time}4.m4s\n"));
     }
 }

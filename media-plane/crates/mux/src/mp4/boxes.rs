@@ -84,7 +84,7 @@ pub(super) fn is_wide(time: u64) -> bool {
 }
 
 /// Seconds since 1904; 0 when unknown or before.
-pub(super) fn creation_time(wall: Option<SystemTime>) -> u64 {
+pub(crate) fn creation_time(wall: Option<SystemTime>) -> u64 {
     let since = wall.and_then(|wall| wall.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_secs() + EPOCH_1904).min(u64::from(u32::MAX))
 }

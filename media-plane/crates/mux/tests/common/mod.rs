@@ -13,7 +13,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{BufMut, Bytes, BytesMut};
 use media::{AacConfig, AvcConfig, Codec, CodecConfig, Frame, Gap, Lineup, MediaTime, Timed, Timeline, TrackKind};
 use mux::{
-    Format, Layout, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Summary, demux,
+    Format, Layout, Mark, Muxer, ObjectId, ObjectPart, ObjectSpec, Options, Output, Reaction, Rejected, Segment,
+    Summary, demux,
 };
 
 /// x264, High, 640x360.
@@ -127,7 +128,18 @@ pub fn variants(options: &Options) -> Vec<(&'static str, Format, Options)> {
         ("mp4", Format::Mp4, options.clone()),
         ("fragmented mp4", Format::Mp4, fragmented),
         ("aac", Format::Aac, options.clone()),
+        ("fmp4 hls", Format::Hls, fmp4(options)),
     ]
+}
+
+/// The same with segments of fragmented MP4.
+pub fn fmp4(options: &Options) -> Options {
+    Options { segment: Segment::Fmp4, ..options.clone() }
+}
+
+/// Sound is timed by its sample count there, which milliseconds only approximate.
+pub fn counts_samples(format: Format, options: &Options) -> bool {
+    matches!(format, Format::Mp4 | Format::Aac) || format == Format::Hls && options.segment == Segment::Fmp4
 }
 
 /// An object being written.
@@ -218,10 +230,9 @@ impl Store {
     fn playlist(&mut self, object: ObjectId, body: &[u8], last: bool) {
         assert!(self.objects.contains_key(&object) && object.part == ObjectPart::Playlist);
         let text = String::from_utf8(body.to_vec()).unwrap();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let number = line.strip_suffix(".ts").and_then(|number| number.parse().ok()).unwrap();
-            let segment = ObjectId { file: object.file, part: ObjectPart::Segment(number) };
-            assert!(self.objects[&segment].closed.is_some(), "R-8: {line} is named before it is complete");
+        for part in named(&text) {
+            let named = ObjectId { file: object.file, part };
+            assert!(self.objects[&named].closed.is_some(), "R-8: {named:?} is named before it is complete");
         }
         self.playlists.entry(object.file).or_default().push((text, last));
     }
@@ -233,6 +244,7 @@ impl Store {
             return demux::Media::default();
         }
         let read = match format {
+            Format::Hls if self.is_fmp4(file) => demux::mp4,
             Format::Hls => demux::ts,
             Format::Flv => demux::flv,
             Format::Mp4 => demux::mp4,
@@ -241,9 +253,18 @@ impl Store {
         read(&bytes).unwrap_or_else(|problem| panic!("{format:?} file {file}: {problem}"))
     }
 
-    /// The object of a file, or its segments in order.
+    fn is_fmp4(&self, file: u32) -> bool {
+        self.objects.keys().any(|id| id.file == file && matches!(id.part, ObjectPart::Fragment(_)))
+    }
+
+    /// The object of a file, or its segments in order, behind what they need.
     pub fn file_bytes(&self, file: u32) -> Bytes {
         let mut all = BytesMut::new();
+        if self.is_fmp4(file) {
+            let text = self.playlists.get(&file).and_then(|texts| texts.last()).map_or("", |(text, _)| text);
+            named(text).for_each(|part| all.extend_from_slice(&self.objects[&ObjectId { file, part }].bytes()));
+            return all.freeze();
+        }
         for (id, object) in self.objects.iter().filter(|(id, _)| id.file == file) {
             if id.part != ObjectPart::Playlist {
                 all.extend_from_slice(&object.bytes());
@@ -278,6 +299,19 @@ impl Store {
         let count = |summary: &Summary| summary.video_frames + summary.audio_frames;
         assert_eq!(self.done.iter().map(count).sum::<u64>(), self.taken.len() as u64, "{name}: summaries");
     }
+}
+
+/// What a playlist names, in order.
+pub fn named(text: &str) -> impl Iterator<Item = ObjectPart> {
+    let part = |line: &str| {
+        if let Some(init) = line.strip_prefix("#EXT-X-MAP:URI=\"init-") {
+            return Some(ObjectPart::Init(init.strip_suffix(".mp4\"").unwrap().parse().unwrap()));
+        }
+        let (number, extension) = line.split_once('.').filter(|_| !line.starts_with('#'))?;
+        let number = number.parse().unwrap();
+        Some(if extension == "m4s" { ObjectPart::Fragment(number) } else { ObjectPart::Segment(number) })
+    };
+    text.lines().filter_map(part)
 }
 
 fn canonical<'a>(samples: impl Iterator<Item = &'a demux::Sample>) -> Vec<Bytes> {
