@@ -87,7 +87,7 @@ fn r9_the_registry_knows_every_format() {
     let text = matrix();
     assert_eq!(text.lines().count(), 2 + FORMATS.len());
     assert!(text.contains("| aac | .aac | audio/aac | Aac | Opus | uploadable |"));
-    assert!(text.contains("| H264, Aac; in fMP4 segments also Opus | Opus | uploadable |"));
+    assert!(text.contains("| H264, H265, Aac; in fMP4 segments also Av1, Vp9, Opus | Opus | uploadable |"));
     let endless = Options { segment_duration: std::time::Duration::from_secs(43_201), ..options() };
     let refusal = mux::open(Format::Hls, &endless).map(|_| ()).unwrap_err();
     assert_eq!(refusal.to_string(), "Hls: segments are not longer than 12 hours");
