@@ -46,8 +46,12 @@ fn beside<'a>(folder: &str, key: &'a str) -> Option<&'a str> {
 /// Whether a node names segments like this.
 fn is_segment(name: &str) -> bool {
     let Some((stem, extension)) = name.rsplit_once('.') else { return false };
-    let numbered = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
-    (numbered && ["ts", "m4s"].contains(&extension)) || name == "init.mp4"
+    let is_numbered = |stem: &str| !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
+    match extension {
+        "ts" | "m4s" => is_numbered(stem),
+        "mp4" => stem.strip_prefix("init-").is_some_and(is_numbered),
+        _ => false,
+    }
 }
 
 /// In the provider's own words.
@@ -66,7 +70,11 @@ mod tests {
         for (key, is) in [
             ("a/b/0.ts", true),
             ("a/b/12.m4s", true),
-            ("a/b/init.mp4", true),
+            ("a/b/init-0.mp4", true),
+            ("a/b/init-12.mp4", true),
+            ("a/b/init-.mp4", false),
+            ("a/b/init-x.mp4", false),
+            ("a/b/init-0.ts", false),
             ("a/b/holiday.ts", false),
             ("a/b/.ts", false),
             ("a/b/0.mp4", false),

@@ -1,5 +1,7 @@
 //! What a playlist names, as keys of its bucket.
 
+use std::collections::BTreeSet;
+
 /// Why a text is no playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no playlist: it does not begin with #EXTM3U")]
@@ -11,14 +13,14 @@ pub(crate) fn entries(key: &str, text: &str) -> Result<Vec<String>, NoPlaylist> 
     if !text.starts_with("#EXTM3U") {
         return Err(NoPlaylist);
     }
-    let mut keys: Vec<String> = Vec::new();
+    let (mut keys, mut known) = (Vec::new(), BTreeSet::new());
     for line in text.lines().map(str::trim) {
         let uri = match line.strip_prefix("#EXT-X-MAP:") {
             Some(attributes) => attribute(attributes, "URI"),
             None => Some(line).filter(|line| !line.is_empty() && !line.starts_with('#')),
         };
         if let Some(named) = uri.and_then(|uri| resolve(key, uri))
-            && keys.last() != Some(&named)
+            && known.insert(named.clone())
         {
             keys.push(named);
         }
@@ -94,6 +96,9 @@ mod tests {
         let text = "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\",BYTERANGE=\"1@0\"\n#EXTINF:2,\n0.m4s\n#EXT-X-DISCONTINUITY\n\
                     #EXTINF:2,\n../other/7.m4s\n#EXTINF:2,\nhttps://elsewhere/8.m4s\n#EXT-X-ENDLIST\n";
         assert_eq!(entries("a/b/index.m3u8", text).unwrap(), ["a/b/init.mp4", "a/b/0.m4s", "a/other/7.m4s"]);
+        let again = "#EXTM3U\n#EXT-X-MAP:URI=\"init-0.mp4\"\n0.m4s\n#EXT-X-MAP:URI=\"init-1.mp4\"\n1.m4s\n\
+                     #EXT-X-MAP:URI=\"init-0.mp4\"\n2.m4s\n";
+        assert_eq!(entries("i.m3u8", again).unwrap(), ["init-0.mp4", "0.m4s", "init-1.mp4", "1.m4s", "2.m4s"]);
         assert_eq!(entries("index.m3u8", "#EXTM3U\r\n0.ts\r\n").unwrap(), ["0.ts"]);
         assert_eq!(entries("a/x.m3u8", "<html>"), Err(NoPlaylist));
         assert_eq!(

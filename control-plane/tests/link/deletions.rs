@@ -17,12 +17,12 @@ fn put(root: &Path, key: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A playlist of three segments, one of them named by nobody, beside something that is not the recorder's.
+/// A playlist and segments of both kinds, some of them named by nobody, beside something that is not the recorder's.
 fn put_playlist(root: &Path, key: &str) -> (Vec<PathBuf>, PathBuf) {
     let folder = key.strip_suffix("/index.m3u8").unwrap();
     let text = "#EXTM3U\n#EXTINF:2,\n0.ts\n#EXTINF:2,\n1.ts\n#EXTINF:2,\n../../../../../precious.mp4\n#EXT-X-ENDLIST\n";
     let mut ours = vec![put(root, key, text)];
-    for name in ["0.ts", "1.ts", "7.ts"] {
+    for name in ["0.ts", "1.ts", "7.ts", "8.m4s", "init-0.mp4"] {
         ours.push(put(root, &format!("{folder}/{name}"), "media"));
     }
     put(root, "precious.mp4", "somebody else's");

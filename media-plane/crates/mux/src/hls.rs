@@ -68,14 +68,14 @@ pub(crate) struct Hls {
 #[derive(Debug)]
 enum Packing {
     Ts { writer: Writer, adts: Option<Adts> },
-    Fmp4(Fmp4),
+    Fmp4(Box<Fmp4>),
 }
 
 impl Packing {
     fn new(kind: Kind) -> Self {
         match kind {
             Kind::Ts => Self::Ts { writer: Writer::default(), adts: None },
-            Kind::Fmp4 => Self::Fmp4(Fmp4::default()),
+            Kind::Fmp4 => Self::Fmp4(Box::default()),
         }
     }
 

@@ -283,6 +283,8 @@ pub fn summary(from: i64, to: i64) -> Summary {
 fn spec(object: ObjectId) -> ObjectSpec {
     let (extension, content_type) = match object.part {
         ObjectPart::Whole => ("flv", "video/x-flv"),
+        ObjectPart::Fragment(_) => ("m4s", "video/iso.segment"),
+        ObjectPart::Init(_) => ("mp4", "video/mp4"),
         _ => ("ts", "video/mp2t"),
     };
     ObjectSpec { object, extension, content_type }

@@ -190,13 +190,21 @@ async fn wrong_region_or_bucket() {
 /// An HLS file that begins while its storage is away goes to the backup as one, and comes back as one, across restarts.
 #[tokio::test]
 async fn an_hls_file_is_never_split_and_is_copied_back_after_restarts() {
+    let segments = [0, 1, 2, 3].map(ObjectPart::Segment);
+    let fmp4 = [ObjectPart::Init(0), ObjectPart::Fragment(0), ObjectPart::Init(1), ObjectPart::Fragment(1)];
+    for parts in [segments, fmp4] {
+        moves_as_one(parts.map(|part| ObjectId { file: 0, part })).await;
+    }
+}
+
+async fn moves_as_one(objects: [ObjectId; 4]) {
     let patience = Patience { backup_after: MILLIS(50), ..Patience::default() };
     let mut yard = Yard::patient(refusing(Kind::Unavailable), patience);
     let meta = backed_up(&[Format::Hls]);
     let handle = yard.manifests.create(meta.clone()).unwrap();
     let mut hls = yard.writer(&meta.output);
-    for number in 0..3 {
-        object(&mut hls, segment(number), pattern(100 + number as usize, 1));
+    for (number, id) in (0..3).zip(objects) {
+        object(&mut hls, id, pattern(100 + number as usize, 1));
         playlist(&mut hls, number + 1, false);
     }
     let target = meta.output.backup.clone().unwrap();
@@ -206,7 +214,7 @@ async fn an_hls_file_is_never_split_and_is_copied_back_after_restarts() {
     }
     // It goes on there although its own storage works again meanwhile.
     yard.bucket.set(Faults::default());
-    object(&mut hls, segment(3), pattern(103, 1));
+    object(&mut hls, objects[3], pattern(103, 1));
     playlist(&mut hls, 4, true);
     hls.apply(Output::FileDone(0, summary(0, 4_000))).unwrap();
     yard.bucket.set(refusing(Kind::Denied));
