@@ -23,6 +23,7 @@ mod process;
 mod proxy;
 mod recordings;
 mod resuming;
+mod retries;
 mod returns;
 mod running;
 pub mod story;

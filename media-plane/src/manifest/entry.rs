@@ -8,6 +8,8 @@ use recorder_proto::facts::{
 use recorder_proto::format::Format;
 use serde::{Deserialize, Serialize};
 
+use crate::shipping::Target;
+
 /// One thing that happened to a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +39,8 @@ pub enum Entry {
     OutputFailed(Box<OutputTotals>),
     /// Every file of an output is settled and nothing more comes from it.
     Settled(Format),
+    /// Somebody has chosen the storage of all that has not arrived (RetryUploads); the manifest goes there too.
+    Storage(Box<Target>),
     /// The recording is over; its manifest is due once its outputs are settled.
     Ended(Box<RecordingEnded>),
 }
@@ -90,6 +94,12 @@ pub struct FileEntry {
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Failure>,
+    /// Its storage was chosen for it (RetryUploads): it is not copied to the recording's own.
+    #[serde(default)]
+    pub chosen: bool,
+    /// It failed, and its bytes are kept for another try.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// The media of a file.
