@@ -212,6 +212,7 @@ fn open(
     let facts = FactLog::open(&state)?;
     let (send_control, controls) = mpsc::channel(CONTROLS);
     let directives = Directives::open(&state);
+    let retries = directives.retries();
     let link = Link::new(&config.link.control, directives, facts.clone(), Arc::clone(clock), send_control)
         .context("link.control")?
         .with(Credentials::from(&config.link));
@@ -223,6 +224,9 @@ fn open(
     let addresses = urls.collect();
     let node =
         assemble(Parts { config, clock: Arc::clone(clock), drain, link, facts, spool, stored: &stored, addresses });
+    for control in &retries {
+        retry(&node, control);
+    }
     let shipping = Shipping::new(Arc::clone(&node), stored, events);
     Ok((node, shipping, controls))
 }
@@ -284,14 +288,19 @@ pub(crate) async fn obey(node: Arc<Node>, mut controls: mpsc::Receiver<Control>)
             Action::Stop => node.registry.command(Command::Stop { recording: recording.clone() }),
             Action::Split => node.registry.command(Command::Split { recording: recording.clone() }),
             Action::Disconnect => node.registry.disconnect(&recording, told(&control.reason)),
-            Action::RetryUploads => {
-                node.nudge.everybody();
-                true
-            }
+            Action::RetryUploads => retry(&node, &control),
             Action::Unspecified => false,
         };
         tracing::info!(recording, command = control.command_id, done, action = ?control.action(), "command");
     }
+}
+
+/// Has uploads of a recording tried again, where the command says.
+fn retry(node: &Node, control: &Control) -> bool {
+    let Ok(RecordingName(recording)) = control.recording.parse() else { return false };
+    let target = control.storage.as_ref().map(shipping::Target::from);
+    node.nudge.order(&recording.to_string(), &control.command_id, target);
+    true
 }
 
 /// What a publisher is told; older control planes give no reason.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod by_hand;
+mod closed_library;
 mod control_away;
 mod crash;
 mod cuts;
@@ -20,6 +21,7 @@ mod recording;
 mod replicas;
 mod restart;
 mod resume;
+mod retries;
 mod same_node;
 mod script;
 mod scripting;

@@ -1,15 +1,17 @@
-//! RetryUploads: has the node try at once what waits for its storage.
+//! RetryUploads: has the nodes try at once what waits for its storage or has failed, there or in another storage.
 use chrono::{DateTime, Utc};
-use recorder_db::{AnyConnection, files, recordings, storages};
+use recorder_db::{AnyConnection, files, recordings};
 use recorder_proto::Problem;
 use recorder_proto::names::{RecordingName, StorageName};
+use recorder_proto::pb::node::plan::StorageRef;
 use recorder_proto::pb::v1;
+use recorder_proto::pb::v1::file::State;
 use recorder_proto::problem::Violations;
 
 use super::Api;
 use super::recording::shown;
 use super::validate;
-use crate::directives::{changelog, command};
+use crate::directives::{changelog, command, compile, plan};
 
 /// Answers RetryUploads: the recording as it is; what has come of it are facts to come.
 pub(super) async fn retry(api: &Api, request: v1::RetryUploadsRequest) -> Result<v1::Recording, Problem> {
@@ -32,36 +34,55 @@ fn order(
 ) -> Result<v1::Recording, Problem> {
     let row = recordings::get(db, &name.0.to_string())?;
     let row = row.ok_or_else(|| Problem::not_found("recording", &name.to_string()))?;
-    let of = files::of_recording(db, &row.id)?;
-    let is = |file: &files::Row, states: &[v1::file::State]| states.iter().any(|state| *state as i32 == file.state);
-    let waiting = of.iter().filter(|file| is(file, &[v1::file::State::Open, v1::file::State::Uploading]));
-    let waiting: Vec<&files::Row> = waiting.collect();
-    if let Some(other) = storage {
-        check_storage(db, other, &waiting)?;
+    let named = storage.map(|storage| reference(db, storage)).transpose()?;
+    let left = Left::of(&files::of_recording(db, &row.id)?)?;
+    if left.can_come == 0 {
+        return if left.gone == 0 { Ok(shown(&row)?) } else { Err(left.nothing(name)) };
     }
-    if waiting.is_empty() {
-        let failed = of.iter().filter(|file| is(file, &[v1::file::State::Failed, v1::file::State::Lost])).count();
-        if failed > 0 {
-            let message = format!(
-                "{failed} files of {name} failed for good or are lost, and none waits for its storage; a file whose \
-                 bytes are kept is tried again when its node starts the next time"
-            );
-            return Err(Problem::wrong_state("NOTHING_TO_RETRY", &name.to_string(), message));
-        }
-        return Ok(shown(&row)?);
-    }
+    // Asked for again without a storage, they go where they were sent before.
+    let before = changelog::get(db, &command::retry_name(&row.id))?;
+    let target = named.or_else(|| before.and_then(command::retry_storage));
     let epoch = u64::try_from(row.epoch).unwrap_or_default();
-    changelog::put(db, &command::retry(&row.id, epoch, id), now)?;
+    changelog::put(db, &command::retry(&row.id, epoch, id, target), now)?;
     Ok(shown(&row)?)
 }
 
-/// Files stay with the storage (and its backup) of their template's revision.
-fn check_storage(db: &mut AnyConnection, other: &StorageName, waiting: &[&files::Row]) -> Result<(), Problem> {
-    storages::get(db, other.id())?.ok_or_else(|| Problem::not_found("storage", &other.to_string()))?;
-    if waiting.iter().all(|file| file.storage == other.id()) {
-        return Ok(());
+/// A storage as nodes are told of it.
+fn reference(db: &mut AnyConnection, name: &StorageName) -> Result<StorageRef, Problem> {
+    let known = compile::storages(db)?.by_name;
+    let storage = known.get(&name.to_string()).ok_or_else(|| Problem::not_found("storage", &name.to_string()))?;
+    Ok(plan::storage_ref(storage))
+}
+
+/// What of a recording is not in its storage.
+#[derive(Default)]
+struct Left {
+    /// Files that wait, and those that failed and are kept by their node.
+    can_come: usize,
+    /// Files that failed for good or are lost.
+    gone: usize,
+}
+
+impl Left {
+    fn of(files: &[files::Row]) -> Result<Self, Problem> {
+        let mut left = Self::default();
+        for file in files {
+            match State::try_from(file.state).unwrap_or_default() {
+                State::Open | State::Uploading => left.can_come += 1,
+                State::Failed if file.file()?.bytes_kept > 0 => left.can_come += 1,
+                State::Failed | State::Lost => left.gone += 1,
+                State::Available | State::Deleted | State::Unspecified => {}
+            }
+        }
+        Ok(left)
     }
-    let message = "must be empty or the storage that the files are on their way to; another one takes them when it is \
-                   the backup of that (Storage.backup)";
-    Err(Problem::invalid_field("storage", message))
+
+    fn nothing(&self, name: &RecordingName) -> Problem {
+        let message = format!(
+            "{} files of {name} failed for good or are lost, and none waits for its storage: no node keeps bytes of them \
+             (File.bytes_kept)",
+            self.gone
+        );
+        Problem::wrong_state("NOTHING_TO_RETRY", &name.to_string(), message)
+    }
 }

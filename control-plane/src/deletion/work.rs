@@ -14,6 +14,7 @@ use store::{Bucket, Credential, Target};
 
 use super::objects::{said, segments};
 use crate::api::{Api, probe, secrets};
+use crate::directives::{changelog, command};
 use crate::feed::{self, Stamp};
 use crate::ledger;
 use crate::verify::{Manifest, text};
@@ -218,6 +219,7 @@ pub(crate) fn remove(
 ) -> Result<(), Problem> {
     let body = row.recording()?;
     recordings::delete(db, &row.id)?;
+    changelog::remove(db, &command::retry_name(&row.id), now)?;
     Ok(feed::recording(db, Stamp::fresh(now), feed::RECORDING_DELETED, &body)?)
 }
 

@@ -51,6 +51,11 @@ pub fn put(connection: &mut AnyConnection, directive: &Directive, now: DateTime<
     }
 }
 
+/// One directive in force.
+pub fn get(connection: &mut AnyConnection, name: &str) -> Result<Option<Directive>> {
+    directives::get(connection, name)?.map(|row| loaded(row.version, &row.body)).transpose()
+}
+
 /// Removes one directive that is not compiled; removing what is not there changes nothing.
 pub fn remove(connection: &mut AnyConnection, name: &str, now: DateTime<Utc>) -> Result<u64> {
     match directives::get(connection, name)? {

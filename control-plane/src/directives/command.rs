@@ -1,6 +1,7 @@
 //! Commands to one recording: directives for its node alone, done once per command id.
 use recorder_proto::pb::node::Directive;
 use recorder_proto::pb::node::directive::{Control, Directive as Kind, control::Action};
+use recorder_proto::pb::node::plan::StorageRef;
 
 use super::names;
 
@@ -25,9 +26,23 @@ pub fn names_of(recording: &str) -> [String; 2] {
     [stop_name(recording), split_name(recording)]
 }
 
-/// Try at once what of the recording (bare id) waits for its storage. Each `id` is a command of its own.
-pub fn retry(recording: &str, epoch: u64, id: &str) -> Directive {
-    directive(recording, epoch, Action::RetryUploads, retry_name(recording), format!("retry-{recording}-{id}"))
+/// Try at once what of the recording (bare id) waits for its storage or has failed; in another storage, when one is
+/// given. Each `id` is a command of its own.
+pub fn retry(recording: &str, epoch: u64, id: &str, storage: Option<StorageRef>) -> Directive {
+    let command_id = format!("retry-{recording}-{id}");
+    let mut retry = directive(recording, epoch, Action::RetryUploads, retry_name(recording), command_id);
+    if let Some(Kind::Control(control)) = &mut retry.directive {
+        control.storage = storage;
+    }
+    retry
+}
+
+/// The storage that an earlier [`retry`] has named.
+pub fn retry_storage(retry: Directive) -> Option<StorageRef> {
+    match retry.directive? {
+        Kind::Control(control) => control.storage,
+        _ => None,
+    }
 }
 
 /// Name of the directive that has the uploads of a recording (bare id) tried again.
@@ -39,7 +54,7 @@ pub fn retry_name(recording: &str) -> String {
 pub fn disconnect(session: &str, reason: &str) -> Directive {
     let (name, command_id) = (disconnect_name(session), format!("disconnect-{session}"));
     let (recording, reason) = (format!("streams/{session}"), reason.to_owned());
-    let control = Control { recording, epoch: 0, action: Action::Disconnect as i32, command_id, reason };
+    let control = Control { recording, epoch: 0, action: Action::Disconnect as i32, command_id, reason, storage: None };
     Directive { name, version: 0, directive: Some(Kind::Control(control)) }
 }
 
@@ -54,7 +69,7 @@ fn split_name(recording: &str) -> String {
 
 fn directive(recording: &str, epoch: u64, action: Action, name: String, command_id: String) -> Directive {
     let recording = format!("recordings/{recording}");
-    let control = Control { recording, epoch, action: action as i32, command_id, reason: String::new() };
+    let control = Control { recording, epoch, action: action as i32, command_id, reason: String::new(), storage: None };
     Directive { name, version: 0, directive: Some(Kind::Control(control)) }
 }
 

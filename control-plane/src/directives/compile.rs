@@ -196,7 +196,7 @@ fn latest(row: &recorder_db::templates::Row) -> recorder_db::Result<Template> {
     })
 }
 
-pub(super) fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
+pub(crate) fn storages(connection: &mut AnyConnection) -> recorder_db::Result<Storages> {
     let mut storages = Storages::default();
     for row in recorder_db::storages::all(connection)? {
         let name = format!("storages/{}", row.id);

@@ -97,7 +97,7 @@ pub(super) fn failed(entry: &mut Entry<'_>, told: &FileFailed) -> Result<(), Tro
     check_key(entry, &held.row.id, place.at, &told.object_key)?;
     let alone = named(told.to_pb(id, entry.fact.epoch), id, told.format, &place);
     let file = match before {
-        Some(before) => v1::File { state: alone.state, error: alone.error, ..before },
+        Some(before) => v1::File { state: alone.state, error: alone.error, bytes_kept: alone.bytes_kept, ..before },
         None => alone,
     };
     put(entry, &held, &place, &told.storage, &file)?;

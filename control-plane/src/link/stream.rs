@@ -291,7 +291,7 @@ fn next(db: &mut AnyConnection, node: &str, epoch: u64, sent: u64) -> Result<(Ne
     Ok((Next::Deltas(effects.collect::<recorder_db::Result<_>>()?), order))
 }
 
-/// Leaves out commands to recordings of other nodes.
+/// Leaves out commands that are for other nodes.
 fn only_for(db: &mut AnyConnection, node: &str, mut effect: Effect) -> recorder_db::Result<Effect> {
     let mut kept = Vec::with_capacity(effect.upserts.len());
     for directive in effect.upserts {
@@ -314,7 +314,9 @@ fn concerns(db: &mut AnyConnection, node: &str, directive: &Directive) -> record
     let passed = |row: &recordings::Row| {
         control.action() == Action::Split && i64::try_from(control.epoch).is_ok_and(|epoch| epoch != row.epoch)
     };
-    Ok(recordings::get(db, &name.0.to_string())?.is_some_and(|row| row.node == node && !passed(&row)))
+    // Files of earlier epochs may wait on other nodes than the one that has the recording now.
+    let is_asked = |row: &recordings::Row| row.node == node || control.action() == Action::RetryUploads;
+    Ok(recordings::get(db, &name.0.to_string())?.is_some_and(|row| is_asked(&row) && !passed(&row)))
 }
 
 fn note(

@@ -1,4 +1,4 @@
-//! Publishers that are sent away, and uploads that are tried at once: commands to the node that they concern.
+//! Publishers that are sent away: commands to the node that they concern.
 use recorder_proto::pb::node::directive::{Control as Command, Directive as Kind, control::Action};
 use recorder_proto::pb::node::stream_directives_response::Delta;
 use recorder_proto::pb::v1;
@@ -8,7 +8,7 @@ use super::control::{Control, on_each, refused};
 use super::node::Node;
 use super::story::Story;
 
-fn commands(delta: &Delta) -> Vec<Command> {
+pub fn commands(delta: &Delta) -> Vec<Command> {
     let of = |directive: &recorder_proto::pb::node::Directive| match &directive.directive {
         Some(Kind::Control(control)) => Some(control.clone()),
         _ => None,
@@ -81,46 +81,5 @@ fn without_a_block_the_publisher_may_come_back() {
         let problem = refused(control.streams().disconnect_publisher(wrong).await);
         let fields: Vec<&str> = problem.fields.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["reason", "block_for"], "{problem}");
-    });
-}
-
-#[test]
-fn waiting_uploads_are_tried_at_once_and_the_command_ends_with_them() {
-    on_each(async |control| {
-        control.bind("default", "push.example.com").await;
-        let mut node = Node::ready(&control, "m1").await;
-        let mut story = Story::new("push.example.com", "cam1");
-        node.client.claim_recording(story.claim(node.epoch)).await.unwrap();
-        let facts = vec![story.started(), story.opened(0), story.ended(1)];
-        node.report(facts).await;
-        let retry = |storage: &str| v1::RetryUploadsRequest { name: story.name(), storage: storage.into() };
-        let other = retry("storages/nowhere");
-        assert_eq!(refused(control.recordings().retry_uploads(other).await).reason, "STORAGE_NOT_FOUND");
-        let (first, again) = (retry("storages/library"), retry(""));
-        let shown = control.recordings().retry_uploads(first).await.unwrap().into_inner();
-        assert_eq!(shown.state(), v1::recording::State::Finalizing);
-        let one = commands(&node.follow().await).remove(0);
-        assert_eq!((one.action(), one.recording), (Action::RetryUploads, story.name()));
-        control.recordings().retry_uploads(again).await.unwrap();
-        let two = commands(&node.follow().await).remove(0);
-        assert_ne!(one.command_id, two.command_id, "each is a command of its own");
-        let done = retry("");
-        let facts = vec![story.available(0)];
-        node.report(facts).await;
-        assert_eq!(node.follow().await.removed, [format!("control/retry-{}", story.recording)]);
-        control.recordings().retry_uploads(done).await.expect("nothing to do is no mistake");
-    });
-}
-
-#[test]
-fn files_that_failed_for_good_are_told_of() {
-    on_each(async |control| {
-        let mut node = Node::ready(&control, "m1").await;
-        let mut story = Story::new("push.example.com", "cam1");
-        let facts = vec![story.started(), story.opened(0), story.ended(1), story.failed(0, "damaged")];
-        node.report(facts).await;
-        let request = v1::RetryUploadsRequest { name: story.name(), storage: String::new() };
-        let problem = refused(control.recordings().retry_uploads(request).await);
-        assert_eq!((problem.code, problem.reason.as_str()), (Code::FailedPrecondition, "NOTHING_TO_RETRY"));
     });
 }

@@ -24,6 +24,7 @@ mod progress;
 mod proxy;
 mod recordings;
 mod resuming;
+mod retries;
 mod returns;
 mod running;
 pub mod story;

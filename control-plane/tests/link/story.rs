@@ -260,6 +260,14 @@ impl Story {
         self.fact(41, failed)
     }
 
+    /// Nothing of it is kept.
+    pub fn failed_for_good(&mut self, index: u32) -> node::Fact {
+        let mut fact = Fact::try_from(&self.failed(index, "damaged")).unwrap();
+        let FactKind::FileFailed(failed) = &mut fact.kind else { unreachable!() };
+        failed.bytes_kept = 0;
+        node::Fact::from(&fact)
+    }
+
     pub fn ended(&mut self, files: u32) -> node::Fact {
         self.ended_with(files, Vec::new())
     }

@@ -14,6 +14,7 @@ use recorder_proto::limits;
 use recorder_proto::matching;
 use recorder_proto::names::StreamKey;
 use recorder_proto::pb::node::directive::{self, DomainPolicy, Scheduled, Standing};
+use recorder_proto::pb::node::plan::StorageRef;
 use recorder_proto::pb::node::stream_directives_request::nack::Rejection;
 use recorder_proto::pb::node::{Directive, GetSnapshotResponse, Plan};
 use recorder_proto::time::{datetime, std_duration};
@@ -181,6 +182,16 @@ impl Directives {
         }
     }
 
+    /// Commands to send files to another storage.
+    pub fn retries(&self) -> Vec<directive::Control> {
+        let known = self.read();
+        let control = |directive: &Directive| match &directive.directive {
+            Some(directive::Directive::Control(control)) if control.storage.is_some() => Some(control.clone()),
+            _ => None,
+        };
+        known.by_name.values().filter_map(control).collect()
+    }
+
     /// How much a task may want of a stream from before its start.
     pub fn pre_roll(&self) -> Duration {
         let known = self.read();
@@ -231,8 +242,11 @@ impl Shared {
 
 impl Known {
     fn encode(&self) -> Vec<u8> {
-        // Commands are done once; a restart must not repeat them.
-        let keep = |directive: &&Directive| !matches!(directive.directive, Some(directive::Directive::Control(_)));
+        // Commands are done once; a restart must not repeat them. Files that are sent elsewhere go on being sent there.
+        let keep = |directive: &&Directive| match &directive.directive {
+            Some(directive::Directive::Control(control)) => control.storage.is_some(),
+            _ => true,
+        };
         let directives = self.by_name.values().filter(keep).cloned().collect();
         GetSnapshotResponse { version: self.version, directives }.encode_to_vec()
     }
@@ -340,16 +354,22 @@ fn check(directive: &Directive) -> Result<(), String> {
             }
             check_plan(scheduled.plan.as_ref().ok_or("the plan is missing")?)
         }
+        Some(directive::Directive::Control(control)) => control.storage.as_ref().map_or(Ok(()), check_storage),
         Some(_) => Ok(()),
     }
+}
+
+fn check_storage(storage: &StorageRef) -> Result<(), String> {
+    if !["s3", "gcs", "file_system"].contains(&storage.kind.as_str()) {
+        return Err(format!("storage.kind: this node cannot write to {:?}", storage.kind));
+    }
+    Ok(())
 }
 
 fn check_plan(plan: &Plan) -> Result<(), String> {
     let template = plan.template.as_ref().ok_or("plan.template is missing")?;
     let storage = plan.storage.as_ref().ok_or("plan.storage is missing")?;
-    if !["s3", "gcs", "file_system"].contains(&storage.kind.as_str()) {
-        return Err(format!("plan.storage.kind: this node cannot write to {:?}", storage.kind));
-    }
+    check_storage(storage).map_err(|problem| format!("plan.{problem}"))?;
     for (format, options) in of_template(template, None) {
         mux::registry::open(format, &options).map_err(|unavailable| format!("plan.template: {unavailable}"))?;
     }
@@ -362,7 +382,6 @@ fn check_plan(plan: &Plan) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recorder_proto::pb::node::plan::StorageRef;
     use recorder_proto::pb::v1::Template;
 
     fn standing(name: &str, domain: &str, kind: &str) -> Directive {

@@ -5,7 +5,7 @@ mod client;
 mod credentials;
 mod directives;
 mod facts;
-mod persist;
+pub mod persist;
 
 pub use claims::resume as resume_claim;
 pub use client::{Dial, Link, Report};

@@ -15,6 +15,7 @@ use store::crc32c_base64;
 use super::abnormal::Abnormal;
 use super::entry::{CodecChange, Entry, FileEntry, FileState, MAX_PIECES, Packed, Piece};
 use super::meta::RecordingMeta;
+use crate::shipping::Target;
 use crate::spool_names;
 
 /// Changes kept one by one; a stream with more of them is beyond a list.
@@ -40,6 +41,8 @@ pub struct Fold {
     interrupted: Option<RecordingInterrupted>,
     abnormal: Abnormal,
     ended: Option<Box<RecordingEnded>>,
+    /// Where what has not arrived goes, if somebody has said so.
+    storage: Option<Box<Target>>,
 }
 
 impl Fold {
@@ -63,6 +66,7 @@ impl Fold {
             Entry::File(file) => drop(self.files.insert((file.format, file.index), *file)),
             Entry::Settled(format) => drop(self.settled.insert(format)),
             Entry::Abnormal(_) | Entry::AbnormalTold(_) => self.abnormal.take(&entry),
+            Entry::Storage(target) => self.storage = Some(target),
             // The first end holds: what follows it comes from a restart that did not know of it.
             Entry::Ended(ended) => drop(self.ended.get_or_insert(ended)),
         }
@@ -106,6 +110,7 @@ impl Fold {
         let interrupted = self.interrupted.iter().cloned().map(Entry::Interrupted);
         let abnormal = Some(&self.abnormal).filter(|abnormal| **abnormal != Abnormal::default());
         let abnormal = abnormal.map(|abnormal| Entry::Abnormal(Box::new(abnormal.clone())));
+        let storage = self.storage.iter().cloned().map(Entry::Storage);
         let ended = self.ended.iter().cloned().map(Entry::Ended);
         told.chain(gaps)
             .chain(codecs)
@@ -115,6 +120,7 @@ impl Fold {
             .chain(settled)
             .chain(interrupted)
             .chain(abnormal)
+            .chain(storage)
             .chain(ended)
             .collect()
     }
@@ -124,19 +130,27 @@ impl Fold {
         self.ended.is_some()
     }
 
+    /// Where what has not arrived goes, if somebody has said so.
+    pub fn storage(&self) -> Option<&Target> {
+        self.storage.as_deref()
+    }
+
     /// Whether nothing more can come: the manifest is due. A file that is in another storage than it should be is
-    /// waited for.
+    /// waited for, and so is one that failed and may be tried again: there is one manifest, and it is true.
     pub fn is_complete(&self, meta: &RecordingMeta) -> bool {
         // Formats whose track came late are not among those it started with.
         let late = self.under_way.iter().filter_map(|name| spool_names::format(name));
         let is_settled = meta.started.formats.iter().copied().chain(late).all(|format| self.settled.contains(&format));
-        self.has_ended() && is_settled && self.elsewhere(meta).next().is_none()
+        let is_kept = |file: &FileEntry| file.state == FileState::Failed && file.kept;
+        let is_waiting = self.files.values().any(is_kept) || self.elsewhere(meta).next().is_some();
+        self.has_ended() && is_settled && !is_waiting
     }
 
     /// Files that are not in the recording's own storage, and what they consist of.
     pub fn elsewhere<'a>(&'a self, meta: &'a RecordingMeta) -> impl Iterator<Item = (&'a FileEntry, Vec<Piece>)> {
         let own = &meta.output.storage.name;
-        let is_elsewhere = move |file: &&FileEntry| file.state == FileState::Available && file.storage != *own;
+        let is_elsewhere =
+            move |file: &&FileEntry| file.state == FileState::Available && file.storage != *own && !file.chosen;
         let pieces = |file: &FileEntry| self.pieces.get(&(file.format, file.index));
         self.files
             .values()

@@ -9,6 +9,7 @@ use recorder_proto::format::Format;
 use serde::{Deserialize, Serialize};
 
 use super::Abnormal;
+use crate::shipping::Target;
 
 /// One thing that happened to a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub enum Entry {
     Abnormal(Box<Abnormal>),
     /// The fact of this number that tells of something abnormal is durable in the fact log.
     AbnormalTold(u64),
+    /// Somebody has chosen the storage of all that has not arrived (RetryUploads); the manifest goes there too.
+    Storage(Box<Target>),
     /// The recording is over; its manifest is due once its outputs are settled.
     Ended(Box<RecordingEnded>),
 }
@@ -96,6 +99,12 @@ pub struct FileEntry {
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Failure>,
+    /// Its storage was chosen for it (RetryUploads): it is not copied to the recording's own.
+    #[serde(default)]
+    pub chosen: bool,
+    /// It failed, and its bytes are kept for another try.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// The media of a file.

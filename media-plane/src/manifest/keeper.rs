@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::document::{Fold, with_gaps};
 use super::entry::Entry;
 use super::meta::{FORMAT, RecordingMeta};
-use crate::shipping::CopyBack;
+use crate::shipping::{CopyBack, Target};
 use crate::spool_names;
 
 /// The document as an object of the spool.
@@ -57,6 +57,8 @@ struct Shared {
     restored: Mutex<Vec<RestoredRecording>>,
     /// Files that an earlier process stored in a backup storage.
     backed_up: Mutex<Vec<CopyBack>>,
+    /// Recordings whose storage was chosen while an earlier process had them.
+    chosen: Mutex<Vec<(String, Target)>>,
     /// Manifests that are done and stay in the spool until the next start.
     lingering: Mutex<Vec<Writer>>,
     /// Messages that no keeper has dealt with yet.
@@ -150,8 +152,8 @@ impl Manifests {
                 manifests.discard(older);
             }
         }
-        for output in newest.into_values().filter(|output| !output.finished) {
-            manifests.restore(output, stored);
+        for output in newest.into_values() {
+            if output.finished { manifests.recall(output) } else { manifests.restore(output, stored) }
         }
         manifests
     }
@@ -185,6 +187,12 @@ impl Manifests {
         std::mem::take(&mut *self.shared.backed_up.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Recordings (bare ids) of earlier processes with the storage that somebody has chosen for what has not arrived; the
+    /// second call finds none.
+    pub fn chosen(&self) -> Vec<(String, Target)> {
+        std::mem::take(&mut *self.shared.chosen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The manifest of a recording that is running or being settled. `key` may be that of any of its outputs.
     pub fn handle(&self, key: &OutputKey) -> Option<Handle> {
         self.keepers().get(&which(key)).cloned()
@@ -207,6 +215,16 @@ impl Manifests {
     /// Whether every entry was dealt with. What is idle may still wait for outputs to be settled.
     pub fn is_idle(&self) -> bool {
         self.shared.queued.load(Ordering::Relaxed) == 0
+    }
+
+    /// Its document is written and may still have to go where somebody has said.
+    fn recall(&self, output: &StoredOutput) {
+        let chosen = |note: &serde_json::Value| match serde_json::from_value(note.clone()) {
+            Ok(Entry::Storage(target)) => Some((output.key.recording.clone(), *target)),
+            _ => None,
+        };
+        let chosen = output.notes.iter().rev().find_map(chosen);
+        self.shared.chosen.lock().unwrap_or_else(PoisonError::into_inner).extend(chosen);
     }
 
     fn keepers(&self) -> MutexGuard<'_, HashMap<Which, Handle>> {
@@ -255,6 +273,8 @@ impl Manifests {
             CopyBack { meta: output, file: file.clone(), pieces }
         });
         self.shared.backed_up.lock().unwrap_or_else(PoisonError::into_inner).extend(copies);
+        let chosen = fold.storage().map(|target| (output.key.recording.clone(), target.clone()));
+        self.shared.chosen.lock().unwrap_or_else(PoisonError::into_inner).extend(chosen);
         let draft = Draft::of(output);
         let restored = RestoredRecording { meta: meta.clone(), entries, ended: fold.has_ended() };
         self.shared.restored.lock().unwrap_or_else(PoisonError::into_inner).push(restored);

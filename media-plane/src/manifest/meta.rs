@@ -11,7 +11,7 @@ use recorder_proto::pb::node::Plan;
 use serde::{Deserialize, Serialize};
 use spool::OutputKey;
 
-use crate::shipping::OutputMeta;
+use crate::shipping::{OutputMeta, Target};
 
 /// The format directory of the output that holds a recording's entries.
 pub const FORMAT: &str = "manifest";
@@ -80,6 +80,14 @@ impl RecordingMeta {
     /// The meta of one of its outputs, without what only that output's template says.
     pub fn output_of(&self, format: Format) -> OutputMeta {
         OutputMeta { format, ..self.output.clone() }
+    }
+
+    /// Where the manifest goes in a storage.
+    pub fn key_in(&self, target: &Target) -> String {
+        if target.is_same_place(&self.output.storage) {
+            return self.key.clone();
+        }
+        OutputMeta { storage: target.clone(), ..self.output.clone() }.manifest_key()
     }
 
     /// The spool output of its entries.

@@ -6,6 +6,8 @@
 //! any object; nothing waits for it. The spool output is released when the document and every fact about its files
 //! have arrived, so that a restart anywhere before still produces it.
 //!
+//! A file that failed and whose bytes are kept for another try is waited for: there is one document, and it is true.
+//!
 //! # The document
 //!
 //! `<folder>/manifest.json` when the folder of the first file belongs to this recording and epoch alone, else

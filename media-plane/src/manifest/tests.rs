@@ -76,6 +76,8 @@ fn file(format: Format, index: u32) -> FileEntry {
             audio: None,
         }),
         error: None,
+        chosen: false,
+        kept: false,
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::report::main_object;
 use super::storage::Storage;
+use super::tidying::Left;
 use super::upload::UploadError;
 use super::{Context, OutputMeta, Target};
 use crate::link::Fate;
@@ -57,10 +58,28 @@ struct Object {
 /// Copies that move bytes at the same time: what is being recorded comes first.
 const AT_ONCE: usize = 2;
 
-/// Files to be copied back; clones send to the same.
+/// What is done beside the shipping, and what nobody waits for at the end.
+pub enum Errand {
+    /// A file is copied back.
+    Back(CopyBack),
+    /// What a file has left behind is taken back.
+    Tidy(Left),
+}
+
+impl Errand {
+    /// Does it.
+    pub async fn run(self, context: Arc<Context>) {
+        match self {
+            Self::Back(copy) => copy.run(context).await,
+            Self::Tidy(left) => left.run(context).await,
+        }
+    }
+}
+
+/// Files to be copied back, and what is to be tidied; clones send to the same.
 #[derive(Clone)]
 pub struct Copies {
-    sender: mpsc::UnboundedSender<CopyBack>,
+    sender: mpsc::UnboundedSender<Errand>,
     /// Those that are in line or under way: a crash can leave two reasons to copy one file.
     known: Arc<Mutex<HashSet<(OutputKey, u32)>>>,
     /// Held while bytes move.
@@ -69,7 +88,7 @@ pub struct Copies {
 
 impl Copies {
     /// Where they are sent, and where they come.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<CopyBack>) {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Errand>) {
         let (sender, inbox) = mpsc::unbounded_channel();
         (Self { sender, known: Arc::default(), lanes: Arc::new(Semaphore::new(AT_ONCE)) }, inbox)
     }
@@ -77,8 +96,13 @@ impl Copies {
     /// Puts one in line. After the end of shipping the next start finds it in the manifest.
     pub fn send(&self, copy: CopyBack) {
         if self.known().insert(copy.which()) {
-            let _ = self.sender.send(copy);
+            let _ = self.sender.send(Errand::Back(copy));
         }
+    }
+
+    /// Puts in line what a file has left behind. After the end of shipping the next start finds it.
+    pub fn tidy(&self, left: Left) {
+        let _ = self.sender.send(Errand::Tidy(left));
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<(OutputKey, u32)>> {

@@ -63,6 +63,8 @@ pub struct File {
     pieces: Vec<Piece>,
     /// Reported as available or failed: nothing more will happen.
     pub settled: bool,
+    /// It failed and its bytes are kept: nothing more happens until somebody asks for it.
+    pub kept: bool,
 }
 
 impl File {
@@ -143,6 +145,20 @@ impl File {
             self.pieces.push(Piece { part: text.object.part, size, crc32c: crc32c::crc32c(&text.body) });
             self.main = Some(Main { object: text.object, etag: etag.to_owned(), crc32c: None });
         }
+    }
+
+    /// The bucket does not take a playlist. A newer text says as much.
+    pub fn playlist_failed(&mut self, text: Text) {
+        self.under_way = false;
+        if self.due.is_none() {
+            self.due = self.newest.take().or(Some(text));
+        }
+    }
+
+    /// Bytes of the playlist that waits.
+    pub fn playlist_bytes(&self) -> u64 {
+        let text = self.newest.as_ref().or(self.due.as_ref());
+        text.map_or(0, |text| text.body.len() as u64)
     }
 
     /// Segments the customer can reach, which need not be kept here.

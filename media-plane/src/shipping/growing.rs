@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mux::ObjectSpec;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::compose::media_of;
 use super::lag::Waiting;
@@ -23,6 +23,8 @@ pub struct Growth {
     pub spec: ObjectSpec,
     /// To whoever sends it, once there is enough to send.
     news: Option<watch::Sender<News>>,
+    /// Has that one stop at once.
+    leave: Option<oneshot::Sender<()>>,
 }
 
 /// What has become of it.
@@ -47,7 +49,7 @@ pub struct Closed {
 impl Growth {
     /// An object was opened.
     pub fn new(spec: ObjectSpec) -> Self {
-        Self { spec, news: None }
+        Self { spec, news: None, leave: None }
     }
 
     /// Whether it is being sent.
@@ -55,11 +57,21 @@ impl Growth {
         self.news.is_some()
     }
 
-    /// Begins to send it.
-    pub fn begin(&mut self, parcel: Parcel, progress: Progress, durable: u64) -> Sender {
+    /// Begins to send it; the second is told when nothing more is to be sent.
+    pub fn begin(&mut self, parcel: Parcel, progress: Progress, durable: u64) -> (Sender, oneshot::Receiver<()>) {
         let (news, inbox) = watch::channel(News { durable, ..News::default() });
-        self.news = Some(news);
-        Sender { parcel, progress, inbox, is_off: false, waiting: None }
+        let (leave, left) = oneshot::channel();
+        (self.news, self.leave) = (Some(news), Some(leave));
+        let sender = Sender { parcel, progress, inbox, is_off: false, waiting: None };
+        (sender, left)
+    }
+
+    /// What is sent of it so far counts for nothing: it goes elsewhere, from its beginning.
+    pub fn leave(&mut self) {
+        self.news = None;
+        if let Some(leave) = self.leave.take() {
+            let _ = leave.send(());
+        }
     }
 
     /// More of it is durable.

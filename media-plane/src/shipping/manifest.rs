@@ -6,10 +6,10 @@ use recorder_proto::facts::RecordingManifest;
 use spool::{Event, ObjectState, OutputKey, Record, StoredOutput};
 use store::{CACHE_IMMUTABLE, ObjectMeta, crc32c_base64};
 
-use super::Context;
 use super::progress::Progress;
 use super::sending::attempt;
 use super::upload::Parcel;
+use super::{Context, Target};
 use crate::link::Fate;
 use crate::manifest::RecordingMeta;
 
@@ -17,6 +17,8 @@ use crate::manifest::RecordingMeta;
 pub struct Document {
     parcel: Parcel,
     meta: RecordingMeta,
+    /// Where it goes.
+    target: Target,
     progress: Progress,
     /// It is in the bucket already.
     is_committed: bool,
@@ -27,8 +29,9 @@ impl Document {
     pub fn of_event(context: &Context, event: &Event) -> Option<Self> {
         let Event::Closed { key, spec, size, crc32c, .. } = event else { return None };
         let meta = read(key, context.spool.meta(key)?)?;
-        let parcel = parcel(key, &meta, *spec, *size, *crc32c);
-        Some(Self { parcel, meta, progress: Progress::default(), is_committed: false })
+        let target = destination(context, &meta);
+        let parcel = parcel((key, *spec), &meta, &target, *size, *crc32c);
+        Some(Self { parcel, meta, target, progress: Progress::default(), is_committed: false })
     }
 
     /// Of an earlier process; none when it is not written yet, or only waits for an acknowledgement.
@@ -41,9 +44,10 @@ impl Document {
             return None;
         }
         let meta = read(&stored.key, stored.meta.clone())?;
-        let parcel = parcel(&stored.key, &meta, object.spec, size, crc32c);
+        let target = destination(context, &meta);
+        let parcel = parcel((&stored.key, object.spec), &meta, &target, size, crc32c);
         let progress = Progress::restored(object.upload.clone(), false);
-        Some(Self { parcel, meta, progress, is_committed: object.committed.is_some() })
+        Some(Self { parcel, meta, target, progress, is_committed: object.committed.is_some() })
     }
 
     /// Ships until it is there.
@@ -62,7 +66,7 @@ impl Document {
 
     /// None when the fact log is broken, which the node's readiness shows; the spool keeps the document.
     async fn report(&self, context: &Context) -> Option<u64> {
-        let target = &self.meta.output.storage;
+        let target = &self.target;
         let fact = RecordingManifest {
             storage: target.name.parse().ok()?,
             object_key: self.parcel.key.clone(),
@@ -75,10 +79,23 @@ impl Document {
     }
 
     async fn send(&mut self, context: &Context) -> bool {
-        let storage = context.storage(&self.meta.output.storage);
+        let recording = self.parcel.output.recording.clone();
+        let mut storage = context.storage(&self.target);
         let mut attempts = storage.attempts();
         let stored = loop {
-            let error = match attempt(context, &storage, &self.parcel, &mut self.progress, None).await {
+            let attempted = tokio::select! {
+                biased;
+                attempted = attempt(context, &storage, &self.parcel, &mut self.progress, None) => attempted,
+                () = context.nudge.sent_away(&recording, &self.target, true) => {
+                    self.target = destination(context, &self.meta);
+                    self.parcel.key = self.meta.key_in(&self.target);
+                    self.progress = Progress::default();
+                    storage = context.storage(&self.target);
+                    attempts = storage.attempts();
+                    continue;
+                }
+            };
+            let error = match attempted {
                 Ok(stored) => break stored,
                 Err(error) => error,
             };
@@ -98,9 +115,20 @@ impl Document {
     }
 }
 
-fn parcel(key: &OutputKey, meta: &RecordingMeta, spec: mux::ObjectSpec, size: u64, crc32c: u32) -> Parcel {
+/// The recording's own storage, unless somebody has chosen another for what has not arrived.
+fn destination(context: &Context, meta: &RecordingMeta) -> Target {
+    context.nudge.target(&meta.recording().to_string()).unwrap_or_else(|| meta.output.storage.clone())
+}
+
+fn parcel(
+    (key, spec): (&OutputKey, mux::ObjectSpec),
+    meta: &RecordingMeta,
+    target: &Target,
+    size: u64,
+    crc32c: u32,
+) -> Parcel {
     let headers = ObjectMeta::of_type(spec.content_type).cached(CACHE_IMMUTABLE);
-    Parcel { output: key.clone(), spec, size, crc32c, key: meta.key.clone(), meta: headers }
+    Parcel { output: key.clone(), spec, size, crc32c, key: meta.key_in(target), meta: headers }
 }
 
 fn read(key: &OutputKey, meta: serde_json::Value) -> Option<RecordingMeta> {

@@ -70,6 +70,14 @@ impl From<&StorageRef> for Target {
     }
 }
 
+impl Target {
+    /// Whether objects go to the same place, whatever the credential.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let credential_version = other.credential_version;
+        Self { credential_version, ..self.clone() } == *other
+    }
+}
+
 /// Everything about one output (recording and format) that its media does not say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutputMeta {

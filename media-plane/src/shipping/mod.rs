@@ -31,6 +31,7 @@ mod stall;
 mod storage;
 #[cfg(test)]
 pub mod tests;
+mod tidying;
 mod upload;
 
 use std::collections::HashMap;
@@ -49,11 +50,12 @@ use crate::link::FactLog;
 use crate::manifest::Manifests;
 use crate::node::{Facts, Node};
 use crate::spool_names;
-use backup::Copies;
+use backup::{Copies, Errand};
 use budget::{Bandwidth, Gate};
 use output::Shipment;
 use release::Releases;
 use storage::{Open, Pace, Storage};
+use tidying::Tidying;
 
 pub use backup::CopyBack;
 pub use lag::Lag;
@@ -88,6 +90,7 @@ pub struct Context {
     stalled_after: Duration,
     backup_after: Duration,
     copies: Copies,
+    tidying: Tidying,
     storages: Mutex<HashMap<Target, Arc<Storage>>>,
 }
 
@@ -127,8 +130,9 @@ pub struct Shipping {
     /// Outputs that go on after the next start were let go of: what still comes of them is for that start.
     let_go: bool,
     tasks: JoinSet<OutputKey>,
-    /// Files on their way back from a backup storage: they are safe there, so nobody waits for them at the end.
-    returning: mpsc::UnboundedReceiver<CopyBack>,
+    /// Files on their way back from a backup storage, where they are safe, and what is to be tidied: nobody waits for
+    /// them at the end.
+    errands: mpsc::UnboundedReceiver<Errand>,
     copies: JoinSet<()>,
 }
 
@@ -154,7 +158,7 @@ impl Shipping {
     }
 
     fn opening(open: Open, node: Arc<Node>, stored: Vec<StoredOutput>, events: Events) -> Self {
-        let (copies, returning) = Copies::new();
+        let (copies, errands) = Copies::new();
         let context = Context {
             spool: node.spool.clone(),
             facts: node.facts.clone(),
@@ -172,27 +176,32 @@ impl Shipping {
             stalled_after: node.settings.upload.stalled_after,
             backup_after: node.settings.upload.backup_after,
             copies,
+            tidying: Tidying::open(&Node::state_folder(&node.settings)),
             storages: Mutex::default(),
         };
         let drain = node.drain.clone();
         let busy = Box::new(move || node.is_busy());
-        Self::over(context, stored, events, returning, drain, busy)
+        Self::over(context, stored, events, errands, drain, busy)
     }
 
     fn over(
         context: Context,
         stored: Vec<StoredOutput>,
         events: Events,
-        returning: mpsc::UnboundedReceiver<CopyBack>,
+        errands: mpsc::UnboundedReceiver<Errand>,
         drain: Signal,
         busy: Box<dyn Fn() -> bool + Send>,
     ) -> Self {
         let guard = drain.guard("uploads");
         context.log.begin_behind(restore::highest_reported(&stored));
         let (outputs, let_go, tasks, copies) = Default::default();
+        for (recording, target) in context.manifests.chosen() {
+            context.nudge.recall(&recording, target);
+        }
+        context.tidying.all().into_iter().for_each(|left| context.copies.tidy(left));
         context.manifests.backed_up().into_iter().for_each(|copy| context.copies.send(copy));
         let context = Arc::new(context);
-        Self { context, events, returning, stored, drain, guard, busy, outputs, let_go, tasks, copies }
+        Self { context, events, errands, stored, drain, guard, busy, outputs, let_go, tasks, copies }
     }
 
     /// Ships until the drain's deadline, or until the drain has begun and nothing is left.
@@ -235,7 +244,7 @@ impl Shipping {
                 }
                 _ = stalls.tick() => self.context.tell_of_stalls(self.context.stalled_after),
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
-                Some(copy) = self.returning.recv() => drop(self.copies.spawn(copy.run(Arc::clone(&self.context)))),
+                Some(errand) = self.errands.recv() => drop(self.copies.spawn(errand.run(Arc::clone(&self.context)))),
                 Some(_) = self.copies.join_next() => {}
                 () = &mut draining, if !is_draining => is_draining = true,
                 _ = look.tick(), if is_draining && !(self.busy)() => {

@@ -3,12 +3,21 @@
 use serde::{Deserialize, Serialize};
 use spool::{OutputKey, Record, Spool, StoredOutput};
 
+use super::Target;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputNote {
     /// This file goes to the backup storage, all of it.
     Backup(u32),
+    /// This file goes to another storage, because somebody has said so (RetryUploads).
+    Elsewhere {
+        /// Which.
+        file: u32,
+        /// Where.
+        target: Target,
+    },
     /// The playlist of the epoch before, as it was when the first own text shipped; none when there was none.
     Previous(Option<String>),
 }

@@ -1,5 +1,8 @@
 //! One output on its way: objects oldest first, a few at a time, each as often as it takes.
 
+mod failing;
+mod orders;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -8,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use media::MediaTime;
 use mux::{ObjectId, ObjectPart, ObjectSpec};
-use recorder_proto::facts::{FactKind, Failure};
+use recorder_proto::facts::FactKind;
 use recorder_proto::names::StorageName;
 use spool::{Event, OutputKey, Record};
 use store::CACHE_IMMUTABLE;
@@ -23,9 +26,8 @@ use super::placement::Placement;
 use super::plan::Growing;
 use super::playlist::{Beginning, Letter};
 use super::progress::Progress;
-use super::report::{Reporter, available_entry, failed_entry};
-use super::sending::{Done, Queued, Ship, ship};
-use super::storage::internal;
+use super::report::{Reporter, available_entry};
+use super::sending::{Done, Final, Kept, Queued, Ship, ship};
 use super::upload::Parcel;
 use super::{Context, OutputMeta};
 use crate::manifest::{Entry, FileEntry, MAX_PIECES, Packed};
@@ -59,6 +61,10 @@ pub struct Shipment {
     over: bool,
     /// Nor from a later start: the output has ended, so that what is incomplete stays so.
     ended: bool,
+    /// Objects that could not be stored and are kept for another try.
+    failed: Vec<Kept>,
+    /// The order that was dealt with last.
+    obeyed: u64,
     /// Objects that an earlier process told of and did not note so, with the sequence of the fact.
     told_before: Vec<(ObjectId, u64)>,
 }
@@ -86,6 +92,8 @@ impl Shipment {
             ends_at,
             over: false,
             ended: false,
+            failed: Vec::new(),
+            obeyed: 0,
             told_before: Vec::new(),
         }
     }
@@ -94,13 +102,14 @@ impl Shipment {
     pub fn recall(&mut self, note: OutputNote) {
         match note {
             OutputNote::Backup(file) => self.placement.set_moved(file),
+            OutputNote::Elsewhere { file, target } => self.placement.choose(&self.context, file, &target),
             OutputNote::Previous(text) => self.beginning = Arc::new(Beginning::new(&self.meta, Some(text))),
         }
     }
 
-    /// Whether a file goes to the backup storage.
-    pub fn is_moved(&self, file: u32) -> bool {
-        self.placement.is_moved(file)
+    /// Whether a file goes to another storage than the output's own.
+    pub fn is_elsewhere(&self, file: u32) -> bool {
+        self.placement.is_moved(file) || self.placement.is_chosen(file)
     }
 
     /// Objects of a settled file: the fact that tells of them has this sequence.
@@ -165,13 +174,18 @@ impl Shipment {
             return;
         }
         let progress = Progress { growing: Some(growing), ..before.unwrap_or_default() };
-        let sender = growth.begin(parcel, progress, durable);
+        let (sender, left) = growth.begin(parcel, progress, durable);
         let (context, storage) = (Arc::clone(&self.context), self.placement.storage(spec.object.file));
         let meta = Arc::clone(&self.meta);
-        let movable = self.placement.may_move(spec.object.file);
+        let (movable, may_leave) = (self.placement.may_move(spec.object.file), self.placement.may_leave());
         self.growing.push(Box::pin(async move {
-            let (parcel, progress, closed, waiting) = sender.grow(&context, &storage, &meta).await?;
-            Some(ship(context, storage, Ship { parcel, place: closed.place, progress, waiting, movable }).await)
+            let (parcel, progress, closed, waiting) = tokio::select! {
+                biased;
+                Ok(()) = left => return None,
+                grown = sender.grow(&context, &storage, &meta) => grown?,
+            };
+            let place = closed.place;
+            Some(ship(context, storage, Ship { parcel, place, progress, waiting, movable, may_leave }).await)
         }));
     }
 
@@ -180,6 +194,7 @@ impl Shipment {
         match self.growths.remove(&spec.object).filter(Growth::is_sent) {
             Some(growth) => {
                 let place = self.file(spec.object.file).close(spec.object);
+                *self.under_way.entry(spec.object.file).or_default() += 1;
                 growth.close(Closed { size, crc32c, place });
             }
             None => self.queue(spec, size, crc32c, None),
@@ -193,7 +208,9 @@ impl Shipment {
         }
         // An ended channel says so at once whenever it is asked: whoever waits beside it would spin.
         let mut listens = true;
+        let mut orders = self.context.nudge.orders();
         loop {
+            self.obey().await;
             self.report_opened().await;
             self.decide().await;
             self.start();
@@ -206,6 +223,12 @@ impl Shipment {
                 && self.files.values().all(File::is_idle)
             {
                 self.fail_incomplete().await;
+                // Until the node ends, somebody may ask for what has failed to be tried again.
+                if !listens || !self.files.values().any(|file| file.kept) {
+                    return self.ended;
+                }
+            }
+            if !listens && self.running.is_empty() && self.growing.is_empty() {
                 return self.ended;
             }
             tokio::select! {
@@ -222,7 +245,7 @@ impl Shipment {
                 Some(done) = self.growing.next() => if let Some(done) = done {
                     self.done(done).await;
                 },
-                else => return self.ended,
+                _ = orders.changed() => {}
             }
         }
     }
@@ -249,35 +272,13 @@ impl Shipment {
         }
     }
 
-    /// The spool lost the output, or its writer died: what was closed still ships, what was open is gone.
-    async fn lost(&mut self, error: &spool::Error) {
-        self.set_over(true);
-        let growths = std::mem::take(&mut self.growths);
-        // What is only unfinished goes on after a restart, with the same upload.
-        if !matches!(error, spool::Error::Abandoned) {
-            growths.into_values().for_each(Growth::lose);
-        }
-        let reason = if matches!(error, spool::Error::Abandoned) { "OUTPUT_ABANDONED" } else { "SPOOL_FAILED" };
-        let open: Vec<u32> =
-            self.files.iter().filter(|(_, file)| file.summary.is_none()).map(|(index, _)| *index).collect();
-        for file in open {
-            self.fail(file, internal(reason, error.to_string())).await;
-        }
-    }
-
-    /// Settles files that were opened and never became complete: whoever waits for them waits for the last one.
-    async fn fail_incomplete(&mut self) {
-        let is_left = |file: &File| !file.settled && !file.is_complete();
-        let left = self.files.iter().filter(|(_, file)| self.ended && is_left(file));
-        for (index, error) in left.map(|(index, file)| (*index, file.missing())).collect::<Vec<_>>() {
-            self.fail(index, error).await;
-        }
-    }
-
     /// Starts what may start: playlists first, because segments are worth nothing without one.
     fn start(&mut self) {
         while self.running.len() < AT_ONCE {
-            let playlist = self.files.iter_mut().find_map(|(index, file)| Some((*index, file.next_playlist()?)));
+            let playlist = self.files.iter_mut().find_map(|(index, file)| {
+                let text = if file.kept { None } else { file.next_playlist() };
+                Some((*index, text?))
+            });
             if let Some((file, text)) = playlist {
                 *self.under_way.entry(file).or_default() += 1;
                 self.running.push(self.ship_playlist(file, text));
@@ -286,7 +287,8 @@ impl Shipment {
                 *self.under_way.entry(file).or_default() += 1;
                 let (context, storage) = (Arc::clone(&self.context), self.placement.storage(file));
                 let parcel = self.parcel(next.spec, next.size, next.crc32c);
-                let next = next.ready(parcel, self.placement.may_move(file));
+                let may_leave = self.placement.may_leave() && self.file(file).is_untouched();
+                let next = next.ready(parcel, self.placement.may_move(file), may_leave);
                 self.running.push(Box::pin(ship(context, storage, next)));
             } else {
                 return;
@@ -315,7 +317,7 @@ impl Shipment {
         for mut queued in decided.into_iter().rev() {
             let file = queued.file();
             queued.movable = false;
-            if !self.placement.is_moved(file) && self.file(file).is_untouched() {
+            if self.placement.may_move(file) && self.file(file).is_untouched() {
                 // Without the note a restart would look for the file in its own storage.
                 match OutputNote::Backup(file).keep(&self.context.spool, &self.key).await {
                     Ok(()) => self.move_file(file),
@@ -338,7 +340,7 @@ impl Shipment {
 
     fn ship_playlist(&self, file: u32, text: Text) -> BoxFuture<'static, Done> {
         let (context, storage, output) = (Arc::clone(&self.context), self.placement.storage(file), self.key.clone());
-        let is_first = self.files.keys().next() == Some(&file) && !self.placement.is_moved(file);
+        let is_first = self.files.keys().next() == Some(&file) && !self.is_elsewhere(file);
         let letter = Letter {
             output,
             key: self.meta.object_key_in(self.placement.target(file), text.object),
@@ -350,32 +352,38 @@ impl Shipment {
     }
 
     async fn done(&mut self, done: Done) {
-        let (file, result) = match done {
+        match done {
             Done::Stuck(queued) => {
                 self.arrived(queued.file());
                 self.stuck.push(*queued);
-                return;
             }
             Done::Object { object, place, crc32c, loss, result } => {
                 self.arrived(object.file);
                 if let Some(loss) = loss.filter(|_| result.is_ok()) {
                     self.losses.lose(object, loss);
                 }
-                if let Ok(stored) = &result {
-                    let meta = &self.meta;
-                    self.context.progress.uploaded(meta.recording, meta.epoch, meta.format, stored.size);
+                match result {
+                    Ok(stored) => {
+                        let meta = &self.meta;
+                        self.context.progress.uploaded(meta.recording, meta.epoch, meta.format, stored.size);
+                        self.file(object.file).store(place, &stored, crc32c);
+                    }
+                    Err(Final { failure, kept }) => {
+                        self.failed.extend(kept);
+                        self.fail(object.file, failure, kept.is_some()).await;
+                    }
                 }
-                let result = result.map(|stored| self.file(object.file).store(place, &stored, crc32c));
-                (object.file, result)
             }
             Done::Playlist { file, result } => {
                 self.arrived(file);
-                let result = result.map(|(text, stored)| self.file(file).playlist_stored(&text, &stored.etag));
-                (file, result)
+                match result {
+                    Ok((text, stored)) => self.file(file).playlist_stored(&text, &stored.etag),
+                    Err((text, failure)) => {
+                        self.file(file).playlist_failed(text);
+                        self.fail(file, failure, true).await;
+                    }
+                }
             }
-        };
-        if let Err(failure) = result {
-            self.fail(file, failure).await;
         }
     }
 
@@ -435,10 +443,13 @@ impl Shipment {
             size_bytes = available.size_bytes,
             "file available"
         );
-        let entry = available_entry(&self.meta, &available, &summary);
+        let chosen = self.placement.is_chosen(index);
+        let entry = FileEntry { chosen, ..available_entry(&self.meta, &available, &summary) };
+        let left = self.note_left(index);
         let Some(sequence) = self.report(available).await else { return };
         self.note_file(index, entry.clone()).await;
         self.bring_back(index, entry);
+        left.into_iter().for_each(|left| self.context.copies.tidy(left));
         self.reported(main.object, sequence).await;
         self.file(index).settled = true;
     }
@@ -449,22 +460,6 @@ impl Shipment {
             Ok(()) => self.context.releases.add(sequence, self.key.clone(), object),
             Err(error) => tracing::warn!(output = %self.key, %error, "shipped bytes stay spooled until a restart"),
         }
-    }
-
-    async fn fail(&mut self, index: u32, error: Failure) {
-        if std::mem::replace(&mut self.file(index).settled, true) {
-            return;
-        }
-        tracing::error!(output = %self.key, file = index, reason = error.reason, message = error.message, "file failed");
-        let reporter = self.reporter(index);
-        let kept = self.backlog.iter().filter(|queued| queued.file() == index);
-        let bytes_kept = kept.map(|queued| queued.size).sum();
-        let failed = reporter.failed(index, error, bytes_kept);
-        let summary = self.files.get(&index).and_then(|file| file.summary.as_ref());
-        let uri = self.context.uri(reporter.target, &failed.object_key);
-        let entry = failed_entry(&self.meta, &failed, uri, summary);
-        self.report(failed).await;
-        self.note_file(index, entry).await;
     }
 
     fn reporter(&self, file: u32) -> Reporter<'_> {

@@ -91,7 +91,7 @@ pub struct Letter {
 
 impl Letter {
     /// Brings it home, however often that takes; an error is final.
-    pub async fn ship(&self, context: &Context, storage: &Storage) -> Result<(Text, Stored), Failure> {
+    pub async fn ship(&self, context: &Context, storage: &Storage) -> Result<(Text, Stored), (Text, Failure)> {
         let mut attempts = storage.attempts();
         let (text, stored) = loop {
             let error = match self.send(context, storage).await {
@@ -99,14 +99,15 @@ impl Letter {
                 Err(error) => error,
             };
             if error.is_final() {
-                return Err(failure(&error));
+                return Err((self.text.clone(), failure(&error)));
             }
             storage.failed(&error, &mut attempts).await;
         };
         if !text.last {
             return Ok((text, stored));
         }
-        committed(context, &self.output, text.object, stored).await.map(|stored| (text, stored))
+        let stored = committed(context, &self.output, text.object, stored).await;
+        Ok((text, stored))
     }
 
     /// One attempt; gives the text as it is stored.

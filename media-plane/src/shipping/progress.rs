@@ -122,6 +122,12 @@ impl Progress {
         self.growing = None;
     }
 
+    /// An attempt was broken off: whatever it had asked for may have been done.
+    pub fn interrupted(&mut self) {
+        (self.doubt, self.strays) = (true, true);
+        self.unsure |= self.upload.is_some();
+    }
+
     /// A request failed. A sequential store may have taken some of its bytes.
     pub fn failed(&mut self, limits: Capabilities) {
         self.unsure |= self.upload.is_some() && !limits.parts_in_any_order;

@@ -73,7 +73,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// A file could not be stored.
+    /// A file could not be stored; so many bytes of it are kept for another try.
     pub fn failed(&self, file: u32, error: Failure, bytes_kept: u64) -> FileFailed {
         FileFailed {
             format: self.meta.format,
@@ -105,6 +105,8 @@ pub fn available_entry(meta: &OutputMeta, file: &FileAvailable, summary: &Summar
         crc32c: file.crc32c.clone(),
         media: Some(file_media(meta, summary)),
         error: None,
+        chosen: false,
+        kept: false,
     }
 }
 
@@ -121,6 +123,8 @@ pub fn failed_entry(meta: &OutputMeta, file: &FileFailed, uri: String, summary: 
         crc32c: String::new(),
         media: summary.map(|summary| file_media(meta, summary)),
         error: Some(file.error.clone()),
+        chosen: false,
+        kept: file.bytes_kept > 0,
     }
 }
 

@@ -74,8 +74,10 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
             ObjectState::Closed { size, crc32c, .. } => (*size, *crc32c),
             // It is not over: its own part of the node reopens it.
             ObjectState::Open { bytes, .. } => {
-                shipment.file(object.spec.object.file);
-                shipment.grow(object.spec, *bytes, Some(Progress::restored(object.upload, true)));
+                let file = object.spec.object.file;
+                shipment.file(file);
+                let upload = object.upload.filter(|_| !shipment.is_elsewhere(file));
+                shipment.grow(object.spec, *bytes, Some(Progress::restored(upload, true)));
                 continue;
             }
         };
@@ -93,7 +95,7 @@ pub fn resume(context: &Arc<Context>, meta: OutputMeta, stored: StoredOutput) ->
             (None, _) => {
                 let is_large = object.upload.is_some() || size > SMALLEST_PART;
                 // What the journal knows may be the other storage's: there it means nothing, or another upload.
-                let upload = object.upload.filter(|_| !shipment.is_moved(id.file));
+                let upload = object.upload.filter(|_| !shipment.is_elsewhere(id.file));
                 let growing = shipment.growing_parts().filter(|_| upload.is_some());
                 let head = context.spool.head_len(&key, id);
                 let progress = Progress { growing, head, ..Progress::restored(upload, is_large) };

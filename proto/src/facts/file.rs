@@ -208,6 +208,7 @@ impl FileFailed {
             state: v1::file::State::Failed.into(),
             error: Some((&self.error).into()),
             object_key: self.object_key.clone(),
+            bytes_kept: self.bytes_kept,
             ..Default::default()
         }
     }

@@ -12,6 +12,7 @@ mod memory;
 mod outages;
 mod refusals;
 mod restart;
+mod retries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,9 @@ use tokio::task::JoinHandle;
 use super::backup::Copies;
 use super::budget::{Bandwidth, Gate};
 use super::lag::Lag;
+use super::nudge::Nudge;
 use super::storage::{Open, Pace};
+use super::tidying::Tidying;
 use super::{Context, OutputMeta, Shipping, Target, Wall};
 use crate::link::FactLog;
 use crate::manifest::Manifests;
@@ -71,6 +74,7 @@ pub struct Yard {
     pub manifests: Manifests,
     pub log: FactLog,
     pub lag: Lag,
+    pub nudge: Nudge,
     pub drain: Drain,
     task: JoinHandle<()>,
 }
@@ -127,10 +131,12 @@ impl Yard {
             let client = if is_backup { backup as Arc<dyn Bucket> } else { bucket as Arc<dyn Bucket> };
             async move { Ok(client) }.boxed()
         });
-        let context = context((&spool, &manifests, &log, &lag), copies, patience, open);
+        let tidying = Tidying::open(&state);
+        let context = Context { tidying, ..context((&spool, &manifests, &log, &lag), copies, patience, open) };
+        let nudge = context.nudge.clone();
         let shipping = Shipping::over(context, stored, events, returning, drain.signal(), Box::new(|| false));
         let task = tokio::spawn(shipping.run());
-        Self { dir, memory, bucket, backup, patience, spool, manifests, log, lag, drain, task }
+        Self { dir, memory, bucket, backup, patience, spool, manifests, log, lag, nudge, drain, task }
     }
 
     /// The process dies and starts again; the bucket stays.
@@ -229,6 +235,7 @@ pub fn context(node: (&Spool, &Manifests, &FactLog, &Lag), copies: Copies, patie
         stalled_after: patience.stalled_after,
         backup_after: patience.backup_after,
         copies,
+        tidying: Default::default(),
         storages: Default::default(),
     }
 }
