@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod by_hand;
+mod codecs;
 mod control_away;
 mod crash;
 mod cuts;
