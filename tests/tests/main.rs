@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod closed_library;
+mod codecs;
 mod control_away;
 mod crash;
 mod cuts;

@@ -78,7 +78,8 @@ fn take_elements(unit: &mut Unit, payload: &[u8]) -> Option<()> {
         let is_last = rest.is_empty();
         let goes_on = index == 0 && aggregation.continues();
         let fits = (goes_on || unit.begin_piece()) && unit.add_piece(element);
-        if !fits || (!(is_last && aggregation.goes_on()) && !close(unit)) {
+        let is_open = is_last && aggregation.goes_on();
+        if !fits || !(is_open || close(unit)) {
             return None;
         }
         if is_last {

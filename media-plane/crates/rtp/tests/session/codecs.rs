@@ -125,7 +125,7 @@ fn vp8_a_frame_that_none_builds_on_may_be_lost_alone_and_no_other() {
 /// A VP9 key frame of profile 0 and this size, with some bytes behind its header.
 fn vp9_key(width: u16, height: u16) -> Vec<u8> {
     // Marker, profile, key frame, shown: 0x82; then the sync code, the colours (BT.601, limited), sizes less one.
-    let bits = (0b001_0u64 << 32) | u64::from(width - 1) << 16 | u64::from(height - 1);
+    let bits = (0b0010_u64 << 32) | u64::from(width - 1) << 16 | u64::from(height - 1);
     let mut frame = vec![0x82, 0x49, 0x83, 0x42];
     frame.extend((bits << 28).to_be_bytes());
     frame.extend([1, 2, 3]);
