@@ -2,7 +2,7 @@
 
 use recorder_proto::facts::{FileAvailable, FileFailed};
 use recorder_proto::pb::node::Directive;
-use recorder_proto::pb::node::directive::{Control, Directive as Kind, control::Action};
+use recorder_proto::pb::node::directive::{Control, Directive as Body, control::Action};
 use recorder_proto::pb::node::plan::StorageRef;
 use serde_json::Value;
 use store::Kind;
@@ -261,7 +261,7 @@ async fn an_order_to_another_storage_was_forgotten_by_a_restart_before_it_was_ca
             storage.map(|kind| StorageRef { name: "storages/b".into(), kind: kind.into(), ..Default::default() });
         let action = Action::RetryUploads as i32;
         let control = Control { action, command_id: name.into(), storage, ..Default::default() };
-        Directive { name: format!("control/{name}"), version: 1, directive: Some(Kind::Control(control)) }
+        Directive { name: format!("control/{name}"), version: 1, directive: Some(Body::Control(control)) }
     };
     let directives = Directives::open(folder.path());
     let upserts = vec![command("here", None), command("there", Some("s3")), command("nowhere", Some("tape"))];
