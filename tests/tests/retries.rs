@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use media::TrackKind;
 use recorder_proto::pb::v1;
 use recorder_tests::accounting::Ledger;
-use recorder_tests::bucket::{Fault, S3Server};
+use recorder_tests::bucket::{BUCKET, Fault, S3Server};
 use recorder_tests::footage::Footage;
 use recorder_tests::numbered::Publisher;
 use recorder_tests::publisher::Source;
@@ -14,7 +14,6 @@ use recorder_tests::scene::{Clients, all_formats, tree};
 use recorder_tests::stage::{Stage, s3_target, seeds};
 use recorder_tests::{verify, wait, whip};
 use v1::recording::State;
-use v1::storage::{S3, Target};
 use v1::verify_recording_response::Verdict;
 
 const FORMATS: [&str; 4] = ["AAC", "FLV", "HLS", "MP4"];
@@ -35,10 +34,8 @@ impl Scene {
     async fn new() -> Self {
         let mut stage = Stage::start(seeds(1)[0]).await;
         let spare = S3Server::start("AKSPARE", "SKSPARE-keep-me-secret").await;
-        spare.create_bucket("spare");
         let mut clients = Clients::of(&stage.cluster).await;
-        let Target::S3(target) = s3_target(&spare) else { unreachable!() };
-        let target = Some(Target::S3(S3 { bucket: "spare".into(), ..target }));
+        let target = Some(s3_target(&spare));
         let storage = Some(v1::Storage { target, prefix: "kept".into(), ..Default::default() });
         let request = v1::CreateStorageRequest { storage_id: "spare".into(), storage, ..Default::default() };
         clients.storages.create_storage(request).await.unwrap();
@@ -75,7 +72,7 @@ impl Scene {
         assert_eq!((recording.state(), recording.error.as_ref()), (State::Succeeded, None));
         assert_eq!(files.len(), 4);
         for file in files {
-            assert_eq!(file.uri, format!("s3://spare/{}", file.object_key), "{file:?}");
+            assert_eq!(file.uri, format!("s3://{BUCKET}/{}", file.object_key), "{file:?}");
             assert!(file.object_key.starts_with("kept/"), "{file:?}");
         }
         let sessions = self.publisher.sent();

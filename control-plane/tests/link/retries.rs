@@ -106,7 +106,11 @@ fn files_are_sent_to_another_storage_whoever_restarts_meanwhile() {
             (storage.name.as_str(), storage.kind.as_str(), storage.bucket.as_str()),
             ("storages/other", "file_system", "elsewhere")
         );
-        assert_eq!(commands(&second.follow().await), [command.clone()], "an earlier epoch's files may wait there");
+        assert_eq!(
+            commands(&second.follow().await),
+            std::slice::from_ref(&command),
+            "an earlier epoch's files may wait there"
+        );
         // Asked for again, they still go there.
         control.recordings().retry_uploads(retry(&story, "")).await.unwrap();
         let again = commands(&node.follow().await).remove(0);
