@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use recorder_db::{Db, Options};
-use recorder_proto::pb::node::node_link_service_server::NodeLinkServiceServer;
 use recorder_proto::pb::v1;
 use recorder_runtime::accept::{Limits, Listener};
 use recorder_runtime::admin::Admin;
@@ -29,7 +28,9 @@ use crate::api::verify;
 use crate::api::watch::Watches;
 use crate::api::webhooks::Hooks;
 use crate::config::{Config, Tokens};
+use crate::directives::align;
 use crate::link::Link;
+use crate::link::service::LinkServer;
 use crate::progress::Rounds;
 use crate::pulse::Pulse;
 use crate::usage::backfill;
@@ -211,8 +212,15 @@ impl App {
         background.spawn(dispatcher.run(pulse.clone(), signal.clone()));
         background.spawn(rounds.run(db.clone(), signal.clone()));
         background.spawn(pulse.run(db.clone(), signal.clone()));
-        background.spawn(timers::run(db.clone(), clock, config.link.lease, config.events.retention, signal.clone()));
+        background.spawn(timers::run(
+            db.clone(),
+            Arc::clone(&clock),
+            config.link.lease,
+            config.events.retention,
+            signal.clone(),
+        ));
         background.spawn(backfill::run(db.clone(), signal.clone()));
+        background.spawn(align::run(db.clone(), Arc::clone(&clock), signal.clone()));
         background.spawn(ping(db, database, signal.clone()));
         for (name, tls) in tls {
             background.spawn(tls.follow(name, signal.clone()));
@@ -342,11 +350,7 @@ fn public(server: GrpcServer, api: Api, watches: Watches, hooks: Hooks) -> GrpcS
 }
 
 fn nodes(server: GrpcServer, link: Link) -> GrpcServer {
-    server.service(
-        NodeLinkServiceServer::new(link)
-            .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(MAX_REPLY_BYTES),
-    )
+    server.service(LinkServer::new(link))
 }
 
 /// Keeps readiness in line with the database.

@@ -17,6 +17,7 @@ use recorder_proto::time;
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
 
+use crate::directives::source::Source;
 use crate::directives::{changelog, compile};
 use crate::domain::node::Fact;
 use crate::ledger;
@@ -203,9 +204,9 @@ async fn prune(db: &Db, now: DateTime<Utc>, retention: Duration) -> Result<(), P
         events::prune_prefix(db, time::micros(oldest))?;
         streams::prune(db, time::micros(oldest))?;
         changelog::prune(db)?;
-        if blocks::prune(db, time::micros(now))? > 0 {
-            compile::recompile(db, now)?;
-        }
+        let over = blocks::domains_over(db, time::micros(now))?;
+        blocks::prune(db, time::micros(now))?;
+        compile::follow(db, &over.into_iter().map(Source::Domain).collect(), now)?;
         Ok(())
     })
     .await

@@ -13,6 +13,7 @@ use super::change::{Call, Tx};
 use super::validate::{self, listed};
 use super::{Api, domain as domain_api, template};
 use crate::directives::names;
+use crate::directives::source::Source;
 use crate::directives::status::{self, Stage, Standing};
 use crate::domain;
 use crate::domain::binding::Selection;
@@ -86,6 +87,7 @@ fn bound(tx: &mut Tx<'_>, domain: &DomainName, selection: &Selection) -> Result<
         create_time: tx.micros(),
     };
     bindings::insert(tx.connection, &row)?;
+    tx.touch(source(&row));
     let event = shown(&row, Standing { stage: Stage::Pending, applied: 0, total: 0, error: None });
     tx.event("binding.created", &event.name, &event)?;
     Ok(row)
@@ -134,7 +136,12 @@ pub(super) async fn list(api: &Api, request: ListBindingsRequest) -> Result<List
 pub(super) fn remove(tx: &mut Tx<'_>, row: &bindings::Row) -> Result<(), Problem> {
     let last = show(tx.connection, std::slice::from_ref(row), tx.now)?;
     bindings::delete(tx.connection, row)?;
+    tx.touch(source(row));
     last.iter().try_for_each(|last| tx.event("binding.deleted", &last.name, last))
+}
+
+fn source(row: &bindings::Row) -> Source {
+    Source::Binding(row.domain.clone(), row.app.clone(), row.template.clone())
 }
 
 /// `domains/{domain}/bindings/{template}[~{app}]`.

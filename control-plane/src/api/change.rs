@@ -1,14 +1,17 @@
 //! Every call that changes something: one transaction, its events, the directives that follow from it, and the reply
 //! kept under the request_id.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use prost::Message;
 use recorder_db::{AnyConnection, events, idempotency};
 use recorder_proto::problem::Violations;
 use recorder_proto::{Problem, limits, time};
-use std::time::Duration;
 
 use super::Api;
 use crate::directives::compile;
+use crate::directives::source::Source;
 
 /// How a call wants to be carried out.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +39,8 @@ pub struct Tx<'a> {
     pub now: DateTime<Utc>,
     /// What every service needs.
     pub api: &'a Api,
+    /// What was changed since directives were compiled.
+    touched: BTreeSet<Source>,
 }
 
 impl Tx<'_> {
@@ -59,12 +64,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Notes that a row that directives are compiled from was changed, made or removed.
+    pub fn touch(&mut self, source: Source) {
+        self.touched.insert(source);
+    }
+
     /// Brings the directives in line with what was changed.
     ///
     /// # Errors
     /// When the database fails.
     pub fn recompile(&mut self) -> Result<(), Problem> {
-        compile::recompile(self.connection, self.now)?;
+        compile::follow(self.connection, &std::mem::take(&mut self.touched), self.now)?;
         Ok(())
     }
 }
@@ -109,7 +119,7 @@ impl Api {
             if repeatable && let Some(reply) = kept_reply(connection, &call, &body_hash, now)? {
                 return Ok(reply);
             }
-            let mut tx = Tx { connection, now, api: &api };
+            let mut tx = Tx { connection, now, api: &api, touched: BTreeSet::new() };
             let reply = body(&mut tx, request)?;
             if call.validate_only {
                 return Err(Abort::Rehearsed(reply));

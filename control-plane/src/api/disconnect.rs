@@ -11,6 +11,7 @@ use recorder_proto::{Problem, limits, time};
 use super::stream::shown;
 use super::validate::{self, Span};
 use super::watch::Watches;
+use crate::directives::source::Source;
 use crate::directives::{changelog, command, compile};
 
 const BLOCK: Span = Span::or_off(Duration::from_secs(1), limits::BLOCK_FOR_MAX);
@@ -53,7 +54,7 @@ fn order(
         let (domain, app, stream) = (row.domain.clone(), row.app.clone(), row.stream.clone());
         blocks::put(db, &blocks::Row { domain, app, stream, until, reason: reason.to_owned() })?;
         // Before the command: the publisher must not find the door open when it comes back at once.
-        compile::recompile(db, now)?;
+        compile::follow(db, &[Source::Domain(row.domain.clone())].into(), now)?;
     }
     changelog::put(db, &command::disconnect(&session, reason), now)?;
     shown(db, &row)

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::change::{Call, Tx};
 use super::validate::{self, etag, expect_etag, only_name};
 use super::{Api, answer, binding, mask, publish_url, rule, secrets, task};
+use crate::directives::source::Source;
 use crate::domain;
 use crate::domain::push_domain::Keys;
 use crate::tasks;
@@ -109,6 +110,7 @@ pub(super) fn insert(tx: &mut Tx<'_>, name: &DomainName, domain: Domain) -> Resu
         update_time: now,
     };
     domains::insert(tx.connection, &row)?;
+    tx.touch(Source::Domain(row.id.clone()));
     secrets::put_publish_keys(tx.connection, &tx.api.sealer, &row.id, &Keys::default(), &keys)?;
     let domain = show(&row)?;
     tx.event("domain.created", &domain.name, &domain)?;
@@ -156,6 +158,7 @@ async fn update(api: &Api, request: UpdateDomainRequest) -> Result<Domain, Probl
         let (public, after) = domain::push_domain::split(domain);
         let changes = domains::Row { body: public.encode_to_vec(), update_time: tx.micros(), ..row };
         domains::update(tx.connection, &changes)?;
+        tx.touch(Source::Domain(changes.id.clone()));
         secrets::put_publish_keys(tx.connection, &tx.api.sealer, &changes.id, &before, &after)?;
         let domain = show(&domains::Row { rev: changes.rev + 1, ..changes })?;
         tx.event("domain.updated", &domain.name, &domain)?;
@@ -198,6 +201,7 @@ async fn delete(api: &Api, request: DeleteDomainRequest) -> Result<(), Problem> 
         ordered.into_iter().try_for_each(|row| task::end(tx, row).map(drop))?;
         let last = show(&row)?;
         domains::delete(tx.connection, &row.id)?;
+        tx.touch(Source::Domain(row.id.clone()));
         tx.event("domain.deleted", &last.name, &last)?;
         tx.recompile()
     };

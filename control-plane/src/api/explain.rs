@@ -30,7 +30,7 @@ pub async fn explain(api: &Api, request: ExplainMatchRequest) -> Result<ExplainM
             if domains::get(connection, key.domain())?.is_none() {
                 return Err(Problem::not_found("domain", &format!("domains/{}", key.domain())));
             }
-            let everything = changelog::snapshot(connection)?.upserts;
+            let everything = changelog::of_domain(connection, key.domain())?;
             let tasks = tasks(&everything, &key, now);
             let standings = standings(everything);
             let ruled = ExplainMatchResponse::from(&matching::decide(&key, &standings));

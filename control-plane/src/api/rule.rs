@@ -15,6 +15,7 @@ use super::change::{Call, Tx};
 use super::validate::{self, etag, expect_etag, only_name};
 use super::{Api, answer, explain, mask};
 use crate::directives::names;
+use crate::directives::source::Source;
 use crate::directives::status::{self, Stage};
 use crate::domain;
 
@@ -171,10 +172,12 @@ async fn delete(api: &Api, request: DeleteRuleRequest) -> Result<(), Problem> {
 pub(super) fn remove(tx: &mut Tx<'_>, row: &rules::Row) -> Result<(), Problem> {
     let last = one(show(tx.connection, std::slice::from_ref(row), tx.now)?)?;
     rules::delete(tx.connection, &row.id)?;
+    tx.touch(Source::Rule(row.id.clone()));
     tx.event("rule.deleted", &last.name, &last)
 }
 
 fn changed(tx: &mut Tx<'_>, kind: &str, row: rules::Row) -> Result<Rule, Problem> {
+    tx.touch(Source::Rule(row.id.clone()));
     tx.recompile()?;
     let rule = one(show(tx.connection, &[row], tx.now)?)?;
     tx.event(kind, &rule.name, &rule)?;

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::change::{Call, Tx};
 use super::validate::{self, etag, expect_etag, only_name};
 use super::{Api, answer, mask, probe, secrets, template};
+use crate::directives::source::Source;
 use crate::domain;
 
 /// Id of the embedded library; always there.
@@ -203,6 +204,7 @@ fn store(
 fn demote(tx: &mut Tx<'_>) -> Result<(), Problem> {
     let Some(former) = storages::default(tx.connection)? else { return Ok(()) };
     storages::clear_default(tx.connection)?;
+    tx.touch(Source::DefaultStorage);
     let former = show(&storages::Row { is_default: false, rev: former.rev + 1, ..former })?;
     tx.event("storage.updated", &former.name, &former)
 }
@@ -224,6 +226,7 @@ async fn delete(api: &Api, request: DeleteStorageRequest) -> Result<(), Problem>
         }
         let last = show(&row)?;
         storages::delete(tx.connection, &row.id)?;
+        tx.touch(Source::Storage(row.id.clone()));
         tx.event("storage.deleted", &last.name, &last)?;
         tx.recompile()
     };
@@ -280,6 +283,7 @@ async fn test(api: &Api, request: TestStorageRequest) -> Result<TestStorageRespo
 fn changed(tx: &mut Tx<'_>, kind: &str, row: &storages::Row) -> Result<Storage, Problem> {
     let storage = show(row)?;
     tx.event(kind, &storage.name, &storage)?;
+    tx.touch(Source::Storage(row.id.clone()));
     tx.recompile()?;
     Ok(storage)
 }

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::change::{Call, Tx};
 use super::validate::{self, etag, expect_etag, only_name};
 use super::{Api, answer, binding, mask, rule, task};
+use crate::directives::source::Source;
 use crate::{domain, tasks};
 
 /// Id of the template that tasks use when they name none; always there.
@@ -217,6 +218,7 @@ async fn delete(api: &Api, request: DeleteTemplateRequest) -> Result<(), Problem
         ruled.iter().try_for_each(|row| rule::remove(tx, row))?;
         let last = shown(tx.connection, &row)?;
         templates::delete(tx.connection, &row.id)?;
+        tx.touch(Source::Template(row.id.clone()));
         tx.event("template.deleted", &last.name, &last)?;
         tx.recompile()
     };
@@ -227,6 +229,7 @@ async fn delete(api: &Api, request: DeleteTemplateRequest) -> Result<(), Problem
 fn changed(tx: &mut Tx<'_>, kind: &str, row: &templates::Row) -> Result<Template, Problem> {
     let template = shown(tx.connection, row)?;
     tx.event(kind, &template.name, &template)?;
+    tx.touch(Source::Template(row.id.clone()));
     tx.recompile()?;
     Ok(template)
 }

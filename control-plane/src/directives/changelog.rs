@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use prost::Message;
 use recorder_db::directives::{self, Change};
+use recorder_db::tasks::Filter;
 use recorder_db::{AnyConnection, Result};
 use recorder_proto::pb::node::Directive;
 use recorder_proto::time;
 
 use super::names;
+use crate::domain::task::OPEN;
 
 /// A node that missed more versions than this gets a snapshot, which then is the shorter message.
 pub const KEPT_VERSIONS: u64 = 1_000;
+
+/// The same for directives: one change can concern a hundred thousand of them.
+const KEPT_CHANGES: i64 = 5_000;
 
 /// The effect of one transaction.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,13 +29,42 @@ pub struct Effect {
     pub removed: Vec<String>,
 }
 
-/// Makes the compiled directives the ones in force; returns the version after it. Commands are not compiled and stay.
+/// What a compilation covered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Every compiled directive.
+    Everything,
+    /// These directives.
+    Named(BTreeSet<String>),
+}
+
+/// Makes the compiled directives the ones in force, within the scope; returns the version after it. Commands are not
+/// compiled and stay.
 pub fn record(
     connection: &mut AnyConnection,
+    scope: &Scope,
     compiled: &BTreeMap<String, Directive>,
     now: DateTime<Utc>,
 ) -> Result<u64> {
-    let before: BTreeMap<String, Vec<u8>> = directives::all(connection)?
+    let changes = changes(connection, scope, compiled)?;
+    commit(connection, changes, now)
+}
+
+/// Whether [`record`] would change something.
+pub fn differs(connection: &mut AnyConnection, scope: &Scope, compiled: &BTreeMap<String, Directive>) -> Result<bool> {
+    Ok(!changes(connection, scope, compiled)?.is_empty())
+}
+
+fn changes(
+    connection: &mut AnyConnection,
+    scope: &Scope,
+    compiled: &BTreeMap<String, Directive>,
+) -> Result<Vec<(String, Option<Vec<u8>>)>> {
+    let rows = match scope {
+        Scope::Everything => directives::all(connection)?,
+        Scope::Named(names) => directives::named(connection, &names.iter().cloned().collect::<Vec<_>>())?,
+    };
+    let before: BTreeMap<String, Vec<u8>> = rows
         .into_iter()
         .filter(|row| names::COMPILED.iter().any(|prefix| row.name.starts_with(prefix)))
         .map(|row| (row.name, row.body))
@@ -38,8 +72,7 @@ pub fn record(
     let upserts = compiled.iter().map(|(name, directive)| (name.clone(), stored(directive)));
     let upserts = upserts.filter(|(name, body)| before.get(name) != Some(body)).map(|(name, body)| (name, Some(body)));
     let gone = before.keys().filter(|name| !compiled.contains_key(*name)).map(|name| (name.clone(), None));
-    let changes: Vec<_> = upserts.chain(gone).collect();
-    commit(connection, changes, now)
+    Ok(upserts.chain(gone).collect())
 }
 
 /// Puts one directive that is not compiled, such as a command; putting the same again changes nothing.
@@ -78,7 +111,22 @@ pub fn snapshot(connection: &mut AnyConnection) -> Result<Effect> {
     Ok(Effect { version, upserts, removed: Vec::new() })
 }
 
-/// What has changed since a version, transaction by transaction; None when the log no longer (or not yet) covers it.
+/// What is in force for the streams of a domain: its bindings, rules and open tasks.
+pub fn of_domain(connection: &mut AnyConnection, domain: &str) -> Result<Vec<Directive>> {
+    let bindings = recorder_db::bindings::of_domain(connection, domain)?;
+    let rules = recorder_db::rules::of_domain(connection, domain)?;
+    let states = OPEN.map(|state| state as i32).to_vec();
+    let tasks = Filter { domain: Some(domain.to_owned()), states, ..Filter::default() };
+    let bindings = bindings.iter().map(|row| names::binding(&row.domain, &row.template, &row.app));
+    let rules = rules.iter().map(|row| names::rule(&row.id));
+    let mut named: Vec<String> = bindings.chain(rules).collect();
+    named.extend(recorder_db::tasks::all(connection, &tasks)?.iter().map(|row| names::task(&row.id)));
+    let rows = directives::named(connection, &named)?;
+    rows.iter().map(|row| loaded(row.version, &row.body)).collect()
+}
+
+/// What has changed since a version, transaction by transaction; None when the log no longer (or not yet) covers it, and
+/// when it is so much that everything is the shorter message.
 pub fn since(connection: &mut AnyConnection, from: u64) -> Result<Option<Vec<Effect>>> {
     let current = version(connection)?;
     if from == current {
@@ -88,8 +136,12 @@ pub fn since(connection: &mut AnyConnection, from: u64) -> Result<Option<Vec<Eff
     if from > current || oldest.is_none_or(|oldest| oldest > from + 1) {
         return Ok(None);
     }
+    let changes = directives::changes_after(connection, signed(from), KEPT_CHANGES + 1)?;
+    if changes.len() > usize::try_from(KEPT_CHANGES).unwrap_or(usize::MAX) {
+        return Ok(None);
+    }
     let mut effects: Vec<Effect> = Vec::new();
-    for change in directives::changes_after(connection, signed(from))? {
+    for change in changes {
         let version = unsigned(change.version);
         if effects.last().is_none_or(|effect| effect.version != version) {
             effects.push(Effect { version, ..Effect::default() });
@@ -112,19 +164,13 @@ pub fn prune(connection: &mut AnyConnection) -> Result<usize> {
     directives::prune(connection, signed(version.saturating_sub(KEPT_VERSIONS)))
 }
 
-/// The names that an effect tells about.
-pub fn touched(effect: &Effect) -> BTreeSet<String> {
-    effect.upserts.iter().map(|directive| directive.name.clone()).chain(effect.removed.iter().cloned()).collect()
-}
-
 fn commit(connection: &mut AnyConnection, changes: Vec<(String, Option<Vec<u8>>)>, now: DateTime<Utc>) -> Result<u64> {
     if changes.is_empty() {
         return version(connection);
     }
     let version = directives::next_version(connection)?;
-    for (name, body) in changes {
-        directives::apply(connection, &Change { version, name, body, time: time::micros(now) })?;
-    }
+    let change = |(name, body)| Change { version, name, body, time: time::micros(now) };
+    directives::apply_all(connection, &changes.into_iter().map(change).collect::<Vec<_>>())?;
     Ok(unsigned(version))
 }
 
@@ -185,11 +231,11 @@ mod tests {
     #[test]
     fn a_version_is_spent_on_a_change_only() {
         with_database(|db| {
-            assert_eq!(record(db, &compiled(&[]), now())?, 0);
-            assert_eq!(record(db, &compiled(&[("rule/a", 1)]), now())?, 1);
-            assert_eq!(record(db, &compiled(&[("rule/a", 1)]), now())?, 1);
-            assert_eq!(record(db, &compiled(&[("rule/a", 2), ("rule/b", 1)]), now())?, 2);
-            assert_eq!(record(db, &compiled(&[("rule/b", 1)]), now())?, 3);
+            assert_eq!(record(db, &Scope::Everything, &compiled(&[]), now())?, 0);
+            assert_eq!(record(db, &Scope::Everything, &compiled(&[("rule/a", 1)]), now())?, 1);
+            assert_eq!(record(db, &Scope::Everything, &compiled(&[("rule/a", 1)]), now())?, 1);
+            assert_eq!(record(db, &Scope::Everything, &compiled(&[("rule/a", 2), ("rule/b", 1)]), now())?, 2);
+            assert_eq!(record(db, &Scope::Everything, &compiled(&[("rule/b", 1)]), now())?, 3);
             let effects = since(db, 1)?.unwrap();
             assert_eq!(effects.iter().map(|effect| effect.version).collect::<Vec<_>>(), [2, 3]);
             assert_eq!(names(&effects[0]), ["rule/a", "rule/b"]);
@@ -205,7 +251,7 @@ mod tests {
             let command = super::super::command::stop("01JD", 1);
             assert_eq!(put(db, &command, now())?, 1);
             assert_eq!(put(db, &command, now())?, 1, "the same command again is no change");
-            record(db, &compiled(&[("domain/d", 1), ("rule/a", 1)]), now())?;
+            record(db, &Scope::Everything, &compiled(&[("domain/d", 1), ("rule/a", 1)]), now())?;
             assert_eq!(names(&snapshot(db)?), ["domain/d", "rule/a", command.name.as_str()]);
             assert_eq!(remove(db, &command.name, now())?, 3);
             assert_eq!(remove(db, &command.name, now())?, 3);
@@ -218,7 +264,7 @@ mod tests {
         with_database(|db| {
             assert_eq!(since(db, 0)?, Some(Vec::new()), "nothing is covered by nothing");
             for marker in 1..=KEPT_VERSIONS + 10 {
-                record(db, &compiled(&[("rule/a", marker)]), now())?;
+                record(db, &Scope::Everything, &compiled(&[("rule/a", marker)]), now())?;
             }
             assert_eq!(since(db, 0)?.map(|effects| effects.len() as u64), Some(KEPT_VERSIONS + 10));
             assert_eq!(prune(db)?, 10);

@@ -1,5 +1,5 @@
 //! Rows of the database, as they are after a change, to directives that need nothing looked up.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,15 +12,44 @@ use recorder_proto::pb::v1::domain::publish_auth::Mode;
 use recorder_proto::pb::v1::{Domain, Rule, Storage, Template, rule};
 use recorder_proto::time;
 
+use super::changelog::{self, Scope};
+use super::names;
 use super::plan::{Storages, plan};
+use super::source::{self, Concern, Source};
 use super::task::{self, OpenTask};
-use super::{changelog, names};
 
-/// Brings the directives in line with the rows, inside the transaction that changed those; returns the version of the
+/// Brings the directives in line with all rows, inside the transaction that changed those; returns the version of the
 /// directives after it, which is a new one only if something has changed for the nodes.
 pub fn recompile(connection: &mut AnyConnection, now: DateTime<Utc>) -> recorder_db::Result<u64> {
     let catalogue = load(connection)?;
-    changelog::record(connection, &compile(&catalogue), now)
+    changelog::record(connection, &Scope::Everything, &compile(&catalogue), now)
+}
+
+/// [`recompile`] for the rows that have changed: the same result, provided that all others were in line before.
+pub fn follow(
+    connection: &mut AnyConnection,
+    sources: &BTreeSet<Source>,
+    now: DateTime<Utc>,
+) -> recorder_db::Result<u64> {
+    let (scope, compiled) = concerned(connection, sources)?;
+    changelog::record(connection, &scope, &compiled, now)
+}
+
+/// Whether [`follow`] would change something.
+pub fn is_behind(connection: &mut AnyConnection, sources: &BTreeSet<Source>) -> recorder_db::Result<bool> {
+    let (scope, compiled) = concerned(connection, sources)?;
+    changelog::differs(connection, &scope, &compiled)
+}
+
+fn concerned(
+    connection: &mut AnyConnection,
+    sources: &BTreeSet<Source>,
+) -> recorder_db::Result<(Scope, BTreeMap<String, Directive>)> {
+    let Concern { names, catalogue } = source::concern(connection, sources)?;
+    let mut compiled = compile(&catalogue);
+    // A backlog of some templates only would be too short.
+    compiled.retain(|name, _| names.contains(name));
+    Ok((Scope::Named(names), compiled))
 }
 
 /// Everything that directives are compiled from; ids are bare, references in resources are full names.
@@ -40,6 +69,17 @@ pub struct Catalogue {
     pub storages: Storages,
     /// Tasks that are not over.
     pub tasks: Vec<OpenTask>,
+}
+
+impl Catalogue {
+    /// Bare ids of the templates that bindings, rules and tasks record with.
+    pub(super) fn templates_needed(&self) -> BTreeSet<String> {
+        let of_bindings = self.bindings.iter().map(|binding| binding.template.as_str());
+        let of_rules = self.rules.iter().map(|rule| bare(&rule.template));
+        let of_tasks = self.tasks.iter().map(|task| task.template.as_str());
+        let named = of_bindings.chain(of_rules).chain(of_tasks).filter(|id| !id.is_empty());
+        named.map(str::to_owned).collect()
+    }
 }
 
 /// A binding, by bare ids.
@@ -145,7 +185,7 @@ fn bare(name: &str) -> &str {
     name.rsplit_once('/').map_or(name, |(_, id)| id)
 }
 
-/// Reads everything there is. Domains, bindings and rules are configuration: thousands at most.
+/// Reads everything there is.
 fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
     let mut keys: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
     // Ordered by slot: primary comes before secondary.
@@ -155,31 +195,40 @@ fn load(connection: &mut AnyConnection) -> recorder_db::Result<Catalogue> {
     let mut catalogue =
         Catalogue { storages: storages(connection)?, blocks: blocks::all(connection)?, ..Catalogue::default() };
     for row in recorder_db::domains::all(connection)? {
-        let domain = Domain { name: format!("domains/{}", row.id), ..row.domain()? };
-        catalogue.domains.push((domain, keys.remove(&row.id).unwrap_or_default()));
+        catalogue.domains.push((domain(&row)?, keys.remove(&row.id).unwrap_or_default()));
     }
-    for row in recorder_db::bindings::all(connection)? {
-        let created = time::from_micros(row.create_time);
-        catalogue.bindings.push(Binding { domain: row.domain, app: row.app, template: row.template, created });
-    }
-    for row in recorder_db::rules::all(connection)? {
-        let template = row.template.as_ref().map(|id| format!("templates/{id}")).unwrap_or_default();
-        let rule = Rule {
-            name: format!("rules/{}", row.id),
-            domain: row.domain.clone(),
-            app: row.app.clone(),
-            stream: row.stream.clone(),
-            template,
-            create_time: Some(time::timestamp(time::from_micros(row.create_time))),
-            ..row.rule()?
-        };
-        catalogue.rules.push(rule);
-    }
-    for row in recorder_db::templates::all(connection)? {
-        catalogue.templates.insert(row.id.clone(), latest(&row)?);
-    }
+    catalogue.bindings = recorder_db::bindings::all(connection)?.into_iter().map(binding).collect();
+    catalogue.rules = recorder_db::rules::all(connection)?.iter().map(rule).collect::<recorder_db::Result<_>>()?;
+    catalogue.templates = templates(connection)?;
     catalogue.tasks = task::open(connection)?;
     Ok(catalogue)
+}
+
+pub(super) fn domain(row: &recorder_db::domains::Row) -> recorder_db::Result<Domain> {
+    Ok(Domain { name: format!("domains/{}", row.id), ..row.domain()? })
+}
+
+pub(super) fn binding(row: recorder_db::bindings::Row) -> Binding {
+    let created = time::from_micros(row.create_time);
+    Binding { domain: row.domain, app: row.app, template: row.template, created }
+}
+
+pub(super) fn rule(row: &recorder_db::rules::Row) -> recorder_db::Result<Rule> {
+    Ok(Rule {
+        name: format!("rules/{}", row.id),
+        domain: row.domain.clone(),
+        app: row.app.clone(),
+        stream: row.stream.clone(),
+        template: row.template.as_ref().map(|id| format!("templates/{id}")).unwrap_or_default(),
+        create_time: Some(time::timestamp(time::from_micros(row.create_time))),
+        ..row.rule()?
+    })
+}
+
+/// Every template at its latest revision, by bare id.
+pub(super) fn templates(connection: &mut AnyConnection) -> recorder_db::Result<BTreeMap<String, Template>> {
+    let rows = recorder_db::templates::all(connection)?;
+    rows.iter().map(|row| Ok((row.id.clone(), latest(row)?))).collect()
 }
 
 /// One template at its latest revision, by bare id.

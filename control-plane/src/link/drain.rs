@@ -31,7 +31,12 @@ pub(crate) enum Order {
 impl Order {
     /// The order that a node is under.
     pub(crate) fn of(row: &Row) -> Self {
-        row.drain.as_deref().and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or(Self::None)
+        Self::kept_as(row.drain.as_deref())
+    }
+
+    /// The order that was kept like this.
+    pub(super) fn kept_as(kept: Option<&[u8]>) -> Self {
+        kept.and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or(Self::None)
     }
 
     /// As it is kept.

@@ -8,16 +8,13 @@ use recorder_runtime::secret::Sealer;
 use sha2::{Digest, Sha256};
 
 use crate::api::places;
-use crate::directives::changelog::Effect;
 
-/// The effect with its keys as the node needs them: in the clear to check signatures, hashed to compare stream keys.
-pub(super) fn opened(sealer: &Sealer, mut effect: Effect) -> Effect {
-    for directive in &mut effect.upserts {
-        if let Some(Kind::Domain(policy)) = &mut directive.directive {
-            open(sealer, policy);
-        }
+/// The directive with its keys as nodes need them: in the clear to check signatures, hashed to compare stream keys.
+pub(super) fn opened(sealer: &Sealer, mut directive: Directive) -> Directive {
+    if let Some(Kind::Domain(policy)) = &mut directive.directive {
+        open(sealer, policy);
     }
-    effect
+    directive
 }
 
 /// The directive without keys, for people.

@@ -1,15 +1,18 @@
 //! The node link: media nodes register, get directives, claim recordings, fetch credentials and report facts.
+mod board;
 pub(crate) mod claim;
 mod credential;
 pub(crate) mod drain;
 mod facts;
 mod keys;
+mod load;
 pub(crate) mod node;
+mod notary;
 mod register;
 pub(crate) mod resume;
+pub mod service;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +25,11 @@ use recorder_proto::pb::node::node_link_service_server::NodeLinkService;
 use recorder_runtime::clock::Clock;
 use recorder_runtime::drain::Signal;
 use recorder_runtime::secret::Sealer;
-use tokio::sync::watch;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
+
+use board::Board;
+use notary::Notary;
 
 use crate::access::Caller;
 use crate::pulse::Pulse;
@@ -41,9 +46,10 @@ pub struct Link {
     pulse: Pulse,
     drain: Signal,
     lease: Duration,
-    /// The newest epoch of every node that registered here: a fenced process hears of it at once, not at its next
-    /// heartbeat.
-    epochs: Arc<watch::Sender<BTreeMap<String, u64>>>,
+    /// What all directive streams tell.
+    board: Board,
+    /// What all directive streams write.
+    notary: Notary,
     /// Who speaks, while a call is served.
     caller: Option<Caller>,
 }
@@ -58,8 +64,8 @@ impl Link {
         drain: Signal,
         lease: Duration,
     ) -> Self {
-        let epochs = Arc::new(watch::Sender::new(BTreeMap::new()));
-        Self { db, clock, sealer, pulse, drain, lease, epochs, caller: None }
+        let (board, notary) = (Board::new(db.clone(), Arc::clone(&sealer)), Notary::new(db.clone()));
+        Self { db, clock, sealer, pulse, drain, lease, board, notary, caller: None }
     }
 
     /// The link as whoever makes this call may use it.
@@ -104,9 +110,6 @@ impl NodeLinkService for Link {
         let (lease, lease_until) = (self.lease, self.lease_until(now));
         let node = request.node.clone();
         let reply = self.db.write(move |db| register::register(db, &request, now, lease, lease_until)).await?;
-        self.epochs.send_modify(|epochs| {
-            epochs.insert(node.clone(), reply.node_epoch);
-        });
         tracing::info!(node, epoch = reply.node_epoch, "node registered");
         Ok(Response::new(reply))
     }
@@ -117,7 +120,11 @@ impl NodeLinkService for Link {
         &self,
         request: Request<Streaming<pb::StreamDirectivesRequest>>,
     ) -> Result<Response<Self::StreamDirectivesStream>, Status> {
-        Ok(Response::new(stream::open(self.of(&request), request.into_inner())))
+        let outgoing = stream::open(self.of(&request), request.into_inner());
+        let decoded = |message: crate::directives::parcel::Outgoing| {
+            message.message().map_err(|error| Status::internal(error.to_string()))
+        };
+        Ok(Response::new(Box::pin(outgoing.map(move |message| message.and_then(decoded)))))
     }
 
     type ReportFactsStream = ResponseStream<pb::ReportFactsResponse>;
@@ -175,7 +182,7 @@ impl NodeLinkService for Link {
     ) -> Result<Response<pb::GetSnapshotResponse>, Status> {
         self.of(&request).vouch(&request.get_ref().node)?;
         let name = node::id(&request.into_inner().node)?;
-        let effect = self.db.read(move |db| stream::view(db, &name)).await?;
+        let effect = self.db.read(move |db| Ok::<_, Problem>(load::view(db, &name)?)).await?;
         let mut directives: Vec<_> = effect.upserts.into_iter().map(keys::masked).collect();
         directives.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(Response::new(pb::GetSnapshotResponse { version: effect.version, directives }))

@@ -1,81 +1,86 @@
 //! The directive stream of one node: what the session decides, carried over gRPC and into the database.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::OptionFuture;
 use prost::Message;
-use recorder_db::{AnyConnection, node_acks, node_progress, nodes, recordings, streams};
-use recorder_proto::names::{RecordingName, StreamName};
-use recorder_proto::pb::node::directive::Directive as Kind;
-use recorder_proto::pb::node::directive::control::Action;
+use recorder_db::{AnyConnection, node_acks, node_progress, nodes};
+use recorder_proto::pb::node::StreamDirectivesRequest;
 use recorder_proto::pb::node::stream_directives_request::{Heartbeat, Hello, Message as Said};
-use recorder_proto::pb::node::{Directive, StreamDirectivesRequest, StreamDirectivesResponse};
 use recorder_proto::{Problem, time};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::board::{Next, Seen};
 use super::drain::{self, Order};
-use super::{Link, ResponseStream, Result, keys, node};
-use crate::directives::changelog::{self, Effect};
+use super::{Link, ResponseStream, Result, node};
+use crate::directives::changelog;
+use crate::directives::parcel::Outgoing;
 use crate::directives::session::{Answer, Session, fenced};
 use crate::domain::node::Fact;
 
-/// Messages on their way to a node that reads slowly; more wait in the change log.
-const QUEUE: usize = 16;
+/// Messages handed to the connection of a node that reads slowly; more wait as references to what all nodes share.
+const QUEUE: usize = 4;
 
 /// A stream without a Hello for so long is a mistake.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Deltas read from the log at a time.
+/// A node that takes nothing for so long while something waits for it is stuck, and what waits may be large.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// How long others wait for one node that is told everything.
+const TURN: Duration = Duration::from_secs(3);
+
+/// Deltas queued for a node at a time.
 const BATCH: usize = 16;
 
 /// Opens the stream; it ends with the node's side, the drain, or a fence.
-pub(super) fn open(
-    link: Link,
-    inbound: Streaming<StreamDirectivesRequest>,
-) -> ResponseStream<StreamDirectivesResponse> {
+pub(super) fn open(link: Link, inbound: Streaming<StreamDirectivesRequest>) -> ResponseStream<Outgoing> {
     let (outbound, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         if let Err(status) = run(link, inbound, &outbound).await {
-            let _ = outbound.send(Err(status)).await;
+            // A node that reads nothing is not told either.
+            let _ = tokio::time::timeout(STUCK, outbound.send(Err(status))).await;
         }
     });
     Box::pin(ReceiverStream::new(receiver))
 }
 
-struct Conversation<'a> {
+struct Conversation {
     link: Link,
     node: String,
     epoch: u64,
     session: Session,
+    /// The node cannot go on from what it has.
+    wants_everything: bool,
+    /// Its turn to be told everything, and when that is over at the latest: a slow node must not keep others waiting.
+    turn: Option<(OwnedSemaphorePermit, Instant)>,
+    /// What the connection has no room for yet.
+    pending: VecDeque<Outgoing>,
     /// When each unanswered message was sent, by nonce.
     asked: BTreeMap<String, Duration>,
     /// The drain, or its end, that the node was told of on this stream.
     ordered: Order,
-    outbound: &'a mpsc::Sender<Result<StreamDirectivesResponse, Status>>,
-    last_sent: Instant,
-}
-
-/// What comes next for a node.
-enum Next {
-    /// Deltas, oldest first; empty = nothing new.
-    Deltas(Vec<Effect>),
-    Snapshot(Effect),
+    /// When something was last queued or taken.
+    moved: Instant,
 }
 
 /// Whether the stream goes on.
 #[derive(PartialEq)]
 enum Flow {
     On,
+    /// Once what is pending is sent.
     Over,
 }
 
 async fn run(
     link: Link,
     mut inbound: Streaming<StreamDirectivesRequest>,
-    outbound: &mpsc::Sender<Result<StreamDirectivesResponse, Status>>,
+    outbound: &mpsc::Sender<Result<Outgoing, Status>>,
 ) -> Result<(), Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await;
     let hello = match first.map_err(|_| Status::deadline_exceeded("no hello came"))?? {
@@ -85,110 +90,154 @@ async fn run(
     };
     let node = node::id(&hello.node)?;
     link.vouch(&node)?;
-    let (mut heads, mut epochs) = (link.pulse.subscribe(), link.epochs.subscribe());
     let (drain, silence) = (link.drain.clone(), link.lease / 3);
-    let mut conversation = Conversation {
-        node,
-        epoch: hello.node_epoch,
-        session: Session::new(hello.applied_version),
-        asked: BTreeMap::new(),
-        ordered: Order::None,
-        outbound,
-        last_sent: Instant::now(),
-        link,
-    };
-    if conversation.begin(&hello).await? == Flow::Over {
-        return Ok(());
+    link.board.follow(&link.pulse, &drain);
+    let mut board = link.board.subscribe();
+    let mut conversation = Conversation::new(link, node, &hello);
+    let mut flow = conversation.begin(&hello).await?;
+    if flow == Flow::On {
+        tracing::info!(node = conversation.node, epoch = conversation.epoch, "directive stream open");
     }
-    tracing::info!(node = conversation.node, epoch = conversation.epoch, "directive stream open");
-    loop {
-        heads.mark_unchanged();
-        epochs.mark_unchanged();
-        if conversation.pump().await? == Flow::Over {
-            return Ok(());
+    let mut waiting = OptionFuture::from(None);
+    let mut is_waiting = false;
+    while flow == Flow::On {
+        let seen = Arc::clone(&board.borrow_and_update());
+        flow = conversation.fill(&seen).await?;
+        if flow == Flow::Over {
+            break;
         }
-        tokio::select! {
+        if conversation.wants_everything && conversation.turn.is_none() && !is_waiting {
+            waiting = Some(Box::pin(conversation.link.board.turn())).into();
+            is_waiting = true;
+        }
+        let turn_ends = conversation.turn.as_ref().map(|(_, ends)| *ends);
+        flow = tokio::select! {
+            turn = &mut waiting, if is_waiting => {
+                is_waiting = false;
+                conversation.turn = turn.flatten().map(|turn| (turn, Instant::now() + TURN));
+                Flow::On
+            }
+            () = tokio::time::sleep_until(turn_ends.unwrap_or_else(Instant::now)), if turn_ends.is_some() => {
+                conversation.turn = None;
+                Flow::On
+            }
             () = drain.draining() => return Err(Problem::shutting_down(Duration::from_secs(1)).into()),
+            room = outbound.reserve(), if !conversation.pending.is_empty() => match room {
+                Ok(room) => {
+                    if let Some(message) = conversation.next() {
+                        room.send(Ok(message));
+                    }
+                    Flow::On
+                }
+                Err(_) => return Ok(()),
+            },
             said = inbound.message() => match said? {
-                Some(request) => if conversation.hear(request).await? == Flow::Over { return Ok(()) },
+                Some(request) => conversation.hear(request).await?,
                 None => return Ok(()),
             },
-            // Their senders live in `link`: neither ends before the stream does.
-            _ = heads.changed(), if conversation.session.is_open() => {}
-            _ = epochs.changed() => {}
-            () = tokio::time::sleep_until(conversation.last_sent + silence) => {
-                let bookmark = conversation.session.bookmark();
-                if conversation.send(bookmark).await == Flow::Over { return Ok(()) }
+            // Its sender lives in the conversation's link: it does not end before the stream does.
+            _ = board.changed() => Flow::On,
+            () = tokio::time::sleep_until(conversation.moved + silence), if conversation.pending.is_empty() => {
+                conversation.pending.push_back(conversation.session.bookmark());
+                conversation.moved = Instant::now();
+                Flow::On
             }
+            () = tokio::time::sleep_until(conversation.moved + STUCK), if !conversation.pending.is_empty() => {
+                tracing::warn!(node = conversation.node, "the node does not read its directives");
+                return Err(Status::unavailable("nothing was read for too long; connect again"));
+            }
+        };
+    }
+    while let Some(message) = conversation.next() {
+        if outbound.send(Ok(message)).await.is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
-impl Conversation<'_> {
+impl Conversation {
+    fn new(link: Link, node: String, hello: &Hello) -> Self {
+        Self {
+            node,
+            epoch: hello.node_epoch,
+            session: Session::new(hello.applied_version),
+            wants_everything: false,
+            turn: None,
+            pending: VecDeque::new(),
+            asked: BTreeMap::new(),
+            ordered: Order::None,
+            moved: Instant::now(),
+            link,
+        }
+    }
+
     /// Deltas if the node can go on from what it has, else everything.
     async fn begin(&mut self, hello: &Hello) -> Result<Flow, Status> {
         let (node, epoch, applied) = (self.node.clone(), hello.node_epoch, hello.applied_version);
         let now = self.link.clock.now();
-        let began = self.link.db.write(move |db| begin(db, &node, epoch, applied, now)).await;
-        match self.or_fenced(began).await? {
-            Some(Next::Snapshot(effect)) => self.tell_everything(effect).await,
-            // Deltas are read by the first pump.
-            Some(Next::Deltas(_)) => Ok(Flow::On),
-            None => Ok(Flow::Over),
-        }
+        let began = self.link.notary.write(move |db| begin(db, &node, epoch, applied, now)).await;
+        let Some(resumes) = self.or_fenced(began)? else { return Ok(Flow::Over) };
+        self.wants_everything = !resumes;
+        // What this node has just become must be seen before anything is concluded from what is seen.
+        self.link.board.refresh().await?;
+        Ok(Flow::On)
     }
 
-    /// Sends what has changed, as long as the node keeps up.
-    async fn pump(&mut self) -> Result<Flow, Status> {
-        while self.session.is_open() {
-            let (node, epoch, sent) = (self.node.clone(), self.epoch, self.session.sent());
-            let next = self.link.db.read(move |db| next(db, &node, epoch, sent)).await;
-            let Some((next, order)) = self.or_fenced(next).await? else { return Ok(Flow::Over) };
-            if self.order(order).await == Flow::Over {
-                return Ok(Flow::Over);
-            }
-            let effects = match next {
-                Next::Snapshot(effect) => {
-                    if self.tell_everything(effect).await? == Flow::Over {
-                        return Ok(Flow::Over);
+    /// Queues what there is to tell, as long as the node keeps up.
+    async fn fill(&mut self, seen: &Seen) -> Result<Flow, Status> {
+        let was_empty = self.pending.is_empty();
+        let flow = self.queue(seen).await?;
+        if was_empty && !self.pending.is_empty() {
+            self.moved = Instant::now();
+        }
+        Ok(flow)
+    }
+
+    async fn queue(&mut self, seen: &Seen) -> Result<Flow, Status> {
+        let Some((epoch, order)) = seen.node(&self.node) else {
+            return Err(Problem::not_found("node", &format!("nodes/{}", self.node)).into());
+        };
+        if epoch > self.epoch {
+            return Ok(self.fence(Some(epoch)));
+        }
+        if !self.pending.is_empty() {
+            return Ok(Flow::On);
+        }
+        if !self.wants_everything && std::mem::replace(&mut self.ordered, order) != order {
+            self.pending.extend(order.message(self.link.clock.now()).map(Outgoing::Own));
+        }
+        if self.session.is_open() && !self.wants_everything {
+            match seen.after(self.session.sent(), BATCH) {
+                Next::Deltas(parcels) => {
+                    for parcel in parcels {
+                        self.pending.extend(self.session.delta(&parcel, &self.node));
                     }
-                    continue;
                 }
-                Next::Deltas(effects) if effects.is_empty() => return Ok(Flow::On),
-                Next::Deltas(effects) => effects,
-            };
-            for effect in effects {
-                let effect = keys::opened(&self.link.sealer, effect);
-                for message in self.session.delta(&effect) {
-                    if self.send(message).await == Flow::Over {
-                        return Ok(Flow::Over);
-                    }
-                }
+                // What was read further back is seen in the next round; it may be too much.
+                Next::Missed => self.wants_everything = !self.link.board.reach(self.session.sent()).await?,
             }
+        }
+        if self.session.is_open() && self.wants_everything && self.turn.is_some() {
+            let parcel = self.link.board.everything().await?;
+            self.pending.extend(self.session.snapshot(&parcel, &self.node));
+            self.wants_everything = false;
         }
         Ok(Flow::On)
     }
 
-    /// Tells the node to drain, or that it need not any more; once per stream.
-    async fn order(&mut self, order: Order) -> Flow {
-        if order == self.ordered {
-            return Flow::On;
+    /// The next message that the connection can take.
+    fn next(&mut self) -> Option<Outgoing> {
+        let message = self.pending.pop_front()?;
+        if self.pending.is_empty() {
+            self.turn = None;
         }
-        self.ordered = order;
-        match order.message(self.link.clock.now()) {
-            Some(message) => self.send(message).await,
-            None => Flow::On,
+        self.moved = Instant::now();
+        if !message.nonce().is_empty() {
+            // As bounded as the session's own list of unanswered messages.
+            self.asked.insert(message.nonce().to_owned(), self.link.clock.monotonic());
         }
-    }
-
-    async fn tell_everything(&mut self, effect: Effect) -> Result<Flow, Status> {
-        let effect = keys::opened(&self.link.sealer, effect);
-        for message in self.session.snapshot(&effect) {
-            if self.send(message).await == Flow::Over {
-                return Ok(Flow::Over);
-            }
-        }
-        Ok(Flow::On)
+        Some(message)
     }
 
     async fn hear(&mut self, request: StreamDirectivesRequest) -> Result<Flow, Status> {
@@ -216,8 +265,8 @@ impl Conversation<'_> {
         }
         let (node, epoch, now) = (self.node.clone(), self.epoch, self.link.clock.now());
         let lease_until = self.link.lease_until(now);
-        let noted = self.link.db.write(move |db| note(db, &node, epoch, &answer, lease_until, now)).await;
-        Ok(self.or_fenced(noted).await?.map_or(Flow::Over, |()| Flow::On))
+        let noted = self.link.notary.write(move |db| note(db, &node, epoch, &answer, lease_until, now)).await;
+        Ok(self.or_fenced(noted)?.map_or(Flow::Over, |()| Flow::On))
     }
 
     /// How long the node took to apply a message.
@@ -231,92 +280,43 @@ impl Conversation<'_> {
     async fn heartbeat(&mut self, heartbeat: Heartbeat) -> Result<Flow, Status> {
         let (node, epoch, now) = (self.node.clone(), self.epoch, self.link.clock.now());
         let lease_until = self.link.lease_until(now);
-        let beat = self.link.db.write(move |db| beat(db, &node, epoch, &heartbeat, lease_until, now)).await;
-        Ok(self.or_fenced(beat).await?.map_or(Flow::Over, |()| Flow::On))
+        let beat = self.link.notary.write(move |db| beat(db, &node, epoch, &heartbeat, lease_until, now)).await;
+        Ok(self.or_fenced(beat)?.map_or(Flow::Over, |()| Flow::On))
     }
 
     /// A process that was replaced is told so, as the last message of the stream.
-    async fn or_fenced<T>(&mut self, outcome: Result<T>) -> Result<Option<T>, Status> {
+    fn or_fenced<T>(&mut self, outcome: Result<T>) -> Result<Option<T>, Status> {
         match outcome {
             Ok(value) => Ok(Some(value)),
             Err(problem) if problem.reason == "EPOCH_FENCED" => {
                 let current = problem.metadata.get("current_epoch").and_then(|text| text.parse().ok());
-                tracing::warn!(node = self.node, epoch = self.epoch, "an older process of this node is fenced");
-                self.send(fenced(current.unwrap_or_default())).await;
+                self.fence(current);
                 Ok(None)
             }
             Err(problem) => Err(problem.into()),
         }
     }
 
-    async fn send(&mut self, message: StreamDirectivesResponse) -> Flow {
-        self.last_sent = Instant::now();
-        if !message.nonce.is_empty() {
-            // As bounded as the session's own list of unanswered messages.
-            self.asked.insert(message.nonce.clone(), self.link.clock.monotonic());
-        }
-        if self.outbound.send(Ok(message)).await.is_ok() { Flow::On } else { Flow::Over }
+    fn fence(&mut self, current: Option<u64>) -> Flow {
+        tracing::warn!(node = self.node, epoch = self.epoch, "an older process of this node is fenced");
+        // What it is told no more cannot take effect: only the last part of everything does.
+        self.pending.clear();
+        self.pending.push_back(fenced(current.unwrap_or_default()));
+        Flow::Over
     }
 }
 
-/// What a node would be told; for people.
-pub(super) fn view(db: &mut AnyConnection, node: &str) -> Result<Effect> {
-    let effect = changelog::snapshot(db)?;
-    Ok(only_for(db, node, effect)?)
-}
-
-fn begin(db: &mut AnyConnection, node: &str, epoch: u64, applied: u64, now: DateTime<Utc>) -> Result<Next> {
+/// Whether the node can go on from what it has.
+fn begin(db: &mut AnyConnection, node: &str, epoch: u64, applied: u64, now: DateTime<Utc>) -> Result<bool> {
     let mut row = node::current(db, node, epoch)?;
     // A node that never acknowledged anything here got its directives from another database; one that refused something
     // may be a newer release now and gets another chance.
-    let resumes = applied > 0 && row.applied_version > 0 && node_acks::of_node(db, node)?.is_empty();
+    let known = applied > 0 && row.applied_version > 0 && node_acks::of_node(db, node)?.is_empty();
     let version = changelog::version(db)?;
     row.applied_version = i64::try_from(applied.min(version)).unwrap_or(i64::MAX);
     row.update_time = time::micros(now);
     nodes::update(db, &row)?;
-    if resumes && changelog::since(db, applied)?.is_some() {
-        return Ok(Next::Deltas(Vec::new()));
-    }
-    let everything = changelog::snapshot(db)?;
-    Ok(Next::Snapshot(only_for(db, node, everything)?))
-}
-
-fn next(db: &mut AnyConnection, node: &str, epoch: u64, sent: u64) -> Result<(Next, Order)> {
-    let order = Order::of(&node::current(db, node, epoch)?);
-    let Some(effects) = changelog::since(db, sent)? else {
-        let everything = changelog::snapshot(db)?;
-        return Ok((Next::Snapshot(only_for(db, node, everything)?), order));
-    };
-    let effects = effects.into_iter().take(BATCH).map(|effect| only_for(db, node, effect));
-    Ok((Next::Deltas(effects.collect::<recorder_db::Result<_>>()?), order))
-}
-
-/// Leaves out commands that are for other nodes.
-fn only_for(db: &mut AnyConnection, node: &str, mut effect: Effect) -> recorder_db::Result<Effect> {
-    let mut kept = Vec::with_capacity(effect.upserts.len());
-    for directive in effect.upserts {
-        if concerns(db, node, &directive)? {
-            kept.push(directive);
-        }
-    }
-    effect.upserts = kept;
-    Ok(effect)
-}
-
-fn concerns(db: &mut AnyConnection, node: &str, directive: &Directive) -> recorder_db::Result<bool> {
-    let Some(Kind::Control(control)) = &directive.directive else { return Ok(true) };
-    if let Ok(session) = control.recording.parse::<StreamName>() {
-        let live = streams::get(db, &session.0.to_string())?;
-        return Ok(live.is_some_and(|row| row.node == node && row.end_time.is_none()));
-    }
-    let Ok(name) = control.recording.parse::<RecordingName>() else { return Ok(false) };
-    // A cut was asked for where the recording was then; whoever has taken over meanwhile began new files anyway.
-    let passed = |row: &recordings::Row| {
-        control.action() == Action::Split && i64::try_from(control.epoch).is_ok_and(|epoch| epoch != row.epoch)
-    };
-    // Files of earlier epochs may wait on other nodes than the one that has the recording now.
-    let is_asked = |row: &recordings::Row| row.node == node || control.action() == Action::RetryUploads;
-    Ok(recordings::get(db, &name.0.to_string())?.is_some_and(|row| is_asked(&row) && !passed(&row)))
+    Ok(known && applied <= version)
 }
 
 fn note(
@@ -335,8 +335,11 @@ fn note(
     if answer.everything {
         node_acks::clear(db, node)?;
     } else {
-        for directive in &answer.accepted {
-            node_acks::delete(db, node, directive)?;
+        // Few are ever refused, and many can be accepted at once.
+        for refused in node_acks::of_node(db, node)? {
+            if answer.accepted.contains(&refused.directive) {
+                node_acks::delete(db, node, &refused.directive)?;
+            }
         }
     }
     for (directive, error) in &answer.rejected {

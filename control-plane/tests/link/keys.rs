@@ -44,7 +44,7 @@ fn publish_keys_are_neither_in_the_change_log_nor_in_the_snapshot_for_people() {
         signed_domain(&control).await;
         node.follow().await;
         let rows = control.scratch.db.read(recorder_db::directives::all).await.unwrap();
-        let log = control.scratch.db.read(|db| recorder_db::directives::changes_after(db, 0)).await.unwrap();
+        let log = control.scratch.db.read(|db| recorder_db::directives::changes_after(db, 0, 1_000)).await.unwrap();
         let bodies: Vec<Vec<u8>> =
             rows.into_iter().map(|row| row.body).chain(log.into_iter().filter_map(|change| change.body)).collect();
         assert!(!bodies.is_empty());

@@ -1,8 +1,8 @@
 //! `make bench-scale`: a large installation against the real control plane, on SQLite and, where `TEST_DATABASE_URL`
 //! names an empty one, on Postgres. Prints numbers; asserts nothing about them.
 //!
-//! Usage: `scale [NODES DOMAINS RULES]`, default 200 10000 100000. `RECORDER_SCALE_AT_ONCE` (default 4) nodes take their
-//! first snapshot at a time.
+//! Usage: `scale [NODES DOMAINS RULES]`, default 200 10000 100000. `RECORDER_SCALE_AT_ONCE` (default: all) nodes take
+//! their first snapshot at a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod facts;
@@ -25,7 +25,10 @@ use seed::Size;
 use server::Server;
 
 /// Rules made one after the other.
-const CHANGES: usize = 20;
+const CHANGES: usize = 60;
+
+/// How long nodes are idle before their memory is measured: longer than the control plane keeps everything encoded.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// How long facts are reported.
 const FACTS: Duration = Duration::from_secs(15);
@@ -43,6 +46,7 @@ async fn main() {
     let mut databases = vec![("SQLite", format!("sqlite://{}/control.db", folder.display()))];
     databases.extend(std::env::var("TEST_DATABASE_URL").ok().map(|url| ("Postgres", url)));
     println!("{} nodes, {} domains, {} rules", size.nodes, size.domains, size.rules);
+    println!("load of the machine: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     for (name, url) in databases {
         println!("\n{name}");
         measure(&folder, &url, size).await;
@@ -57,7 +61,9 @@ fn row(what: &str, value: String) {
 async fn measure(folder: &Path, url: &str, size: Size) {
     // The first start makes the tables and what is built in.
     drop(Server::start(folder, url).await);
-    let compiled = seed::seed(url, size).await;
+    // Room for those that are made one after the other.
+    let grown = Size { rules: size.rules.saturating_sub(CHANGES), ..size };
+    let compiled = seed::seed(url, grown).await;
     row("compiling all directives for the first time", seconds(compiled));
     let server = Server::start(folder, url).await;
     let idle = server.memory("VmRSS:");
@@ -74,8 +80,8 @@ async fn measure(folder: &Path, url: &str, size: Size) {
     row("  Register to first directive", spread(nodes.iter().map(|node| node.first).collect()));
     row("  Register to last directive", spread(nodes.iter().map(|node| node.whole).collect()));
     row("memory at its peak", format!("{:.0} MiB", server.memory("VmHWM:")));
-    // Acknowledgements are taken in, and freed memory goes back.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    // Acknowledgements are taken in, what nobody needs any more is let go, and freed memory goes back.
+    tokio::time::sleep(IDLE).await;
     let session = (server.memory("VmRSS:") - idle) / nodes.len() as f64 * 1024.0;
     row("memory per idle session of a node", format!("{session:.0} KiB"));
     changes(&server, &nodes).await;
@@ -84,7 +90,7 @@ async fn measure(folder: &Path, url: &str, size: Size) {
 
 /// The other nodes, a few at a time.
 async fn crowd(server: &Server, count: usize) -> Vec<Node> {
-    let at_once = std::env::var("RECORDER_SCALE_AT_ONCE").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let at_once = std::env::var("RECORDER_SCALE_AT_ONCE").ok().and_then(|text| text.parse().ok()).unwrap_or(count);
     let gate = Arc::new(Semaphore::new(at_once));
     let join = |number: usize| {
         let (gate, link) = (Arc::clone(&gate), server.link.clone());

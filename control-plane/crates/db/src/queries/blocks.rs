@@ -30,6 +30,19 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(blocks::table.order((blocks::domain.asc(), blocks::app.asc(), blocks::stream.asc())).load(connection)?)
 }
 
+/// The blocks of a domain, by stream.
+pub fn of_domain(connection: &mut AnyConnection, domain: &str) -> Result<Vec<Row>> {
+    Ok(blocks::table
+        .filter(blocks::domain.eq(domain))
+        .order((blocks::app.asc(), blocks::stream.asc()))
+        .load(connection)?)
+}
+
+/// The domains of those that are over at `now`.
+pub fn domains_over(connection: &mut AnyConnection, now: i64) -> Result<Vec<String>> {
+    Ok(blocks::table.filter(blocks::until.le(now)).select(blocks::domain).distinct().load(connection)?)
+}
+
 /// Whether some are over at `now`.
 pub fn any_over(connection: &mut AnyConnection, now: i64) -> Result<bool> {
     let over: i64 = blocks::table.filter(blocks::until.le(now)).count().get_result(connection)?;

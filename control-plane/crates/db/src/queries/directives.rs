@@ -5,6 +5,9 @@ use super::counters;
 use crate::schema::{directive_log, directives};
 use crate::{AnyConnection, Result};
 
+/// Names in one statement: databases take a limited number of variables.
+const NAMED_AT_ONCE: usize = 500;
+
 /// A directive in force; `body` is the compiler's business.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
 #[diesel(table_name = directives)]
@@ -42,6 +45,34 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(directives::table.order(directives::name.asc()).load(connection)?)
 }
 
+/// A page of the directives in force, by name, after the last name of the page before (empty: the first page).
+pub fn page(connection: &mut AnyConnection, after: &str, limit: i64) -> Result<Vec<Row>> {
+    Ok(directives::table
+        .filter(directives::name.gt(after))
+        .order(directives::name.asc())
+        .limit(limit)
+        .load(connection)?)
+}
+
+/// Those of the named directives that are in force.
+pub fn named(connection: &mut AnyConnection, names: &[String]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for names in names.chunks(NAMED_AT_ONCE) {
+        rows.extend(directives::table.filter(directives::name.eq_any(names)).load::<Row>(connection)?);
+    }
+    Ok(rows)
+}
+
+/// The names of those that are in force.
+pub fn in_force(connection: &mut AnyConnection, names: &[String]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for names in names.chunks(NAMED_AT_ONCE) {
+        let named = directives::table.filter(directives::name.eq_any(names));
+        found.extend(named.select(directives::name).load::<String>(connection)?);
+    }
+    Ok(found)
+}
+
 /// One directive.
 pub fn get(connection: &mut AnyConnection, name: &str) -> Result<Option<Row>> {
     Ok(directives::table.find(name).first(connection).optional()?)
@@ -58,11 +89,37 @@ pub fn apply(connection: &mut AnyConnection, change: &Change) -> Result<()> {
     Ok(())
 }
 
-/// Changes after a version, oldest first.
-pub fn changes_after(connection: &mut AnyConnection, version: i64) -> Result<Vec<Change>> {
+/// [`apply`] for many changes of different directives, in few statements.
+pub fn apply_all(connection: &mut AnyConnection, changes: &[Change]) -> Result<()> {
+    for changes in changes.chunks(NAMED_AT_ONCE) {
+        let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
+        diesel::delete(directives::table.filter(directives::name.eq_any(names))).execute(connection)?;
+        let row = |change: &Change| {
+            let body = change.body.clone()?;
+            Some(Row { name: change.name.clone(), version: change.version, body })
+        };
+        let rows: Vec<Row> = changes.iter().filter_map(row).collect();
+        // Inserts of many rows exist for each database alone.
+        match connection {
+            AnyConnection::Pg(connection) => {
+                diesel::insert_into(directives::table).values(&rows).execute(connection)?;
+                diesel::insert_into(directive_log::table).values(changes).execute(connection)?;
+            }
+            AnyConnection::Sqlite(connection) => {
+                diesel::insert_into(directives::table).values(&rows).execute(connection)?;
+                diesel::insert_into(directive_log::table).values(changes).execute(connection)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Changes after a version, oldest first, and no more than so many.
+pub fn changes_after(connection: &mut AnyConnection, version: i64, limit: i64) -> Result<Vec<Change>> {
     Ok(directive_log::table
         .filter(directive_log::version.gt(version))
         .order((directive_log::version.asc(), directive_log::name.asc()))
+        .limit(limit)
         .load(connection)?)
 }
 

@@ -53,6 +53,16 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(domains::table.order(domains::uid.asc()).load(connection)?)
 }
 
+/// Ids after the last one of the page before (empty: the first page).
+pub fn ids(connection: &mut AnyConnection, after: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(domains::table
+        .filter(domains::id.gt(after))
+        .order(domains::id.asc())
+        .select(domains::id)
+        .limit(limit)
+        .load(connection)?)
+}
+
 /// How many there are.
 pub fn count(connection: &mut AnyConnection) -> Result<i64> {
     Ok(domains::table.count().get_result(connection)?)

@@ -27,6 +27,15 @@ pub struct Row {
     pub drain: Option<Vec<u8>>,
 }
 
+/// The part of a [`Row`] that its directive stream follows.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+#[allow(missing_docs)]
+pub struct Ordered {
+    pub id: String,
+    pub epoch: i64,
+    pub drain: Option<Vec<u8>>,
+}
+
 impl Row {
     /// The body, decoded.
     pub fn node(&self) -> Result<v1::Node> {
@@ -47,6 +56,11 @@ pub fn by_epoch(connection: &mut AnyConnection, epoch: i64) -> Result<Option<Row
 /// Every node, by id.
 pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(nodes::table.order(nodes::id.asc()).load(connection)?)
+}
+
+/// Which process of every node is in force, and its order.
+pub fn orders(connection: &mut AnyConnection) -> Result<Vec<Ordered>> {
+    Ok(nodes::table.select((nodes::id, nodes::epoch, nodes::drain)).load(connection)?)
 }
 
 /// A page, by id descending (nodes are named, not minted).

@@ -48,6 +48,16 @@ pub fn all(connection: &mut AnyConnection) -> Result<Vec<Row>> {
     Ok(rules::table.order(rules::uid.asc()).load(connection)?)
 }
 
+/// Ids after the last one of the page before (empty: the first page).
+pub fn ids(connection: &mut AnyConnection, after: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(rules::table
+        .filter(rules::id.gt(after))
+        .order(rules::id.asc())
+        .select(rules::id)
+        .limit(limit)
+        .load(connection)?)
+}
+
 /// How many there are.
 pub fn count(connection: &mut AnyConnection) -> Result<i64> {
     Ok(rules::table.count().get_result(connection)?)
