@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Publishes a flash and a beep at the beginning of every second over WHIP with GStreamer's webrtcbin.
 
-Usage: whip_gstreamer.py URL [--seconds N] [--backlog N] [--token T] [--end delete|kill]
+Usage: whip_gstreamer.py URL [--seconds N] [--codec h264|h265|vp9|vp8] [--backlog N] [--token T] [--end delete|kill]
 
 Prints `connected` when media flows. `--backlog` offers so many seconds after the encoders have begun.
 """
@@ -21,13 +21,21 @@ gi.require_version("GstSdp", "1.0")
 gi.require_version("GstWebRTC", "1.0")
 from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 
+CODECS = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast bitrate=500 key-int-max=60"
+            " ! video/x-h264,profile=constrained-baseline ! h264parse"
+            " ! rtph264pay config-interval=-1 pt=96 aggregate-mode=zero-latency",
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast bitrate=500 key-int-max=60 ! h265parse"
+            " ! rtph265pay config-interval=-1 pt=96 aggregate-mode=zero-latency",
+    "vp9": "vp9enc deadline=1 cpu-used=8 lag-in-frames=0 threads=1 target-bitrate=500000 keyframe-max-dist=60 ! rtpvp9pay pt=96",
+    "vp8": "vp8enc deadline=1 cpu-used=8 lag-in-frames=0 threads=1 target-bitrate=500000 keyframe-max-dist=60 ! rtpvp8pay pt=96",
+}
+
 PIPELINE = """
 webrtcbin name=out bundle-policy=max-bundle
 videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=180,framerate=30/1
   ! videobalance name=light
-  ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=500 key-int-max=60 ! video/x-h264,profile=constrained-baseline
-  ! h264parse ! rtph264pay config-interval=-1 pt=96 aggregate-mode=zero-latency
-  ! application/x-rtp,media=video,encoding-name=H264,payload=96 ! out.
+  ! {chain} ! application/x-rtp,media=video,encoding-name={name},payload=96 ! out.
 audiotestsrc is-live=true wave=ticks freq=1000 sine-periods-per-tick=100 volume=0.5 ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay pt=111
   ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111 ! out.
 """
@@ -48,7 +56,7 @@ def request(method, url, token, body=None):
 class Publisher:
     def __init__(self, options):
         self.options, self.session = options, None
-        self.pipeline = Gst.parse_launch(PIPELINE)
+        self.pipeline = Gst.parse_launch(PIPELINE.format(chain=CODECS[options.codec], name=options.codec.upper()))
         self.out = self.pipeline.get_by_name("out")
         self.light = self.pipeline.get_by_name("light")
         self.light.get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, self.flash)
@@ -116,6 +124,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--codec", choices=list(CODECS), default="h264")
     parser.add_argument("--backlog", type=float, default=0)
     parser.add_argument("--token")
     parser.add_argument("--end", choices=["delete", "kill"], default="delete")

@@ -191,22 +191,6 @@ async fn sound_alone_may_be_published() {
     assert!(!clients.files(&recording).await.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn w10_a_publisher_without_h264_is_told_why() {
-    let (cluster, _) = scene(all_formats(), &[]).await;
-    let url = whip::url(&cluster, DOMAIN, "vp8");
-    let command = whip::aiortc(&url, &["--seconds", "3", "--vp8"]);
-    let output = tokio::task::spawn_blocking(move || {
-        let mut command = command;
-        command.output()
-    })
-    .await
-    .unwrap()
-    .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("refused 422") && said.contains("H.264") && said.contains("VP8"), "{said}");
-}
-
 /// W4: however it ends, the stream ends; a session deleted is an orderly end.
 #[tokio::test(flavor = "multi_thread")]
 async fn w4_a_publisher_may_delete_close_or_vanish() {
