@@ -60,6 +60,10 @@ impl Watch {
         if let Some(missing) = now.segments.iter().find(|segment| !self.keys.contains(&beside(key, &segment.uri))) {
             return Err(format!("{key} names {} before it is there", missing.uri));
         }
+        let mut heads = now.segments.iter().filter_map(|segment| segment.map.as_ref());
+        if let Some(missing) = heads.find(|head| !self.keys.contains(&beside(key, &head.uri))) {
+            return Err(format!("{key} names {} before it is there", missing.uri));
+        }
         let Some(before) = self.playlists.insert(key.to_owned(), now.clone()) else { return Ok(()) };
         if now.target_duration != before.target_duration {
             let (old, new) = (before.target_duration, now.target_duration);
@@ -105,6 +109,8 @@ mod tests {
         assert!(put(watch, "x/a.m3u8", None, &one)[0].contains("do not begin"));
         assert!(put(watch, "x/a.m3u8", None, &one.replace("DURATION:3", "DURATION:4"))[0].contains("became"));
         assert!(put(watch, "x/a.m3u8", None, &one.replace("INF:2.0", "INF:4.0"))[0].contains("lasts"));
+        let headed = format!("{head}#EXT-X-MAP:URI=\"a/init-0.mp4\"\n#EXTINF:2.0,\na/0.ts\n");
+        assert!(put(watch, "x/c.m3u8", None, &headed)[0].contains("init-0.mp4 before it is there"));
         let ended = format!("{one}#EXT-X-ENDLIST\n");
         put(watch, "x/b.m3u8", None, &ended.replace("a/0", "a/1"));
         assert!(put(watch, "x/b.m3u8", None, &two.replace("a/0", "a/1"))[0].contains("after its end"));

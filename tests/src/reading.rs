@@ -83,15 +83,28 @@ fn segments(file: &mut FileFrames, body: &Bytes, counted: &BTreeSet<String>, fet
     if !playlist.end_list {
         return Err(format!("{}: the playlist has no end", file.key));
     }
-    let mut part = 0;
+    let (mut part, mut head) = (0, None);
     for segment in &playlist.segments {
         part += u32::from(segment.discontinuity);
+        if let Some(map) = &segment.map {
+            head = Some(beside(&file.key, &map.uri));
+        }
         let key = beside(&file.key, &segment.uri);
         if counted.contains(&key) {
             continue;
         }
         let body = fetch(&key).ok_or_else(|| format!("{key}, named by {}, is not there", file.key))?;
-        file.add(&demux::ts(&body).map_err(|error| format!("{key}: {error}"))?, part);
+        let media = match &head {
+            None => demux::ts(&body),
+            Some(head) => {
+                let first = fetch(head).ok_or_else(|| format!("{head}, named by {}, is not there", file.key))?;
+                if !file.objects.contains(head) && !counted.contains(head) {
+                    file.objects.push(head.clone());
+                }
+                demux::mp4(&[first, body].concat().into())
+            }
+        };
+        file.add(&media.map_err(|error| format!("{key}: {error}"))?, part);
         file.objects.push(key);
     }
     Ok(())

@@ -12,6 +12,7 @@ mod disk;
 mod drain;
 mod environment;
 mod examples;
+mod fmp4;
 mod health;
 mod hostile_rtmp;
 mod outage;

@@ -73,6 +73,7 @@ fuzz_target!(|data: &[u8]| {
         0 => (Format::Hls, ObjectPart::Segment(u32::from(video))),
         1 => (Format::Flv, ObjectPart::Whole),
         2 => (Format::Aac, ObjectPart::Whole),
+        4 => (Format::Hls, ObjectPart::Fragment(u32::from(video))),
         _ => (Format::Mp4, ObjectPart::Whole),
     };
     let layout = if choices & 7 == 3 { Layout::Fragmented } else { Layout::FastStart };
