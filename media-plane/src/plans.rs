@@ -29,6 +29,8 @@ pub struct TaskId {
     pub id: String,
     /// It has made a recording before.
     pub begun: bool,
+    /// The node that need not ask whether its recording is the first; empty = none.
+    pub node: String,
 }
 
 /// A task of a stream: the recording to be made, and when.
@@ -47,7 +49,7 @@ pub fn ordered(directives: &Directives, stream: &StreamKey) -> Vec<Ordered> {
     let order = |scheduled: Scheduled| {
         let id = scheduled.origin.strip_prefix("tasks/")?.to_owned();
         let (start, end) = (datetime(scheduled.start_time.as_ref()?)?, datetime(scheduled.end_time.as_ref()?)?);
-        let task = Some(TaskId { id, begun: scheduled.begun });
+        let task = Some(TaskId { id, begun: scheduled.begun, node: scheduled.node });
         let chosen = Chosen { plan: scheduled.plan?, origin: scheduled.origin, also: Vec::new(), task };
         Some(Ordered { chosen, start, end })
     };

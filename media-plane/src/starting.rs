@@ -1,4 +1,5 @@
-//! Recordings about to begin: those that may go on with what another node left ask the control plane first, for a moment.
+//! Recordings about to begin: those that may go on with what another node left, or may be the first of their task, ask the
+//! control plane first, for a moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,10 +155,11 @@ impl Candidate {
     fn new(node: &Arc<Node>, publisher: &Publisher, chosen: Chosen, tracks: Tracks, wall: Wall) -> Self {
         let id = RecordingId::new(node.clock.now(), rand::random());
         let template = chosen.plan.template.as_ref();
-        let may_resume = template.is_some_and(|template| {
-            is_wanted(template, tracks) && !window_of(template, tracks).is_zero() && node.link.is_connected()
-        });
-        let answer = may_resume.then(|| ask(node, publisher, &chosen, id, wall));
+        let is_wanted = template.is_some_and(|template| is_wanted(template, tracks));
+        let may_resume = template.is_some_and(|template| !window_of(template, tracks).is_zero());
+        let may_be_first = chosen.task.as_ref().is_some_and(|task| !task.begun && task.node != node.settings.node.id);
+        let asks = is_wanted && (may_resume || may_be_first) && node.link.is_connected();
+        let answer = asks.then(|| ask(node, publisher, &chosen, (id, may_resume), wall));
         Self { chosen, grant: Grant::new(id), answer }
     }
 
@@ -178,11 +180,11 @@ fn ask(
     node: &Arc<Node>,
     publisher: &Publisher,
     chosen: &Chosen,
-    id: RecordingId,
+    (id, may_resume): (RecordingId, bool),
     wall: Wall,
 ) -> oneshot::Receiver<Grant> {
     let (tell, answer) = oneshot::channel();
-    let claim = crate::link::resume_claim(node, publisher, chosen, id, wall.at);
+    let claim = crate::link::resume_claim(node, publisher, chosen, id, wall.at, may_resume);
     let node = Arc::clone(node);
     tokio::spawn(async move {
         match node.link.claim(claim, id).await {

@@ -1,7 +1,8 @@
 //! Tasks as nodes are told of them: from the order until their end, so that a node starts and ends them by itself.
 use chrono::{DateTime, Utc};
+use prost::Message;
 use recorder_db::tasks::{self, Filter, Row};
-use recorder_db::{AnyConnection, Result};
+use recorder_db::{AnyConnection, Page, Result, directives, streams};
 use recorder_proto::limits;
 use recorder_proto::pb::node::directive::{Directive as Kind, Scheduled};
 use recorder_proto::pb::node::{Directive, Plan};
@@ -28,6 +29,8 @@ pub struct OpenTask {
     pub end: DateTime<Utc>,
     /// It has made a recording.
     pub begun: bool,
+    /// Id of the node that may begin it under its bare id without asking; empty = none.
+    pub node: String,
     /// As its creator gave it.
     pub body: Task,
 }
@@ -45,6 +48,7 @@ impl OpenTask {
             start: time::from_micros(row.start_time),
             end: time::from_micros(row.end_time),
             begun: !tasks::recordings(db, &row.id, 1)?.is_empty(),
+            node: first_node(db, row)?,
             body: row.task()?,
         })
     }
@@ -62,9 +66,45 @@ impl OpenTask {
             plan: Some(plan),
             origin: format!("tasks/{}", self.id),
             begun: self.begun,
+            node: self.node.clone(),
         };
         Directive { name: names::task(&self.id), version: 0, directive: Some(Kind::Scheduled(scheduled)) }
     }
+}
+
+/// Decided once: what nodes were told may be what one of them acts on while nobody can reach it.
+fn first_node(db: &mut AnyConnection, row: &Row) -> Result<String> {
+    if let Some(known) = told_first_node(db, &row.id)? {
+        return Ok(known);
+    }
+    let stream = |text: &String| Some(text.clone());
+    let filter = streams::Filter {
+        domain: stream(&row.domain),
+        app: stream(&row.app),
+        stream: stream(&row.stream),
+        ..streams::Filter::default()
+    };
+    let live = streams::page(db, &filter, &Page { before: None, limit: 1 })?;
+    Ok(live.into_iter().next().map(|live| live.node).unwrap_or_default())
+}
+
+/// The node that was told that it may begin a task under its bare id; `None` when no node was told of the task.
+fn told_first_node(db: &mut AnyConnection, id: &str) -> Result<Option<String>> {
+    let told = directives::get(db, &names::task(id))?;
+    let told = told.and_then(|row| Directive::decode(row.body.as_slice()).ok()?.directive);
+    Ok(told.map(|kind| if let Kind::Scheduled(scheduled) = kind { scheduled.node } else { String::new() }))
+}
+
+/// Whether a recording of this node is the only one that may have the bare id of its task in its keys.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_first(db: &mut AnyConnection, task: &str, recording: &str, node: &str) -> Result<bool> {
+    let made = tasks::recordings(db, task, 1)?;
+    let is_only = made.iter().all(|(id, _)| id == recording);
+    // Of a task that nobody was told of, or that is over, nothing begins.
+    let holder = told_first_node(db, task)?;
+    Ok(is_only && holder.is_some_and(|holder| holder.is_empty() || holder == node))
 }
 
 /// A recording of a task has the labels of both; the task's own come first where there are too many.
@@ -132,12 +172,13 @@ mod tests {
             start: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             end: DateTime::from_timestamp(1_800_000_060, 0).unwrap(),
             begun: true,
+            node: "m1".into(),
             body: Task { labels: labels("k", 10), ..Task::default() },
         };
         let directive = task.directive(&Plan { template: Some(template), ..Plan::default() });
         assert_eq!(directive.name, "task/ny");
         let Some(Kind::Scheduled(scheduled)) = directive.directive else { panic!("{directive:?}") };
-        assert_eq!((scheduled.origin.as_str(), scheduled.begun), ("tasks/ny", true));
+        assert_eq!((scheduled.origin.as_str(), scheduled.begun, scheduled.node.as_str()), ("tasks/ny", true, "m1"));
         assert_eq!(scheduled.end_time.unwrap().seconds - scheduled.start_time.unwrap().seconds, 60);
         let labels = scheduled.plan.unwrap().template.unwrap().labels;
         assert_eq!(labels.len(), limits::LABELS_MAX);

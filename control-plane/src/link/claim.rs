@@ -19,6 +19,7 @@ use recorder_proto::{Problem, limits, time};
 use super::Result;
 use super::node;
 use super::resume::{self, Wanted};
+use crate::directives;
 use crate::feed;
 use crate::tasks;
 
@@ -116,7 +117,7 @@ pub(super) fn claim(
     let proposed = claim.proposed.unwrap_or_else(|| RecordingId::new(claim.start, rand::random())).to_string();
     let known = recordings::get(connection, &proposed)?;
     let waiting = if claim.may_resume && known.is_none() { waiting(connection, claim, now)? } else { None };
-    let reply = match (known, waiting) {
+    let mut reply = match (known, waiting) {
         // An id that somebody else holds cannot be given out twice; ULIDs do not collide by chance.
         (Some(row), _) if row.node != node.id => {
             return Err(Problem::exists("recording", &format!("recordings/{proposed}")));
@@ -129,6 +130,10 @@ pub(super) fn claim(
         }
         (None, None) => fresh(&proposed, create(connection, claim, &proposed, &node.id, now)?),
     };
+    if let Some(task) = task(&claim.origin).filter(|_| !reply.resumed) {
+        let id = reply.recording.trim_start_matches("recordings/").to_owned();
+        reply.first_of_task = directives::task::is_first(connection, &task, &id, &node.id)?;
+    }
     let row = claims::Row {
         claim_key: claim.key.clone(),
         recording: reply.recording.trim_start_matches("recordings/").to_owned(),

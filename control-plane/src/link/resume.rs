@@ -171,6 +171,7 @@ pub(super) fn take_over(
         resumed: true,
         next_file_index: next_file_index(&files),
         resume_state: Some(to_struct(&state(&files, &body, since, reason))),
+        first_of_task: false,
     })
 }
 

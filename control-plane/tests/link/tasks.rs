@@ -223,3 +223,43 @@ fn a_claim_is_enough_to_know_that_a_task_records() {
         assert!(refusal.message().contains("RUNNING"), "{refusal:?}");
     });
 }
+
+/// Two nodes that begin a task unknown to each other would both write to the keys of its bare id.
+#[test]
+fn only_one_recording_of_a_task_is_ever_said_to_be_the_first() {
+    on_each(async |control| {
+        control.bind("default", DOMAIN).await;
+        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
+        control.order("ny", 0, 3_600).await;
+        let delta = one.follow().await;
+        assert_eq!(scheduled(&delta.upserts[0]).node, "", "the stream is not live");
+        let (first, second) = (recorded(), recorded());
+        let granted = two.client.claim_recording(first.claim(two.epoch)).await.unwrap().into_inner();
+        assert!(granted.first_of_task, "{granted:?}");
+        let again = two.client.claim_recording(first.claim(two.epoch)).await.unwrap().into_inner();
+        assert_eq!(again, granted, "the same key, the same answer");
+        let other = one.client.claim_recording(second.claim(one.epoch)).await.unwrap().into_inner();
+        assert!(!other.first_of_task && other.recording == second.name(), "{other:?}");
+    });
+}
+
+/// The node that has the stream need not ask, and nobody else is told that it is the first.
+#[test]
+fn the_node_that_has_the_stream_when_a_task_is_ordered_begins_it_under_its_bare_id() {
+    on_each(async |control| {
+        control.bind("default", DOMAIN).await;
+        let (mut one, mut two) = (Node::ready(&control, "m1").await, Node::ready(&control, "m2").await);
+        let mut story = recorded();
+        let fact = story.published();
+        one.report(vec![fact]).await;
+        control.order("ny", 0, 3_600).await;
+        let delta = one.follow().await;
+        assert_eq!(scheduled(&delta.upserts[0]).node, "m1");
+        let moved = recorded();
+        let refused = two.client.claim_recording(moved.claim(two.epoch)).await.unwrap().into_inner();
+        assert!(!refused.first_of_task, "{refused:?}");
+        let delta = one.follow().await;
+        let told = scheduled(&delta.upserts[0]);
+        assert_eq!((told.node.as_str(), told.begun), ("m1", true), "decided once");
+    });
+}

@@ -36,7 +36,8 @@ pub fn of_fact(wire: &node::Fact) -> Option<node::ClaimRecordingRequest> {
     })
 }
 
-/// The claim of a recording that may go on with what another node left. Its key is its own: should it be answered too
+/// The claim of a recording that may go on with what another node left, or be the first of its task. Its key is its own:
+/// should it be answered too
 /// late, the new recording is claimed apart from it.
 pub fn resume(
     node: &Node,
@@ -44,6 +45,7 @@ pub fn resume(
     chosen: &Chosen,
     proposed: RecordingId,
     start: DateTime<Utc>,
+    may_resume: bool,
 ) -> node::ClaimRecordingRequest {
     let template = chosen.plan.template.clone().unwrap_or_default();
     let storage = chosen.plan.storage.clone().unwrap_or_default();
@@ -53,7 +55,7 @@ pub fn resume(
         origin: chosen.origin.clone(),
         session: publisher.session.to_string(),
         start_time: Some(timestamp(start)),
-        may_resume: true,
+        may_resume,
         proposed_recording: RecordingName(proposed).to_string(),
         template: template.name,
         template_revision: template.revision,
@@ -68,7 +70,7 @@ pub fn resume(
 pub fn granted(reply: node::ClaimRecordingResponse, proposed: RecordingId, now: DateTime<Utc>) -> Grant {
     let Ok(RecordingName(id)) = reply.recording.parse() else { return Grant::new(proposed) };
     if !reply.resumed {
-        return Grant { id, epoch: Epoch(reply.epoch.max(1)), inheritance: None };
+        return Grant { id, epoch: Epoch(reply.epoch.max(1)), inheritance: None, first_of_task: reply.first_of_task };
     }
     let state = reply.resume_state.unwrap_or_default();
     let time = |name| text(&state, name).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
@@ -79,7 +81,8 @@ pub fn granted(reply: node::ClaimRecordingResponse, proposed: RecordingId, now: 
     };
     let files = state.fields.get("files").into_iter().flat_map(items).filter_map(file).collect();
     let since = since.map_or(now, |since| since.to_utc());
-    Grant { id, epoch: Epoch(reply.epoch), inheritance: Some(Inheritance { files, began, since, reason }) }
+    let inheritance = Some(Inheritance { files, began, since, reason });
+    Grant { id, epoch: Epoch(reply.epoch), inheritance, first_of_task: false }
 }
 
 fn file(value: &Value) -> Option<Inherited> {

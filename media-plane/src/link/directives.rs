@@ -415,7 +415,15 @@ mod tests {
             ..Default::default()
         });
         let origin = "tasks/ny".to_owned();
-        let scheduled = Scheduled { stream, start_time: wire(1), end_time: wire(end), plan: like.plan, origin, begun };
+        let scheduled = Scheduled {
+            stream,
+            start_time: wire(1),
+            end_time: wire(end),
+            plan: like.plan,
+            origin,
+            begun,
+            ..Default::default()
+        };
         let directive = Some(directive::Directive::Scheduled(scheduled));
         Directive { name: "task/ny".into(), version: 1, directive }
     }

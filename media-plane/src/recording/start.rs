@@ -57,6 +57,8 @@ pub struct Grant {
     pub epoch: Epoch,
     /// What earlier epochs left, when the recording goes on.
     pub inheritance: Option<Inheritance>,
+    /// The control plane says that no other recording of its task is the first.
+    pub first_of_task: bool,
 }
 
 /// What earlier epochs left for their successor.
@@ -88,7 +90,7 @@ pub struct Inherited {
 impl Grant {
     /// A recording that this node begins by itself.
     pub fn new(id: RecordingId) -> Self {
-        Self { id, epoch: FIRST_EPOCH, inheritance: None }
+        Self { id, epoch: FIRST_EPOCH, inheritance: None, first_of_task: false }
     }
 }
 
@@ -245,10 +247,13 @@ fn common_meta(publisher: &Publisher, plan: &Plan, wall: Wall, grant: &Grant) ->
 }
 
 /// `{RecordId}` of a task is its id, which no other task ever gets. A second recording of the task, or a later epoch of
-/// the first, must not write over it: what follows is random, and behind a character that no id has.
+/// the first, must not write over it: what follows is random, and behind a character that no id has. Two nodes that do not
+/// know of each other may both take theirs for the first: only the one that was told so beforehand, or that the control
+/// plane has just said so, is.
 fn record_id(node: &Node, task: &TaskId, grant: &Grant) -> String {
     let begun = node.link.directives().begin_task(&task.id) || task.begun;
-    if !begun && grant.epoch == FIRST_EPOCH {
+    let is_first = grant.first_of_task || task.node == node.settings.node.id;
+    if !begun && is_first && grant.epoch == FIRST_EPOCH {
         return task.id.clone();
     }
     let (id, tail) = (grant.id.to_string(), RANDOM_TAIL);

@@ -19,6 +19,8 @@ struct Scene {
     arrival: Duration,
     millis: u32,
     version: u64,
+    /// Who need not ask whether its recording is the first.
+    first_node: String,
     _folder: tempfile::TempDir,
 }
 
@@ -35,7 +37,8 @@ impl Scene {
         bind(&life, Template { hls: None, flv: None, aac: None, ..template(AudioMode::Copy) });
         let publication = Box::new(Publication::start(Arc::clone(&life.node), publisher(&life.node)));
         let arrival = life.node.clock.monotonic();
-        let mut scene = Self { life, bucket, publication, arrival, millis: 0, version: 1, _folder: folder };
+        let first_node = life.node.settings.node.id.clone();
+        let mut scene = Self { life, bucket, publication, arrival, millis: 0, version: 1, first_node, _folder: folder };
         if pre_roll > 0 {
             let backlog = Backlog { pre_roll: Some(duration(Duration::from_secs(pre_roll))) };
             scene.tell("backlog/all", directive::Directive::Backlog(backlog));
@@ -65,6 +68,7 @@ impl Scene {
             plan: Some(plan(template)),
             origin: "tasks/ny".into(),
             begun: false,
+            node: self.first_node.clone(),
         };
         self.tell("task/ny", directive::Directive::Scheduled(scheduled));
     }
@@ -368,4 +372,27 @@ async fn files_that_are_cut_by_length_have_all_the_sound_of_their_pictures() {
     let sound: usize = files.iter().map(|(_, media)| media.track(TrackKind::Audio).count()).sum();
     let expected = 7 * 48_000 / 1_024;
     assert!((expected..=expected + 2).contains(&sound), "{sound} of {expected} access units");
+}
+
+/// Two nodes that do not hear of each other wrote the first recording of a task to the same key: the later one over the
+/// earlier one.
+#[tokio::test]
+async fn two_nodes_began_a_task_under_the_same_keys() {
+    let mut keys = Vec::new();
+    for node in ["m1", "m2", ""] {
+        let mut scene = Scene::start(0);
+        scene.first_node = node.to_owned();
+        scene.order(video_only(), 0, 60_000);
+        scene.publish(2_000);
+        let is_first = node == scene.life.node.settings.node.id;
+        let files = scene.files(1).await;
+        let [(file, _)] = of(&files, Format::Flv)[..] else { panic!("{}", files.len()) };
+        assert_eq!(file.object_key == "live/cam/ny.flv", is_first, "{node:?}: {}", file.object_key);
+        assert!(file.object_key.starts_with("live/cam/ny"), "{}", file.object_key);
+        keys.push((is_first, file.object_key.clone()));
+    }
+    assert_eq!(keys.iter().filter(|(is_first, _)| *is_first).count(), 1, "{keys:?}");
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 3, "{keys:?}");
 }
