@@ -100,7 +100,8 @@ fn told_first_node(db: &mut AnyConnection, id: &str) -> Result<Option<String>> {
 /// # Errors
 /// When the database fails.
 pub fn is_first(db: &mut AnyConnection, task: &str, recording: &str, node: &str) -> Result<bool> {
-    let made = tasks::recordings(db, task, 1)?;
+    // The order of ids is not that of claims: any other one rules it out.
+    let made = tasks::recordings(db, task, 2)?;
     let is_only = made.iter().all(|(id, _)| id == recording);
     // Of a task that nobody was told of, or that is over, nothing begins.
     let holder = told_first_node(db, task)?;
