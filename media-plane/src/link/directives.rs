@@ -414,16 +414,9 @@ mod tests {
             stream: "cam".into(),
             ..Default::default()
         });
-        let origin = "tasks/ny".to_owned();
-        let scheduled = Scheduled {
-            stream,
-            start_time: wire(1),
-            end_time: wire(end),
-            plan: like.plan,
-            origin,
-            begun,
-            ..Default::default()
-        };
+        let (origin, node) = ("tasks/ny".to_owned(), String::new());
+        let (start_time, end_time, plan) = (wire(1), wire(end), like.plan);
+        let scheduled = Scheduled { stream, start_time, end_time, plan, origin, begun, node };
         let directive = Some(directive::Directive::Scheduled(scheduled));
         Directive { name: "task/ny".into(), version: 1, directive }
     }

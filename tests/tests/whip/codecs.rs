@@ -126,7 +126,7 @@ async fn w10_chromiums_vp9_vp8_and_av1_are_recorded_in_mp4() {
 async fn w10_a_publisher_whose_picture_a_format_cannot_carry_is_told_which_and_why() {
     let (cluster, mut clients) = scene(mp4_and(true), &[]).await;
     let said = refused(whip::aiortc(&whip::url(&cluster, DOMAIN, "vp8"), &["--seconds", "3", "--vp8"])).await;
-    let reason = "VP8 cannot be carried by HLS, which this stream is recorded in";
+    let reason = "VP8 cannot be carried by HLS (TS segments), which this stream is recorded in";
     assert!(said.contains("refused 422") && said.contains(reason), "{said}");
     assert!(said.contains("H.264 and H.265 are taken") && !said.contains("MP4"), "{said}");
     let said =
