@@ -1,5 +1,5 @@
 //! HLS with segments of fragmented MP4: as exact as any other format, through a crash as well, and all of its objects are
-//! known to whoever verifies it.
+//! known to whoever verifies, plays or deletes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use recorder_tests::numbered::Publisher;
 use recorder_tests::opus::{FlashAndBeep, LENGTH, ends};
 use recorder_tests::prefix::Watch;
 use recorder_tests::publisher::{Source, push_file};
-use recorder_tests::scene::{Clients, library_path};
+use recorder_tests::scene::{Clients, library_path, tree};
 use recorder_tests::stage::{Stage, seeds};
 use recorder_tests::{probe, reading, wait, whip};
 use v1::gap::Reason;
@@ -64,7 +64,8 @@ async fn manifest_of(clients: &mut Clients, recording: &v1::Recording) {
     .await;
 }
 
-/// Every packet as it was sent, and a verification that looks at every object.
+/// Every packet as it was sent; then verified, damaged and verified, played over signed URLs, and deleted to the last
+/// object.
 #[tokio::test(flavor = "multi_thread")]
 async fn r9_an_rtmp_push_is_recorded_frame_by_frame_and_every_object_of_it_is_known() {
     let (cluster, mut clients) = scene(fmp4()).await;
@@ -80,10 +81,35 @@ async fn r9_an_rtmp_push_is_recorded_frame_by_frame_and_every_object_of_it_is_kn
     assert!(text.starts_with("#EXTM3U\n#EXT-X-VERSION:7\n") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
     assert_eq!(text.matches("#EXT-X-MAP:URI=\"init-0.mp4\"\n").count(), 1, "{text}");
     manifest_of(&mut clients, &recording).await;
-    let (found, _) = verified(&mut clients, &recording.name).await;
+    let (found, verdict) = verified(&mut clients, &recording.name).await;
     let segments = text.lines().filter(|line| !line.starts_with('#'));
     let names: Vec<&str> = segments.chain(["index.m3u8", "init-0.mp4", "manifest.json"]).collect();
     assert!(names.len() >= 7 && found.keys().map(String::as_str).eq(names.iter().copied()), "{found:?}, not {names:?}");
+    assert_eq!(verdict, Verdict::Intact, "{found:?}");
+    assert_eq!(file.size_bytes, sizes(path.parent().unwrap(), &names[..names.len() - 1]));
+    for (name, kind) in [("0.m4s", "video/iso.segment"), ("init-0.mp4", "video/mp4")] {
+        let key = file.object_key.replace("index.m3u8", name);
+        let reply = whip::request(cluster.nodes[0].address("http"), "HEAD", &format!("/library/{key}"), &[], "").await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, kind), "{name}");
+    }
+    let request = v1::GeneratePlaybackUrlRequest { name: file.name.clone(), ttl: seconds(300) };
+    let url = clients.recordings.generate_playback_url(request).await.unwrap().into_inner().url;
+    let played = tokio::task::spawn_blocking(move || probe::packets(url.as_ref())).await.unwrap();
+    probe::assert_same_media(&sent, &played, "played");
+    // One bit of what all segments need.
+    let head = path.with_file_name("init-0.mp4");
+    let mut bytes = std::fs::read(&head).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&head, bytes).unwrap();
+    let (found, verdict) = verified(&mut clients, &recording.name).await;
+    assert_eq!((found["init-0.mp4"], verdict), (Outcome::ChecksumMismatch, Verdict::Damaged), "{found:?}");
+    let request = v1::DeleteRecordingRequest { name: recording.name, delete_objects: true, ..Default::default() };
+    clients.recordings.delete_recording(request).await.unwrap();
+    assert_eq!(tree(&cluster.library()), Vec::<String>::new());
+}
+
+fn sizes(folder: &std::path::Path, names: &[&str]) -> u64 {
+    names.iter().map(|name| std::fs::metadata(folder.join(name)).unwrap().len()).sum()
 }
 
 /// SIGKILL in the middle, and the same playlist goes on behind a discontinuity and another initialisation segment. It
