@@ -42,10 +42,10 @@ async fn killed(folder: &Path, disk: &FaultyDisk, bucket: &Arc<Memory>) {
         recording.tell_health_if_due(second(6));
         recording.found(&found(4, second(7)));
         recording.tell_health_if_due(second(8));
+        life.until("the first findings to be told", |life| told(life) == (2, 1)).await;
         for _ in 0..20 {
             life.turn().await;
         }
-        assert_eq!(told(&life), (2, 1));
     };
     // All tasks of the node end with their runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
