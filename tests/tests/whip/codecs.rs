@@ -11,8 +11,9 @@ use recorder_tests::{probe, whip};
 use v1::recording::State;
 
 const DOMAIN: &str = "push.example.com";
-/// What real publishers may be out of sync, in seconds: their own share is in it.
-const OFF: f64 = 0.04;
+/// What real publishers may be out of sync, in seconds: their own share is in it, which encoders in software make larger
+/// than that of `publishers` (webrtcbin's VP9: up to 40 ms).
+const OFF: f64 = 0.06;
 
 fn mp4_and(hls: bool) -> v1::Template {
     let aac = v1::template::Aac { when: v1::template::aac::When::Always.into(), ..Default::default() };
@@ -55,7 +56,9 @@ async fn judge(cluster: &Cluster, clients: &mut Clients, recording: &v1::Recordi
             assert_eq!(video, Some((codec.to_owned(), 320, 180)), "{format}");
             assert!(probe::describe(&path, "stream=codec_name").contains(codec), "{format}");
             assert!(packets.video.len() >= least, "{format}: {}", packets.video.len());
-            assert_eq!(found.flashes.len(), found.beeps.len(), "{format}: {found:?}");
+            // Where the publisher stops, its last beep may have left before the picture that belongs to it.
+            let (flashes, beeps) = (found.flashes.len(), found.beeps.len());
+            assert!(flashes == beeps || flashes + 1 == beeps, "{format}: {found:?}");
             assert!(found.offsets().iter().all(|offset| offset.abs() <= OFF), "{format}: {:.3?}", found.offsets());
         }
     }
